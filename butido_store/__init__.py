@@ -1,0 +1,24 @@
+"""The memory of a package build system, in plain PostgreSQL.
+
+Functions of the modules `submit`, `job` and `artifact` return statements; a `Store` or an
+`AsyncStore` runs them.
+"""
+
+from butido_store import artifact, errors, job, log, submit
+from butido_store._statement import Statement
+from butido_store._uuid7 import uuid7
+from butido_store.store import AsyncStore, Store, open_schema, open_schema_async
+
+__all__ = [
+    "AsyncStore",
+    "Statement",
+    "Store",
+    "artifact",
+    "errors",
+    "job",
+    "log",
+    "open_schema",
+    "open_schema_async",
+    "submit",
+    "uuid7",
+]

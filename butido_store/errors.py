@@ -1,0 +1,98 @@
+"""The errors of butido_store: one small hierarchy, told apart by what the caller can do."""
+
+import psycopg
+
+
+class StoreError(Exception):
+    """The store could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+class InvalidInput(StoreError, ValueError):
+    """A value was refused before anything was written; the message names the field."""
+
+
+class NotFound(StoreError, LookupError):
+    """What was asked for, or referred to, is not in the store."""
+
+
+class Conflict(StoreError):
+    """The uuid is in the store already, with other content."""
+
+
+class NotRunning(StoreError):
+    """The job has ended, so it takes no log, heartbeat or other end."""
+
+
+class ConnectionFailed(StoreError):
+    """The database could not be reached, or refused the connection."""
+
+
+class SchemaMismatch(StoreError):
+    """The database has no schema, an older or newer one, or one that was altered."""
+
+
+class Unavailable(StoreError):
+    """The database failed in a way that a later attempt may not."""
+
+
+class QueryFileError(StoreError):
+    """A query file, or a call of it, breaks the rules of query files."""
+
+
+class MigrationError(StoreError):
+    """A migration was refused or failed; the message says what to do."""
+
+
+class EmbeddedServerError(StoreError):
+    """The embedded PostgreSQL could not be set up, started or stopped."""
+
+
+# Connection, transaction rollback, resources, operator intervention, system, read-only server:
+# the conditions that pass. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+# Somebody, or a statement_timeout, wants the statement to end: trying again would be deaf.
+_CANCELED = "57014"
+_READ_ONLY = "25006"
+_LOCK_NOT_AVAILABLE = "55P03"
+_AUTHORIZATION_CLASS = "28"
+_INVALID_CATALOG_NAME = "3D000"
+_UNDEFINED = frozenset({"3F000", "42P01", "42703", "42883"})
+_REFUSED_CLASSES = frozenset({"22", "23", "54"})
+
+
+def is_transient(error: psycopg.Error, *, connection_lost: bool) -> bool:
+    """Tell whether the same statement may succeed later, on this or another connection."""
+    state = error.sqlstate
+    if state is None:
+        return connection_lost
+    if state == _CANCELED:
+        return False
+    return state[:2] in _TRANSIENT_CLASSES or state in (_READ_ONLY, _LOCK_NOT_AVAILABLE)
+
+
+def from_database(error: psycopg.Error, *, connection_lost: bool = False) -> StoreError:
+    """Map a database error to this package's own, by SQLSTATE and constraint name.
+
+    :param error: what psycopg raised
+    :param connection_lost: the connection broke, so an error without SQLSTATE is the network's
+    :returns: the error to raise `from` the one given
+    """
+    state = error.sqlstate or ""
+    primary = error.diag.message_primary or str(error).strip() or type(error).__name__
+    if is_transient(error, connection_lost=connection_lost):
+        return Unavailable(f"the database is unavailable: {primary}")
+    if state[:2] == _AUTHORIZATION_CLASS or state == _INVALID_CATALOG_NAME:
+        return ConnectionFailed(primary)
+    if state in _UNDEFINED:
+        return SchemaMismatch(
+            f"{primary}: the schema is not the one this version of butido_store needs; "
+            "run `butido-store migrate status`"
+        )
+    if state[:2] in _REFUSED_CLASSES:
+        constraint = error.diag.constraint_name
+        where = f" (constraint {constraint})" if constraint else ""
+        return InvalidInput(f"the database refused the values: {primary}{where}")
+    return StoreError(primary)

@@ -1,0 +1,29 @@
+-- Drop everything that 0001.initial creates. This loses every record.
+
+-- Dropping is what it is for.
+-- squawk-ignore-file ban-drop-table, ban-drop-view, ban-drop-function
+
+SET LOCAL lock_timeout = '5s';
+
+DROP VIEW artifact_overview;
+DROP VIEW job_overview;
+DROP VIEW submit_overview;
+DROP FUNCTION job_log(uuid);
+DROP TABLE job_input_artifacts;
+DROP TABLE artifact;
+DROP TABLE job_log_chunk;
+DROP TABLE jobenvs;
+DROP TABLE job;
+DROP TABLE submitenvs;
+DROP TABLE submit;
+DROP TABLE endpoint;
+DROP TABLE image;
+DROP TABLE package;
+DROP TABLE git_hash;
+DROP TABLE envvar;
+DROP FUNCTION buildplan_is_valid(jsonb);
+DROP FUNCTION tree_packages(jsonb);
+DROP FUNCTION tree_is_valid(jsonb);
+DROP FUNCTION job_fingerprint(text, text, text, text, text[], text[], text[], bytea[]);
+DROP FUNCTION netstring(text);
+DROP FUNCTION text_sha256(text);

@@ -1,0 +1,533 @@
+-- Create every table of the data model, with its keys, checks, indexes and views.
+--
+-- Phase:     pre (there is nothing before it)
+-- Locks:     none that anyone can wait for; it only creates
+-- Duration:  instant
+-- Rollback:  loses every record; the rollback drops the tables
+
+SET LOCAL lock_timeout = '5s';
+
+-- Functions that keys, checks and indexes are built on ----------------------------------------
+
+CREATE FUNCTION text_sha256(value text) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+-- convert_to() is only STABLE, which a generated column refuses. decode() of the text with its
+-- backslashes doubled gives the same bytes, and is IMMUTABLE.
+RETURN sha256(decode(replace(value, '\', '\\'), 'escape'));
+
+COMMENT ON FUNCTION text_sha256(text) IS
+'SHA-256 of a text''s UTF-8 bytes: the key of texts that are too long for a B-tree';
+
+CREATE FUNCTION netstring(value text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN octet_length(value)::text || ':' || value || ',';
+
+COMMENT ON FUNCTION netstring(text) IS
+'The text with its length in bytes before it, so that joined texts cannot be mistaken for others';
+
+CREATE FUNCTION job_fingerprint(
+    package_name text,
+    package_version text,
+    image_name text,
+    script text,
+    env_names text[],
+    env_values text[],
+    input_paths text[],
+    input_sha256s bytea[]
+) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN text_sha256(
+    netstring(package_name)
+    || netstring(package_version)
+    || netstring(image_name)
+    || netstring(script)
+    || netstring(coalesce((
+        SELECT string_agg(
+            netstring(e.name) || netstring(e.value), ''
+            ORDER BY e.name COLLATE "C", e.value COLLATE "C"
+        )
+        FROM unnest(env_names, env_values) AS e (name, value)
+    ), ''))
+    || netstring(coalesce((
+        SELECT string_agg(
+            netstring(i.path) || netstring(encode(i.sha256, 'hex')), ''
+            ORDER BY i.path COLLATE "C", i.sha256
+        )
+        FROM unnest(input_paths, input_sha256s) AS i (path, sha256)
+    ), ''))
+);
+
+COMMENT ON FUNCTION job_fingerprint(text, text, text, text, text[], text[], text[], bytea[]) IS
+'SHA-256 over all that decides what a job builds; environment and inputs in any order';
+
+CREATE FUNCTION tree_is_valid(tree jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(
+    jsonb_typeof(tree -> 'nodes') = 'array'
+    AND jsonb_path_exists(
+        tree,
+        '$ ? (@.root.type() == "number" && @.root.floor() == @.root
+              && @.root >= 0 && @.root < @.nodes.size())'
+    )
+    AND NOT jsonb_path_exists(
+        tree,
+        '$.nodes[*] ? (!(@.type() == "object" && @.name.type() == "string"
+                         && @.version.type() == "string" && @.dependencies.type() == "array"))'
+    )
+    AND NOT jsonb_path_exists(
+        tree,
+        '$.nodes[*].dependencies[*] ? (!(@.type() == "number" && @.floor() == @
+                                         && @ >= 0 && @ < $.nodes.size()))'
+    ),
+    FALSE
+);
+
+COMMENT ON FUNCTION tree_is_valid(jsonb) IS
+'Whether a document is {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}, '
+'more keys allowed';
+
+CREATE FUNCTION tree_packages(tree jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- Cut to what a package's name and version may have: a GIN index refuses longer entries.
+RETURN ARRAY(
+    SELECT p.entry
+    FROM jsonb_array_elements(tree -> 'nodes') AS n (node)
+    CROSS JOIN LATERAL (
+        SELECT left(n.node ->> 'name', 255) AS entry
+        UNION ALL
+        SELECT left(n.node ->> 'name', 255) || ' ' || left(n.node ->> 'version', 255)
+    ) AS p
+);
+
+COMMENT ON FUNCTION tree_packages(jsonb) IS
+'The packages of a tree, each as "name" and as "name version"; the GIN index on submit.tree';
+
+CREATE FUNCTION buildplan_is_valid(buildplan jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(
+    jsonb_typeof(buildplan -> 'jobs') = 'array'
+    AND NOT jsonb_path_exists(
+        buildplan,
+        '$.jobs[*] ? (!(@.type() == "object" && @.package.type() == "string"
+                        && @.version.type() == "string" && @.needs.type() == "array"
+                        && @.uuid like_regex
+                           "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"))'
+    )
+    AND NOT jsonb_path_exists(buildplan, '$.jobs[*].needs[*] ? (@.type() != "string")'),
+    FALSE
+);
+
+COMMENT ON FUNCTION buildplan_is_valid(jsonb) IS
+'Whether a document is {"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}, '
+'more keys allowed';
+
+
+-- Shared values, each stored once --------------------------------------------------------------
+
+CREATE TABLE envvar (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL,
+    value text NOT NULL,
+    value_sha256 bytea NOT NULL GENERATED ALWAYS AS (text_sha256(value)) STORED,
+    CONSTRAINT envvar_pkey PRIMARY KEY (id),
+    CONSTRAINT envvar_name_value_sha256_key UNIQUE (name, value_sha256),
+    CONSTRAINT envvar_name_check
+    CHECK (char_length(name) BETWEEN 1 AND 255 AND position('=' IN name) = 0)
+);
+
+COMMENT ON TABLE envvar IS 'Environment variables, each name and value once';
+COMMENT ON COLUMN envvar.id IS 'Key within this database';
+COMMENT ON COLUMN envvar.name IS 'Name, without "="';
+COMMENT ON COLUMN envvar.value IS 'Value, of any length';
+COMMENT ON COLUMN envvar.value_sha256 IS 'SHA-256 of the value, which may be too long for an index';
+
+CREATE TABLE git_hash (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    hash text NOT NULL,
+    CONSTRAINT git_hash_pkey PRIMARY KEY (id),
+    CONSTRAINT git_hash_hash_key UNIQUE (hash),
+    CONSTRAINT git_hash_hash_check CHECK (hash ~ '^([0-9a-f]{40}|[0-9a-f]{64})$')
+);
+
+COMMENT ON TABLE git_hash IS 'Commits of the package repository that submits were made at';
+COMMENT ON COLUMN git_hash.id IS 'Key within this database';
+COMMENT ON COLUMN git_hash.hash IS 'Full object name of the commit, SHA-1 or SHA-256, in lower case';
+
+CREATE TABLE package (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL,
+    version text NOT NULL,
+    CONSTRAINT package_pkey PRIMARY KEY (id),
+    CONSTRAINT package_name_version_key UNIQUE (name, version),
+    CONSTRAINT package_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
+    CONSTRAINT package_version_check CHECK (char_length(version) BETWEEN 1 AND 255)
+);
+
+COMMENT ON TABLE package IS
+'Packages; all else about one is in the package repository at the submit''s commit';
+COMMENT ON COLUMN package.id IS 'Key within this database';
+COMMENT ON COLUMN package.name IS 'Name of the package';
+COMMENT ON COLUMN package.version IS 'Version of the package';
+
+CREATE TABLE image (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL,
+    CONSTRAINT image_pkey PRIMARY KEY (id),
+    CONSTRAINT image_name_key UNIQUE (name),
+    CONSTRAINT image_name_check CHECK (char_length(name) BETWEEN 1 AND 512)
+);
+
+COMMENT ON TABLE image IS 'Container images';
+COMMENT ON COLUMN image.id IS 'Key within this database';
+COMMENT ON COLUMN image.name IS 'Name as it was requested, with tag or digest where it has one';
+
+CREATE TABLE endpoint (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL,
+    CONSTRAINT endpoint_pkey PRIMARY KEY (id),
+    CONSTRAINT endpoint_name_key UNIQUE (name),
+    CONSTRAINT endpoint_name_check CHECK (char_length(name) BETWEEN 1 AND 255)
+);
+
+COMMENT ON TABLE endpoint IS 'Build hosts';
+COMMENT ON COLUMN endpoint.id IS 'Key within this database';
+COMMENT ON COLUMN endpoint.name IS 'Name in the configuration of the builder';
+
+
+-- Requests --------------------------------------------------------------------------------------
+
+CREATE TABLE submit (
+    uuid uuid NOT NULL,
+    timestamp timestamptz NOT NULL,
+    requested_image_id bigint NOT NULL,
+    requested_package_id bigint NOT NULL,
+    repo_hash_id bigint NOT NULL,
+    tree jsonb NOT NULL,
+    buildplan jsonb NOT NULL,
+    CONSTRAINT submit_pkey PRIMARY KEY (uuid),
+    CONSTRAINT submit_requested_image_id_fkey FOREIGN KEY (requested_image_id) REFERENCES image (id),
+    CONSTRAINT submit_requested_package_id_fkey
+    FOREIGN KEY (requested_package_id) REFERENCES package (id),
+    CONSTRAINT submit_repo_hash_id_fkey FOREIGN KEY (repo_hash_id) REFERENCES git_hash (id),
+    CONSTRAINT submit_tree_check CHECK (tree_is_valid(tree)),
+    CONSTRAINT submit_buildplan_check CHECK (buildplan_is_valid(buildplan))
+);
+
+CREATE INDEX submit_timestamp_uuid_idx ON submit (timestamp, uuid);
+CREATE INDEX submit_requested_image_id_timestamp_uuid_idx
+ON submit (requested_image_id, timestamp, uuid);
+CREATE INDEX submit_requested_package_id_timestamp_uuid_idx
+ON submit (requested_package_id, timestamp, uuid);
+CREATE INDEX submit_repo_hash_id_timestamp_uuid_idx ON submit (repo_hash_id, timestamp, uuid);
+CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree));
+
+COMMENT ON TABLE submit IS 'Requests to build a package with all that it depends on';
+COMMENT ON COLUMN submit.uuid IS 'The build request''s id, made by the builder';
+COMMENT ON COLUMN submit.timestamp IS 'When the request was made, by the builder''s clock';
+COMMENT ON COLUMN submit.requested_image_id IS 'The image that was asked for';
+COMMENT ON COLUMN submit.requested_package_id IS 'The package that was asked for';
+COMMENT ON COLUMN submit.repo_hash_id IS 'The package repository''s HEAD at that time';
+COMMENT ON COLUMN submit.tree IS
+'Package tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}; '
+'a shared dependency is one node';
+COMMENT ON COLUMN submit.buildplan IS
+'Planned jobs: {"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}';
+
+CREATE TABLE submitenvs (
+    submit_uuid uuid NOT NULL,
+    env_id bigint NOT NULL,
+    CONSTRAINT submitenvs_pkey PRIMARY KEY (submit_uuid, env_id),
+    CONSTRAINT submitenvs_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
+    CONSTRAINT submitenvs_env_id_fkey FOREIGN KEY (env_id) REFERENCES envvar (id)
+);
+
+CREATE INDEX submitenvs_env_id_submit_uuid_idx ON submitenvs (env_id, submit_uuid);
+
+COMMENT ON TABLE submitenvs IS 'Environment added to every job of a submit';
+COMMENT ON COLUMN submitenvs.submit_uuid IS 'The submit';
+COMMENT ON COLUMN submitenvs.env_id IS 'A variable added by the request';
+
+
+-- Builds ----------------------------------------------------------------------------------------
+
+CREATE TABLE job (
+    uuid uuid NOT NULL,
+    submit_uuid uuid NOT NULL,
+    endpoint_id bigint NOT NULL,
+    package_id bigint NOT NULL,
+    image_id bigint NOT NULL,
+    state text NOT NULL,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    heartbeat_at timestamptz NOT NULL DEFAULT now(),
+    fingerprint bytea NOT NULL,
+    container_hash text,
+    script text NOT NULL,
+    log text,
+    CONSTRAINT job_pkey PRIMARY KEY (uuid),
+    CONSTRAINT job_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
+    CONSTRAINT job_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoint (id),
+    CONSTRAINT job_package_id_fkey FOREIGN KEY (package_id) REFERENCES package (id),
+    CONSTRAINT job_image_id_fkey FOREIGN KEY (image_id) REFERENCES image (id),
+    CONSTRAINT job_state_check CHECK (state IN ('running', 'success', 'error', 'lost')),
+    CONSTRAINT job_finished_at_check CHECK ((state = 'running') = (finished_at IS NULL)),
+    CONSTRAINT job_log_check CHECK ((state = 'running') = (log IS NULL)),
+    CONSTRAINT job_fingerprint_check CHECK (octet_length(fingerprint) = 32),
+    CONSTRAINT job_container_hash_check CHECK (char_length(container_hash) BETWEEN 1 AND 255)
+);
+
+CREATE INDEX job_started_at_uuid_idx ON job (started_at, uuid);
+CREATE INDEX job_submit_uuid_started_at_uuid_idx ON job (submit_uuid, started_at, uuid);
+CREATE INDEX job_endpoint_id_started_at_uuid_idx ON job (endpoint_id, started_at, uuid);
+CREATE INDEX job_package_id_started_at_uuid_idx ON job (package_id, started_at, uuid);
+CREATE INDEX job_image_id_started_at_uuid_idx ON job (image_id, started_at, uuid);
+CREATE INDEX job_state_started_at_uuid_idx ON job (state, started_at, uuid);
+CREATE INDEX job_fingerprint_started_at_uuid_idx ON job (fingerprint, started_at, uuid)
+WHERE state = 'success';
+
+COMMENT ON TABLE job IS 'Builds, each one run in one container; a row from the moment it starts';
+COMMENT ON COLUMN job.uuid IS 'The job''s id, made by the builder';
+COMMENT ON COLUMN job.submit_uuid IS 'The submit that it is part of';
+COMMENT ON COLUMN job.endpoint_id IS 'The host that it runs on';
+COMMENT ON COLUMN job.package_id IS 'The package that it builds';
+COMMENT ON COLUMN job.image_id IS 'The image of its container';
+COMMENT ON COLUMN job.state IS
+'running; then success, error, or lost when its builder went silent. Only success is reused';
+COMMENT ON COLUMN job.started_at IS 'Start, by the builder''s clock';
+COMMENT ON COLUMN job.finished_at IS 'End, by the builder''s clock; of a lost job its last heartbeat';
+COMMENT ON COLUMN job.heartbeat_at IS 'Last sign of life, by the database''s clock';
+COMMENT ON COLUMN job.fingerprint IS
+'job_fingerprint() of package, image, script, environment and inputs: equal means the same build';
+COMMENT ON COLUMN job.container_hash IS 'The container''s id, once it is known';
+COMMENT ON COLUMN job.script IS 'The script that ran in the container';
+COMMENT ON COLUMN job.log IS
+'The whole log of an ended job; of a running one see job_log(). '
+'Bytes that are no UTF-8 text stand as \xHH, and a backslash before such a form as \x5c';
+
+DO $$
+BEGIN
+    -- lz4 takes half of pglz's time; a server built without it keeps pglz.
+    IF 'lz4' = ANY (
+        SELECT unnest(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'
+    ) THEN
+        ALTER TABLE job ALTER COLUMN script SET COMPRESSION lz4;
+        ALTER TABLE job ALTER COLUMN log SET COMPRESSION lz4;
+        ALTER TABLE submit ALTER COLUMN tree SET COMPRESSION lz4;
+        ALTER TABLE submit ALTER COLUMN buildplan SET COMPRESSION lz4;
+    END IF;
+END
+$$;
+
+CREATE TABLE jobenvs (
+    job_uuid uuid NOT NULL,
+    env_id bigint NOT NULL,
+    CONSTRAINT jobenvs_pkey PRIMARY KEY (job_uuid, env_id),
+    CONSTRAINT jobenvs_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
+    CONSTRAINT jobenvs_env_id_fkey FOREIGN KEY (env_id) REFERENCES envvar (id)
+);
+
+CREATE INDEX jobenvs_env_id_job_uuid_idx ON jobenvs (env_id, job_uuid);
+
+COMMENT ON TABLE jobenvs IS
+'The whole environment of a job: the package''s own and the submit''s additional one';
+COMMENT ON COLUMN jobenvs.job_uuid IS 'The job';
+COMMENT ON COLUMN jobenvs.env_id IS 'A variable of its environment';
+
+CREATE TABLE job_log_chunk (
+    job_uuid uuid NOT NULL,
+    seq bigint NOT NULL,
+    chunk text NOT NULL,
+    CONSTRAINT job_log_chunk_pkey PRIMARY KEY (job_uuid, seq),
+    CONSTRAINT job_log_chunk_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
+    CONSTRAINT job_log_chunk_seq_check CHECK (seq >= 0)
+);
+
+COMMENT ON TABLE job_log_chunk IS
+'Log of running jobs as it arrives; the end of a job folds its chunks into job.log';
+COMMENT ON COLUMN job_log_chunk.job_uuid IS 'The job';
+COMMENT ON COLUMN job_log_chunk.seq IS 'Place in the log, counted from 0 by the builder';
+COMMENT ON COLUMN job_log_chunk.chunk IS 'A piece of the log, escaped as job.log is';
+
+CREATE TABLE artifact (
+    uuid uuid NOT NULL,
+    job_uuid uuid,
+    path text NOT NULL,
+    path_sha256 bytea NOT NULL GENERATED ALWAYS AS (text_sha256(path)) STORED,
+    sha256 bytea NOT NULL,
+    size bigint NOT NULL,
+    CONSTRAINT artifact_pkey PRIMARY KEY (uuid),
+    CONSTRAINT artifact_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
+    CONSTRAINT artifact_job_uuid_path_sha256_key UNIQUE (job_uuid, path_sha256),
+    CONSTRAINT artifact_path_check CHECK (path <> ''),
+    CONSTRAINT artifact_sha256_check CHECK (octet_length(sha256) = 32),
+    CONSTRAINT artifact_size_check CHECK (size >= 0)
+);
+
+CREATE UNIQUE INDEX artifact_path_sha256_sha256_idx ON artifact (path_sha256, sha256)
+WHERE job_uuid IS NULL;
+CREATE INDEX artifact_path_sha256_uuid_idx ON artifact (path_sha256, uuid);
+CREATE INDEX artifact_sha256_uuid_idx ON artifact (sha256, uuid);
+
+COMMENT ON TABLE artifact IS
+'Files: the outputs of jobs, and files from outside that jobs read. '
+'The same path with other content is another artifact';
+COMMENT ON COLUMN artifact.uuid IS 'The artifact''s id, made by the builder';
+COMMENT ON COLUMN artifact.job_uuid IS
+'The job that made it, once per path; NULL for a file from outside, once per path and content';
+COMMENT ON COLUMN artifact.path IS 'Path relative to the root of the store that holds the file';
+COMMENT ON COLUMN artifact.path_sha256 IS 'SHA-256 of the path, which may be too long for an index';
+COMMENT ON COLUMN artifact.sha256 IS 'SHA-256 of the content';
+COMMENT ON COLUMN artifact.size IS 'Size of the content in bytes';
+
+CREATE TABLE job_input_artifacts (
+    job_uuid uuid NOT NULL,
+    artifact_uuid uuid NOT NULL,
+    CONSTRAINT job_input_artifacts_pkey PRIMARY KEY (job_uuid, artifact_uuid),
+    CONSTRAINT job_input_artifacts_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
+    CONSTRAINT job_input_artifacts_artifact_uuid_fkey
+    FOREIGN KEY (artifact_uuid) REFERENCES artifact (uuid)
+);
+
+CREATE INDEX job_input_artifacts_artifact_uuid_job_uuid_idx
+ON job_input_artifacts (artifact_uuid, job_uuid);
+
+COMMENT ON TABLE job_input_artifacts IS 'Files copied into the container of a job';
+COMMENT ON COLUMN job_input_artifacts.job_uuid IS 'The job that read the file';
+COMMENT ON COLUMN job_input_artifacts.artifact_uuid IS 'The file';
+
+CREATE FUNCTION job_log(job uuid) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+-- Both parts, always: a chunk that arrived while the job was being ended stays a chunk.
+RETURN (
+    SELECT
+        concat(j.log, (
+            SELECT string_agg(c.chunk, '' ORDER BY c.seq)
+            FROM job_log_chunk AS c
+            WHERE c.job_uuid = j.uuid
+        ))
+    FROM job AS j
+    WHERE j.uuid = job
+);
+
+COMMENT ON FUNCTION job_log(uuid) IS
+'The log of a job, running or ended; NULL where there is no such job. Call it for single jobs';
+
+
+-- Views for people ------------------------------------------------------------------------------
+
+CREATE VIEW submit_overview AS
+SELECT
+    s.uuid,
+    s.timestamp,
+    p.name AS package,
+    p.version,
+    i.name AS image,
+    g.hash AS repo_hash,
+    jsonb_array_length(s.tree -> 'nodes') AS packages_in_tree,
+    jsonb_array_length(s.buildplan -> 'jobs') AS jobs_planned,
+    n.jobs,
+    n.running,
+    n.success,
+    n.error,
+    n.lost,
+    n.last_finished_at - s.timestamp AS duration
+FROM submit AS s
+JOIN package AS p ON p.id = s.requested_package_id
+JOIN image AS i ON i.id = s.requested_image_id
+JOIN git_hash AS g ON g.id = s.repo_hash_id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS jobs,
+        count(*) FILTER (WHERE j.state = 'running') AS running,
+        count(*) FILTER (WHERE j.state = 'success') AS success,
+        count(*) FILTER (WHERE j.state = 'error') AS error,
+        count(*) FILTER (WHERE j.state = 'lost') AS lost,
+        max(j.finished_at) AS last_finished_at
+    FROM job AS j
+    WHERE j.submit_uuid = s.uuid
+) AS n;
+
+COMMENT ON VIEW submit_overview IS 'Submits with names for ids and their jobs counted by state';
+COMMENT ON COLUMN submit_overview.uuid IS 'submit.uuid';
+COMMENT ON COLUMN submit_overview.timestamp IS 'When the request was made';
+COMMENT ON COLUMN submit_overview.package IS 'Name of the requested package';
+COMMENT ON COLUMN submit_overview.version IS 'Version of the requested package';
+COMMENT ON COLUMN submit_overview.image IS 'Name of the requested image';
+COMMENT ON COLUMN submit_overview.repo_hash IS 'Commit of the package repository';
+COMMENT ON COLUMN submit_overview.packages_in_tree IS 'Packages in the tree, the requested one too';
+COMMENT ON COLUMN submit_overview.jobs_planned IS 'Jobs in the build plan';
+COMMENT ON COLUMN submit_overview.jobs IS 'Jobs that were started';
+COMMENT ON COLUMN submit_overview.running IS 'Jobs that have not ended';
+COMMENT ON COLUMN submit_overview.success IS 'Jobs that ended well';
+COMMENT ON COLUMN submit_overview.error IS 'Jobs that failed';
+COMMENT ON COLUMN submit_overview.lost IS 'Jobs whose builder went silent';
+COMMENT ON COLUMN submit_overview.duration IS 'From the request to the end of its last ended job';
+
+CREATE VIEW job_overview AS
+SELECT
+    j.uuid,
+    j.submit_uuid,
+    j.state,
+    p.name AS package,
+    p.version,
+    i.name AS image,
+    e.name AS endpoint,
+    j.started_at,
+    j.finished_at,
+    j.finished_at - j.started_at AS duration,
+    j.heartbeat_at,
+    j.container_hash,
+    encode(j.fingerprint, 'hex') AS fingerprint,
+    (SELECT count(*) FROM jobenvs AS je WHERE je.job_uuid = j.uuid) AS envs,
+    (SELECT count(*) FROM job_input_artifacts AS ji WHERE ji.job_uuid = j.uuid) AS inputs,
+    (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) AS outputs
+FROM job AS j
+JOIN package AS p ON p.id = j.package_id
+JOIN image AS i ON i.id = j.image_id
+JOIN endpoint AS e ON e.id = j.endpoint_id;
+
+COMMENT ON VIEW job_overview IS 'Jobs with names for ids, their duration, and what belongs to them counted';
+COMMENT ON COLUMN job_overview.uuid IS 'job.uuid';
+COMMENT ON COLUMN job_overview.submit_uuid IS 'The submit that it is part of';
+COMMENT ON COLUMN job_overview.state IS 'running, success, error or lost';
+COMMENT ON COLUMN job_overview.package IS 'Name of the package';
+COMMENT ON COLUMN job_overview.version IS 'Version of the package';
+COMMENT ON COLUMN job_overview.image IS 'Name of the image';
+COMMENT ON COLUMN job_overview.endpoint IS 'Name of the build host';
+COMMENT ON COLUMN job_overview.started_at IS 'Start';
+COMMENT ON COLUMN job_overview.finished_at IS 'End; NULL while it runs';
+COMMENT ON COLUMN job_overview.duration IS 'From start to end; NULL while it runs';
+COMMENT ON COLUMN job_overview.heartbeat_at IS 'Last sign of life';
+COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id, once it is known';
+COMMENT ON COLUMN job_overview.fingerprint IS 'job.fingerprint in hexadecimal';
+COMMENT ON COLUMN job_overview.envs IS 'Variables of its environment';
+COMMENT ON COLUMN job_overview.inputs IS 'Files that it read';
+COMMENT ON COLUMN job_overview.outputs IS 'Files that it made';
+
+CREATE VIEW artifact_overview AS
+SELECT
+    a.uuid,
+    a.path,
+    encode(a.sha256, 'hex') AS sha256,
+    a.size,
+    a.job_uuid,
+    j.state AS job_state,
+    p.name AS package,
+    p.version,
+    j.finished_at AS made_at,
+    (SELECT count(*) FROM job_input_artifacts AS ji WHERE ji.artifact_uuid = a.uuid) AS used_by
+FROM artifact AS a
+LEFT JOIN job AS j ON j.uuid = a.job_uuid
+LEFT JOIN package AS p ON p.id = j.package_id;
+
+COMMENT ON VIEW artifact_overview IS 'Artifacts with the job that made each and how many jobs read it';
+COMMENT ON COLUMN artifact_overview.uuid IS 'artifact.uuid';
+COMMENT ON COLUMN artifact_overview.path IS 'Path in the store that holds the file';
+COMMENT ON COLUMN artifact_overview.sha256 IS 'SHA-256 of the content in hexadecimal';
+COMMENT ON COLUMN artifact_overview.size IS 'Size in bytes';
+COMMENT ON COLUMN artifact_overview.job_uuid IS 'The job that made it; NULL for a file from outside';
+COMMENT ON COLUMN artifact_overview.job_state IS 'State of that job';
+COMMENT ON COLUMN artifact_overview.package IS 'Name of the package that the job built';
+COMMENT ON COLUMN artifact_overview.version IS 'Version of that package';
+COMMENT ON COLUMN artifact_overview.made_at IS 'End of that job';
+COMMENT ON COLUMN artifact_overview.used_by IS 'Jobs that read it';

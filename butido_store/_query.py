@@ -1,0 +1,284 @@
+"""Load the query files of `sql/`: psql's own syntax on disk, PostgreSQL's `$1` on the wire.
+
+A query file is one statement that runs unchanged in psql. `:'name'::type` is a parameter; a line
+`\\if :{?name}` up to the line `\\endif` is kept only where that parameter is given. Nothing else
+of psql's language is accepted, so what a reviewer reads is what the server gets.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from butido_store._files import directory
+from butido_store.errors import QueryFileError
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>      \s+ )
+  | (?P<line>       --[^\n]* )
+  | (?P<block>      /\* )
+  | (?P<estring>    [eE]'(?:[^'\\]|\\.|'')*' )
+  | (?P<string>     '(?:[^']|'')*' )
+  | (?P<identifier> "(?:[^"]|"")*" )
+  | (?P<dollar>     \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$ )
+  | (?P<word>       [^\W\d][\w$]* )
+  | (?P<number>     \d[\w.]* )
+  | (?P<cast>       :: )
+  | (?P<parameter>  :'(?P<name>\w+)'(?P<type>::[a-z_][a-z_0-9]*(?:\[\])?)? )
+  | (?P<variable>   :(?:["{'A-Za-z_]) )
+  | (?P<command>    \\[^\n]* )
+  | (?P<end>        ; )
+  | (?P<unclosed>   ['"] | \$(?:[A-Za-z_]\w*)?\$ )
+  | (?P<other>      . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BLOCK_EDGE = re.compile(r"/\*|\*/")
+_IF = re.compile(r"\\if[ \t]+:\{\?(\w+)\}[ \t]*")
+_ENDIF = re.compile(r"\\endif[ \t]*")
+_HEADER_LINE = re.compile(r"--(?: ?)(.*)")
+_HEADER_PARAMETER = re.compile(r"(\w+):\s+(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of SQL text: its kind, its text and the line it starts on."""
+
+    kind: str
+    text: str
+    line: int
+    name: str = ""
+    type: str = ""
+
+
+def tokenize(sql: str, path: Path) -> Iterator[Token]:
+    """Cut SQL text into tokens, quoted strings and comments (nested too) each in one.
+
+    :param sql: the text of a file
+    :param path: the file, for messages
+    :raises QueryFileError: a quote or comment is not closed
+    """
+    at, line = 0, 1
+    while at < len(sql):
+        match = cast(re.Match[str], _TOKEN.match(sql, at))  # the last alternative takes anything
+        kind, end = match.lastgroup or "", match.end()
+        if match["block"]:
+            depth = 1
+            while depth:
+                edge = _BLOCK_EDGE.search(sql, end)
+                if edge is None:
+                    raise QueryFileError(f"{path}:{line}: a comment is not closed")
+                depth += 1 if edge[0] == "/*" else -1
+                end = edge.end()
+        elif match["unclosed"]:
+            raise QueryFileError(f"{path}:{line}: a quoted string is not closed")
+        elif match["parameter"]:
+            kind = "parameter"
+        elif match["dollar"]:
+            kind = "dollar"
+        text = sql[at:end]
+        yield Token(kind, text, line, match["name"] or "", (match["type"] or "")[2:])
+        line += text.count("\n")
+        at = end
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A query as the server gets it: `$1`-style text and the parameters' names in order."""
+
+    sql: str
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query file: its name, what its header says, and its text with optional clauses."""
+
+    name: str
+    path: Path
+    summary: str
+    notes: Mapping[str, str]
+    types: Mapping[str, str]
+    required: frozenset[str]
+    clauses: Mapping[str, frozenset[str]]
+    _tokens: tuple[tuple[str | None, Token], ...] = field(repr=False)
+    _rendered: dict[frozenset[str], Rendered] = field(default_factory=dict, repr=False)
+
+    def render(self, given: frozenset[str]) -> Rendered:
+        """Return the statement for one choice of parameters.
+
+        :param given: the names of the parameters that have a value
+        :raises QueryFileError: a parameter is missing or unknown
+        """
+        known = self._rendered.get(given)
+        if known is not None:
+            return known
+        wanted = self.required.union(
+            *(names for condition, names in self.clauses.items() if condition in given)
+        )
+        for problem, names in (("needs", wanted - given), ("does not take", given - wanted)):
+            if names:
+                raise QueryFileError(f"query {self.name} {problem} {', '.join(sorted(names))}")
+        order: dict[str, int] = {}
+        parts = [f"/* {self.name} */ "]
+        for condition, token in self._tokens:
+            if condition is not None and condition not in given:
+                continue
+            if token.kind == "parameter":
+                number = order.setdefault(token.name, len(order) + 1)
+                parts.append(f"${number}::{token.type}")
+            else:
+                parts.append(token.text)
+        rendered = Rendered("".join(parts), tuple(order))
+        self._rendered[given] = rendered
+        return rendered
+
+
+def parse(name: str, sql: str, path: Path) -> Query:
+    """Read one query file's text.
+
+    :param name: the query's name, `subject/verb`
+    :param sql: the file's text
+    :param path: the file, for messages
+    :raises QueryFileError: the file breaks a rule; the message has file and line
+    """
+
+    def refuse(line: int, problem: str) -> QueryFileError:
+        return QueryFileError(f"{path}:{line}: {problem}")
+
+    if "\0" in sql:
+        raise refuse(sql.count("\n", 0, sql.index("\0")) + 1, "the file holds a NUL byte")
+    summary, notes, body_at = _header(sql, path)
+    types: dict[str, str] = {}
+    uses: dict[str | None, set[str]] = {None: set()}
+    tokens: list[tuple[str | None, Token]] = []
+    condition: str | None = None
+    opened_at, ended, line_start = 0, False, True
+    for token in tokenize(sql, path):
+        if token.line < body_at:
+            continue
+        if ended and token.kind not in ("space", "line", "block"):
+            raise refuse(token.line, "a query file holds one statement; this starts a second")
+        match token.kind:
+            case "command":
+                if not line_start:
+                    raise refuse(token.line, "a backslash command stands on a line of its own")
+                if opening := _IF.fullmatch(token.text):
+                    if condition is not None:
+                        raise refuse(token.line, f"\\if inside the \\if of line {opened_at}")
+                    condition, opened_at = opening[1], token.line
+                    uses.setdefault(condition, {condition})
+                elif _ENDIF.fullmatch(token.text):
+                    if condition is None:
+                        raise refuse(token.line, "\\endif without \\if")
+                    condition = None
+                else:
+                    raise refuse(
+                        token.line,
+                        f"{token.text.split()[0]} is not accepted here: a query file knows "
+                        "\\if :{?name} and \\endif only",
+                    )
+                continue
+            case "parameter":
+                if not token.type:
+                    raise refuse(token.line, f"parameter :'{token.name}' needs a cast, ::type")
+                if types.setdefault(token.name, token.type) != token.type:
+                    raise refuse(
+                        token.line,
+                        f"parameter :'{token.name}' is cast to {token.type} here and to "
+                        f"{types[token.name]} before",
+                    )
+                uses[condition].add(token.name)
+            case "variable":
+                raise refuse(token.line, "a parameter is written :'name'::type")
+            case "end":
+                if condition is not None:
+                    raise refuse(token.line, f"the \\if of line {opened_at} is not closed")
+                ended = True
+                continue
+            case _:
+                pass
+        if not ended:
+            tokens.append((condition, token))
+        line_start = (token.kind == "space" and "\n" in token.text) or (
+            line_start and token.kind == "space"
+        )
+    last = sql.count("\n") + 1
+    if condition is not None:
+        raise refuse(opened_at, "this \\if is not closed")
+    if not any(token.kind not in ("space", "line", "block") for _, token in tokens):
+        raise refuse(last, "the file holds no statement")
+    if not ended:
+        raise refuse(last, "the statement does not end in a semicolon")
+    required = frozenset(uses.pop(None))
+    for name_, _ in uses.items():
+        if name_ in required:
+            raise refuse(1, f"parameter {name_} is optional in an \\if and used outside of it")
+    if unknown := notes.keys() - types.keys() - uses.keys():
+        raise refuse(1, f"the header explains {', '.join(sorted(unknown))}, which is no parameter")
+    clauses = {
+        condition: frozenset(names) for condition, names in uses.items() if condition is not None
+    }
+    for condition in clauses:
+        types.setdefault(condition, "boolean")
+    return Query(name, path, summary, notes, types, required, clauses, tuple(tokens))
+
+
+def _header(sql: str, path: Path) -> tuple[str, dict[str, str], int]:
+    """Split off the header: its sentence, its notes by parameter, and the first line after it."""
+    lines: list[str] = []
+    for text in sql.splitlines():
+        match = _HEADER_LINE.fullmatch(text)
+        if match is None:
+            break
+        lines.append(match[1].strip())
+    sentence, _, rest = "\n".join(lines).partition("\n\n")
+    summary = " ".join(sentence.split())
+    if not summary.endswith((".", "?")):
+        raise QueryFileError(
+            f"{path}:1: the file starts with a comment whose first paragraph is a sentence "
+            "saying what the query answers"
+        )
+    notes: dict[str, str] = {}
+    current = ""
+    for text in rest.splitlines():
+        if match := _HEADER_PARAMETER.fullmatch(text):
+            current = match[1]
+            notes[current] = match[2]
+        elif current and text:
+            notes[current] += f" {text}"
+        else:
+            current = ""
+    return summary, notes, len(lines) + 1
+
+
+def read(path: Path, root: Path) -> Query:
+    """Read and check one query file below `root`.
+
+    :raises QueryFileError: the file is not there, is not UTF-8, or breaks a rule
+    """
+    name = path.relative_to(root).with_suffix("").as_posix()
+    try:
+        return parse(name, path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryFileError(f"{path}:1: the file cannot be read: {error}") from error
+
+
+@cache
+def query(name: str) -> Query:
+    """Return the shipped query of this name.
+
+    :param name: `subject/verb`, the path below `sql/` without its ending
+    :raises QueryFileError: there is no such query, or its file breaks a rule
+    """
+    root = directory("sql")
+    return read(root / f"{name}.sql", root)
+
+
+def names() -> list[str]:
+    """Return the names of all shipped queries, sorted."""
+    root = directory("sql")
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.sql"))

@@ -1,0 +1,30 @@
+-- Which artifacts have this path or content, newest first?
+--
+-- path: only those with this path
+-- sha256: only those with this SHA-256 of their content
+-- before: go on after this last row of the page before
+-- limit: at most this many
+
+SELECT
+    a.uuid,
+    a.path,
+    a.sha256,
+    a.size,
+    a.job_uuid
+FROM artifact AS a
+WHERE
+    TRUE
+\if :{?path}
+    AND a.path_sha256 = text_sha256(:'path'::text)
+\endif
+\if :{?sha256}
+    AND a.sha256 = :'sha256'::bytea
+\endif
+\if :{?before}
+    AND a.uuid < :'before'::uuid
+\endif
+ORDER BY a.uuid DESC
+\if :{?limit}
+LIMIT :'limit'::bigint
+\endif
+;

@@ -1,0 +1,13 @@
+-- What is this artifact?
+--
+-- artifact: the artifact's uuid
+
+SELECT
+    a.uuid,
+    a.path,
+    a.sha256,
+    a.size,
+    a.job_uuid
+FROM artifact AS a
+WHERE a.uuid = :'artifact'::uuid
+ORDER BY a.uuid;

@@ -1,0 +1,11 @@
+-- Which environment did this job have?
+--
+-- job: the job's uuid
+
+SELECT
+    v.name,
+    v.value
+FROM jobenvs AS je
+JOIN envvar AS v ON v.id = je.env_id
+WHERE je.job_uuid = :'job'::uuid
+ORDER BY v.name COLLATE "C", v.value COLLATE "C";

@@ -1,0 +1,23 @@
+-- What is this job, and how did it end?
+--
+-- job: the job's uuid
+
+SELECT
+    j.uuid,
+    j.submit_uuid,
+    p.name AS package,
+    p.version,
+    i.name AS image,
+    e.name AS endpoint,
+    j.state,
+    j.started_at,
+    j.finished_at,
+    j.heartbeat_at,
+    j.container_hash,
+    j.fingerprint
+FROM job AS j
+JOIN package AS p ON p.id = j.package_id
+JOIN image AS i ON i.id = j.image_id
+JOIN endpoint AS e ON e.id = j.endpoint_id
+WHERE j.uuid = :'job'::uuid
+ORDER BY j.uuid;

@@ -1,0 +1,13 @@
+-- Which files did this job make?
+--
+-- job: the job's uuid
+
+SELECT
+    a.uuid,
+    a.path,
+    a.sha256,
+    a.size,
+    a.job_uuid
+FROM artifact AS a
+WHERE a.job_uuid = :'job'::uuid
+ORDER BY a.path COLLATE "C", a.uuid;

@@ -1,0 +1,128 @@
+-- Record that a job starts, before its container does.
+--
+-- The row says what happened: started; repeated (it is there, the same); differs (the uuid is
+-- there with other content); no submit; no input (an input artifact is not in the store);
+-- incomplete (a shared value is not in the store yet: intern it).
+--
+-- job: the job's uuid
+-- submit: uuid of the submit that it is part of
+-- env_names: names of its whole environment, beside env_values
+-- env_values: its values
+-- inputs: uuids of the artifacts that are copied into the container
+-- container_hash: the container's id, where it is known already
+
+WITH env AS (
+    SELECT v.id
+    FROM unnest(:'env_names'::text[], :'env_values'::text[]) AS t (name, value)
+    JOIN envvar AS v ON v.name = t.name AND v.value_sha256 = text_sha256(t.value)
+),
+
+input AS (
+    SELECT
+        a.uuid,
+        a.path,
+        a.sha256
+    FROM artifact AS a
+    WHERE a.uuid = ANY(:'inputs'::uuid[])
+),
+
+given AS (
+    SELECT
+        count(*) = cardinality(:'inputs'::uuid[]) AS has_inputs,
+        job_fingerprint(
+            :'package'::text, :'version'::text, :'image'::text, :'script'::text,
+            :'env_names'::text[], :'env_values'::text[], array_agg(i.path), array_agg(i.sha256)
+        ) AS fingerprint
+    FROM input AS i
+),
+
+started AS (
+    INSERT INTO job (
+\if :{?container_hash}
+        container_hash,
+\endif
+        uuid, submit_uuid, endpoint_id, package_id, image_id, state, started_at, fingerprint, script
+    )
+    SELECT
+\if :{?container_hash}
+        :'container_hash'::text AS container_hash,
+\endif
+        :'job'::uuid AS uuid,
+        s.uuid AS submit_uuid,
+        e.id,
+        p.id,
+        i.id,
+        'running' AS state,
+        :'started_at'::timestamptz AS started_at,
+        g.fingerprint,
+        :'script'::text AS script
+    FROM submit AS s
+    CROSS JOIN endpoint AS e
+    CROSS JOIN package AS p
+    CROSS JOIN image AS i
+    CROSS JOIN given AS g
+    WHERE
+        s.uuid = :'submit'::uuid
+        AND e.name = :'endpoint'::text
+        AND p.name = :'package'::text
+        AND p.version = :'version'::text
+        AND i.name = :'image'::text
+        AND g.has_inputs
+        AND (SELECT count(*) FROM env) = cardinality(:'env_names'::text[])
+    ON CONFLICT (uuid) DO NOTHING
+    RETURNING uuid
+),
+
+started_env AS (
+    INSERT INTO jobenvs (job_uuid, env_id)
+    SELECT
+        j.uuid,
+        e.id
+    FROM started AS j
+    CROSS JOIN env AS e
+    RETURNING env_id
+),
+
+started_input AS (
+    INSERT INTO job_input_artifacts (job_uuid, artifact_uuid)
+    SELECT
+        j.uuid,
+        i.uuid
+    FROM started AS j
+    CROSS JOIN input AS i
+    RETURNING artifact_uuid
+),
+
+stored AS (
+    SELECT
+        j.submit_uuid = :'submit'::uuid
+        AND j.started_at = :'started_at'::timestamptz
+        AND j.fingerprint = g.fingerprint
+        AND e.name = :'endpoint'::text
+\if :{?container_hash}
+        AND j.container_hash = :'container_hash'::text
+\endif
+            AS same
+    FROM job AS j
+    JOIN endpoint AS e ON e.id = j.endpoint_id
+    CROSS JOIN given AS g
+    WHERE j.uuid = :'job'::uuid
+)
+
+SELECT
+    CASE
+        WHEN EXISTS (SELECT FROM started) THEN 'started'
+        WHEN EXISTS (SELECT FROM stored AS s WHERE s.same) THEN 'repeated'
+        WHEN EXISTS (SELECT FROM stored) THEN 'differs'
+        WHEN NOT EXISTS (SELECT FROM submit AS s WHERE s.uuid = :'submit'::uuid) THEN 'no submit'
+        WHEN NOT g.has_inputs THEN 'no input'
+        ELSE 'incomplete'
+    END AS outcome,
+    g.fingerprint,
+    ARRAY(
+        SELECT t.uuid
+        FROM unnest(:'inputs'::uuid[]) AS t (uuid)
+        WHERE NOT g.has_inputs AND NOT EXISTS (SELECT FROM input AS i WHERE i.uuid = t.uuid)
+        ORDER BY t.uuid
+    ) AS missing_inputs
+FROM given AS g;

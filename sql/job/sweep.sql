@@ -1,0 +1,55 @@
+-- Mark the running jobs whose builder went silent as lost, with the log as far as it came.
+--
+-- The end of a lost job is its last sign of life. Jobs that somebody is working on are left alone.
+--
+-- silent_for: how long without a sign of life, by the database's clock
+-- limit: at most this many in one go
+
+WITH silent AS (
+    SELECT j.uuid
+    FROM job AS j
+    WHERE j.state = 'running' AND j.heartbeat_at < now() - :'silent_for'::interval
+    ORDER BY j.started_at, j.uuid
+    LIMIT :'limit'::bigint
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+
+size AS (
+    SELECT
+        c.job_uuid,
+        sum(octet_length(c.chunk)) AS octets
+    FROM job_log_chunk AS c
+    WHERE c.job_uuid IN (SELECT s.uuid FROM silent AS s)
+    GROUP BY c.job_uuid
+),
+
+folded AS (
+    DELETE FROM job_log_chunk AS c
+    USING size AS s
+    -- A text holds 1 GB. A log that comes near it stays in its chunks, and job_log() reads both.
+    WHERE c.job_uuid = s.job_uuid AND s.octets <= 536870912
+    RETURNING c.job_uuid, c.seq, c.chunk
+),
+
+log AS (
+    SELECT
+        f.job_uuid,
+        string_agg(f.chunk, '' ORDER BY f.seq) AS text
+    FROM folded AS f
+    GROUP BY f.job_uuid
+),
+
+lost AS (
+    UPDATE job AS j
+    SET
+        state = 'lost',
+        finished_at = greatest(j.started_at, j.heartbeat_at),
+        log = coalesce((SELECT l.text FROM log AS l WHERE l.job_uuid = j.uuid), '')
+    FROM silent AS s
+    WHERE j.uuid = s.uuid
+    RETURNING j.uuid, j.started_at
+)
+
+SELECT l.uuid
+FROM lost AS l
+ORDER BY l.started_at, l.uuid;

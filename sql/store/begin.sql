@@ -1,0 +1,3 @@
+-- Start the transaction that several statements share.
+
+BEGIN;

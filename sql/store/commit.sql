@@ -1,0 +1,3 @@
+-- Keep what the statements since begin wrote.
+
+COMMIT;

@@ -1,0 +1,49 @@
+-- Which of these shared values are not in the store yet?
+--
+-- env_names: names of environment variables, beside env_values
+-- env_values: their values
+-- package_names: names of packages, beside package_versions
+-- package_versions: their versions
+-- images: names of images
+-- endpoints: names of endpoints
+-- hashes: git hashes
+
+SELECT
+    'envvar' AS subject,
+    t.name,
+    t.value
+FROM unnest(:'env_names'::text[], :'env_values'::text[]) AS t (name, value)
+WHERE
+    NOT EXISTS (
+        SELECT FROM envvar AS v
+        WHERE v.name = t.name AND v.value_sha256 = text_sha256(t.value)
+    )
+UNION ALL
+SELECT
+    'package' AS subject,
+    t.name,
+    t.version AS value
+FROM unnest(:'package_names'::text[], :'package_versions'::text[]) AS t (name, version)
+WHERE NOT EXISTS (SELECT FROM package AS p WHERE p.name = t.name AND p.version = t.version)
+UNION ALL
+SELECT
+    'image' AS subject,
+    t.name,
+    '' AS value
+FROM unnest(:'images'::text[]) AS t (name)
+WHERE NOT EXISTS (SELECT FROM image AS i WHERE i.name = t.name)
+UNION ALL
+SELECT
+    'endpoint' AS subject,
+    t.name,
+    '' AS value
+FROM unnest(:'endpoints'::text[]) AS t (name)
+WHERE NOT EXISTS (SELECT FROM endpoint AS e WHERE e.name = t.name)
+UNION ALL
+SELECT
+    'git_hash' AS subject,
+    t.hash AS name,
+    '' AS value
+FROM unnest(:'hashes'::text[]) AS t (hash)
+WHERE NOT EXISTS (SELECT FROM git_hash AS g WHERE g.hash = t.hash)
+ORDER BY subject, name, value;

@@ -1,0 +1,11 @@
+-- Set the search path of this session to a schema, and tell what the library must know of the database.
+--
+-- schema: name of the schema that holds the tables
+
+SELECT
+    set_config('search_path', quote_ident(:'schema'::text), FALSE) AS search_path,
+    current_database() AS database,
+    current_setting('server_encoding') AS server_encoding,
+    current_setting('server_version_num')::integer AS server_version,
+    to_regnamespace(quote_ident(:'schema'::text)) IS NOT NULL AS has_schema,
+    to_regclass(quote_ident(:'schema'::text) || '._yoyo_migration') IS NOT NULL AS is_migrated;

@@ -1,0 +1,3 @@
+-- Undo what the statements since begin wrote.
+
+ROLLBACK;

@@ -1,0 +1,11 @@
+-- Which environment did a submit add to its jobs?
+--
+-- submit: the submit's uuid
+
+SELECT
+    v.name,
+    v.value
+FROM submitenvs AS se
+JOIN envvar AS v ON v.id = se.env_id
+WHERE se.submit_uuid = :'submit'::uuid
+ORDER BY v.name COLLATE "C", v.value COLLATE "C";

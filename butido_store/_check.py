@@ -1,0 +1,212 @@
+"""Refuse bad input with one clear error that names the field, before anything is sent.
+
+The limits are those of the schema's CHECK constraints.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from graphlib import CycleError, TopologicalSorter
+from uuid import UUID
+
+from butido_store.errors import InvalidInput
+
+NAME_LENGTH = 255
+IMAGE_LENGTH = 512
+_GIT_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def text(field: str, value: object) -> str:
+    """Return the value if PostgreSQL's text can hold it: no NUL, valid Unicode."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{field} must be a str, not {type(value).__name__}")
+    if "\0" in value:
+        raise InvalidInput(f"{field} has a NUL character at position {value.index(chr(0))}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{field} is not valid Unicode at position {error.start}, so it has no UTF-8 form"
+        ) from error
+    return value
+
+
+def name(field: str, value: object, *, length: int = NAME_LENGTH) -> str:
+    """Return the value if it is a text of 1 to `length` characters."""
+    checked = text(field, value)
+    if not checked:
+        raise InvalidInput(f"{field} is empty")
+    if len(checked) > length:
+        raise InvalidInput(f"{field} has {len(checked)} characters; the limit is {length}")
+    return checked
+
+
+def path(field: str, value: object) -> str:
+    """Return the value if it is a text that is not empty, of any length."""
+    checked = text(field, value)
+    if not checked:
+        raise InvalidInput(f"{field} is empty")
+    return checked
+
+
+def env(field: str, value: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment if every name and value can be one."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{field} must be a mapping of names to values")
+    checked = {}
+    for key, content in value.items():
+        variable = name(f"a name in {field}", key)
+        if "=" in variable:
+            raise InvalidInput(f"the name {variable!r} in {field} has a '='")
+        checked[variable] = text(f"{field}[{variable!r}]", content)
+    return checked
+
+
+def uuid(field: str, value: object) -> UUID:
+    """Return the value if it is a UUID."""
+    if not isinstance(value, UUID):
+        raise InvalidInput(f"{field} must be a uuid.UUID, not {type(value).__name__}")
+    return value
+
+
+def uuids(field: str, values: Iterable[object]) -> list[UUID]:
+    """Return the values if they are UUIDs, each given once."""
+    checked = [uuid(f"{field}[{place}]", value) for place, value in enumerate(values)]
+    if len(set(checked)) < len(checked):
+        raise InvalidInput(f"{field} names the same uuid twice")
+    return checked
+
+
+def time(field: str, value: object) -> datetime:
+    """Return the value if it is an aware datetime."""
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"{field} must be a datetime, not {type(value).__name__}")
+    if value.utcoffset() is None:
+        raise InvalidInput(f"{field} is a naive datetime; give it a time zone")
+    return value
+
+
+def sha256(field: str, value: object) -> bytes:
+    """Return the value if it is a SHA-256: 32 bytes."""
+    if not isinstance(value, bytes):
+        raise InvalidInput(f"{field} must be bytes, not {type(value).__name__}")
+    if len(value) != 32:
+        raise InvalidInput(f"{field} has {len(value)} bytes; a SHA-256 has 32")
+    return value
+
+
+def count(field: str, value: object) -> int:
+    """Return the value if it is a whole number from 0 that a bigint can hold."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(f"{field} must be an int, not {type(value).__name__}")
+    if not 0 <= value < 2**63:
+        raise InvalidInput(f"{field} is {value}; it must be from 0 to 2^63 - 1")
+    return value
+
+
+def git_hash(field: str, value: object) -> str:
+    """Return the value if it is a full git object name, SHA-1 or SHA-256."""
+    checked = text(field, value)
+    if not _GIT_HASH.fullmatch(checked):
+        raise InvalidInput(f"{field} must be 40 or 64 lower-case hexadecimal digits")
+    return checked
+
+
+def choice(field: str, value: str, allowed: Sequence[str]) -> str:
+    """Return the value if it is one of the allowed."""
+    if value not in allowed:
+        raise InvalidInput(f"{field} is {value!r}; it must be one of {', '.join(allowed)}")
+    return value
+
+
+def _document(field: str, value: object) -> str:
+    """Return a JSON document's text if jsonb holds it unaltered."""
+    try:
+        document = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        document.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{field} has no JSON form: {error}") from error
+    if _ESCAPED_NUL.search(document):
+        raise InvalidInput(f"{field} has a NUL character (\\u0000) in a string")
+    _string_keys(field, value)
+    return document
+
+
+def _string_keys(field: str, value: object) -> None:
+    """Refuse keys that are no strings, which JSON would turn into strings."""
+    pending: list[object] = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Mapping):
+            for key in part:
+                if not isinstance(key, str):
+                    raise InvalidInput(f"{field} has the key {key!r}, which is not a str")
+            pending.extend(part.values())
+        elif isinstance(part, list | tuple):
+            pending.extend(part)
+
+
+def _entries(field: str, document: object, key: str) -> list[Mapping[str, object]]:
+    """Return the list of objects under `key`."""
+    entries = document.get(key) if isinstance(document, Mapping) else None
+    if not isinstance(entries, list | tuple):
+        raise InvalidInput(f"{field} must be an object with a list {key!r}")
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, Mapping):
+            raise InvalidInput(f"{field}[{key!r}][{place}] must be an object")
+    return list(entries)
+
+
+def _list(field: str, value: object) -> list[object]:
+    if not isinstance(value, list | tuple):
+        raise InvalidInput(f"{field} must be a list")
+    return list(value)
+
+
+def tree(field: str, value: Mapping[str, object]) -> str:
+    """Return a package tree's JSON text if its nodes are well formed and without a cycle."""
+    nodes = _entries(field, value, "nodes")
+    graph: dict[int, list[int]] = {}
+
+    def index(where: str, number: object) -> int:
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise InvalidInput(f"{where} must be the number of a node")
+        if not 0 <= number < len(nodes):
+            raise InvalidInput(f"{where} is {number}, but there are {len(nodes)} nodes")
+        return number
+
+    for place, node in enumerate(nodes):
+        where = f"{field}['nodes'][{place}]"
+        name(f"{where}['name']", node.get("name"))
+        name(f"{where}['version']", node.get("version"))
+        needs = _list(f"{where}['dependencies']", node.get("dependencies"))
+        graph[place] = [index(f"{where}['dependencies']", number) for number in needs]
+    index(f"{field}['root']", value.get("root"))
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise InvalidInput(f"{field} has a cycle through the nodes {error.args[1]}") from error
+    return _document(field, value)
+
+
+def buildplan(field: str, value: Mapping[str, object]) -> str:
+    """Return a build plan's JSON text if its jobs are well formed."""
+    for place, job in enumerate(_entries(field, value, "jobs")):
+        where = f"{field}['jobs'][{place}]"
+        _uuid_text(f"{where}['uuid']", job.get("uuid"))
+        name(f"{where}['package']", job.get("package"))
+        name(f"{where}['version']", job.get("version"))
+        for need in _list(f"{where}['needs']", job.get("needs")):
+            _uuid_text(f"{where}['needs']", need)
+    return _document(field, value)
+
+
+def _uuid_text(field: str, value: object) -> None:
+    try:
+        canonical = str(UUID(text(field, value)))
+    except ValueError as error:
+        raise InvalidInput(f"{field} is not a uuid: {value!r}") from error
+    if canonical != value:
+        raise InvalidInput(f"{field} must be written {canonical}")

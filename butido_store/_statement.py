@@ -1,0 +1,209 @@
+"""What is run, as values, and the conversation with the database that runs them; no I/O here."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from butido_store._query import Query, query
+from butido_store.errors import Conflict, NotFound, NotRunning, StoreError, Unavailable
+
+T_co = TypeVar("T_co", covariant=True)
+Row = tuple[object, ...]
+Rows = Sequence[Row]
+
+# One attempt finds what is missing, the next has it; each further one means that somebody
+# interned or deleted the same values in between.
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Natural keys of the shared values that a statement needs to be in the store."""
+
+    envvar: frozenset[tuple[str, str]] = frozenset()
+    package: frozenset[tuple[str, str]] = frozenset()
+    image: frozenset[str] = frozenset()
+    endpoint: frozenset[str] = frozenset()
+    git_hash: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Shared") -> "Shared":
+        """Return what either needs."""
+        return Shared(
+            self.envvar | other.envvar,
+            self.package | other.package,
+            self.image | other.image,
+            self.endpoint | other.endpoint,
+            self.git_hash | other.git_hash,
+        )
+
+
+NOTHING_SHARED = Shared()
+
+
+class Incomplete(Exception):
+    """A shared value is not in the store yet, so nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement(Generic[T_co]):
+    """A query with its parameters, and how its rows become a value: run it with a store.
+
+    Every statement of this library is idempotent: run again, it gives the same and changes
+    nothing, so that a lost connection is answered by running it again.
+    """
+
+    query: Query
+    parameters: Mapping[str, object]
+    collect: Callable[[Rows], T_co]
+    writes: bool = False
+    shared: Shared = field(default=NOTHING_SHARED)
+
+    def rendered(self) -> tuple[str, list[object]]:
+        """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
+        rendered = self.query.render(frozenset(self.parameters))
+        return rendered.sql, [self.parameters[name] for name in rendered.order]
+
+
+def read(
+    name: str, parameters: Mapping[str, object], collect: Callable[[Rows], T_co]
+) -> Statement[T_co]:
+    """Make a statement that reads; parameters that are None count as not given."""
+    given = {key: value for key, value in parameters.items() if value is not None}
+    return Statement(query(name), given, collect)
+
+
+def write(
+    name: str,
+    parameters: Mapping[str, object],
+    collect: Callable[[Rows], T_co],
+    *,
+    shared: Shared = NOTHING_SHARED,
+) -> Statement[T_co]:
+    """Make a statement that writes; parameters that are None count as not given."""
+    given = {key: value for key, value in parameters.items() if value is not None}
+    return Statement(query(name), given, collect, writes=True, shared=shared)
+
+
+def refuse(outcome: object, subject: str, uuid: UUID) -> StoreError | Incomplete:
+    """Return the error for the outcome of a write that did not happen.
+
+    :param outcome: the word in the row that the statement returned
+    :param subject: `job` or `submit`
+    :param uuid: its uuid
+    """
+    match outcome:
+        case "incomplete" | "running":
+            return Incomplete()
+        case "differs":
+            return Conflict(f"{subject} {uuid} is in the store already, with other content")
+        case "no job" | "no submit":
+            return NotFound(f"there is no {str(outcome)[3:]} {uuid} in the store")
+        case "success" | "error" | "lost":
+            return NotRunning(f"job {uuid} has ended: its state is {outcome}")
+        case _:
+            return StoreError(f"unexpected outcome {outcome!r} for {subject} {uuid}")
+
+
+def _nothing(_: Rows) -> None:
+    return None
+
+
+def _control(verb: str) -> Statement[None]:
+    return Statement(query(f"store/{verb}"), {}, _nothing)
+
+
+def _ask_missing(shared: Shared) -> Statement[dict[object, list[Row]]]:
+    def by_subject(rows: Rows) -> dict[object, list[Row]]:
+        found: dict[object, list[Row]] = {}
+        for subject, *key in rows:
+            found.setdefault(subject, []).append(tuple(key))
+        return found
+
+    envs, packages = sorted(shared.envvar), sorted(shared.package)
+    return Statement(
+        query("store/missing"),
+        {
+            "env_names": [name for name, _ in envs],
+            "env_values": [value for _, value in envs],
+            "package_names": [name for name, _ in packages],
+            "package_versions": [version for _, version in packages],
+            "images": sorted(shared.image),
+            "endpoints": sorted(shared.endpoint),
+            "hashes": sorted(shared.git_hash),
+        },
+        by_subject,
+    )
+
+
+def _intern(missing: Mapping[object, list[Row]]) -> list[Statement[None]]:
+    """Make the statements that add what is missing, subjects always in the same order."""
+    columns = {
+        "endpoint": ("names",),
+        "envvar": ("names", "values"),
+        "git_hash": ("hashes",),
+        "image": ("names",),
+        "package": ("names", "versions"),
+    }
+    return [
+        Statement(
+            query(f"{subject}/intern"),
+            {name: [key[place] for key in missing[subject]] for place, name in enumerate(names)},
+            _nothing,
+        )
+        for subject, names in columns.items()
+        if subject in missing
+    ]
+
+
+Batch = Sequence[Statement[object]]
+Conversation = Generator[Batch, Sequence[Rows], tuple[object, ...]]
+
+
+def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
+    """Run statements together: each yielded batch is one round trip, its rows are sent back.
+
+    Several writes share a transaction, so that all or none of them happen. When one of them
+    lacks shared values, the transaction is undone, what is missing is asked for and added in
+    sorted order, and all run again.
+
+    :param statements: what to run
+    :param in_transaction: the caller has a transaction open; none is begun or ended here
+    :returns: the collected value of each statement
+    :raises StoreError: a statement was refused; nothing of the batch is kept
+    """
+    own = not in_transaction and len(statements) > 1 and any(s.writes for s in statements)
+    batch = [_control("begin"), *statements] if own else list(statements)
+    conflict: Conflict | None = None
+    for _ in range(_ATTEMPTS):
+        answers = (yield batch)[-len(statements) :]
+        refused: StoreError | None = None
+        try:
+            results = tuple(
+                statement.collect(rows) for statement, rows in zip(statements, answers, strict=True)
+            )
+        except Incomplete:
+            pass
+        except StoreError as error:
+            refused = error
+        else:
+            if own:
+                yield [_control("commit")]
+            return results
+        if own:
+            yield [_control("rollback")]
+        if isinstance(refused, Conflict) and conflict is None:
+            # The statement's snapshot may be older than what a concurrent writer has done:
+            # only a second look tells a repetition from a difference.
+            conflict = refused
+            continue
+        if refused is not None:
+            raise refused
+        shared = NOTHING_SHARED
+        for statement in statements:
+            shared |= statement.shared
+        ask = _ask_missing(shared)
+        missing = ask.collect((yield [ask])[0])
+        if missing:
+            yield _intern(missing)
+    raise Unavailable("other writers kept changing the same records; try again later")

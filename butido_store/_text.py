@@ -1,0 +1,34 @@
+"""Log bytes as PostgreSQL text and back; what text cannot hold is escaped visibly."""
+
+import re
+
+# A backslash is escaped where it would read as an escape, or might together with the next piece.
+_ENCODE = re.compile(r"\\(?=x[0-9a-f]{2}|x?\Z|x[0-9a-f]\Z)|[\0\udc80-\udcff]")
+_DECODE = re.compile(rb"\\x([0-9a-f]{2})")
+
+
+def to_bytes(data: bytes | str) -> bytes:
+    """Return output as bytes; what an undecodable byte became in a str is that byte again."""
+    if isinstance(data, bytes):
+        return data
+    try:
+        return data.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return data.encode("utf-8", "surrogatepass")
+
+
+def encode_log(data: bytes | str) -> str:
+    r"""Return output as text: NUL and bytes that are no UTF-8 stand as `\xHH`.
+
+    A backslash that would read as such an escape stands as `\x5c`. Pieces of a log can be encoded
+    one by one and joined.
+    """
+    return _ENCODE.sub(
+        lambda match: f"\\x{ord(match[0]) & 0xFF:02x}",
+        to_bytes(data).decode("utf-8", "surrogateescape"),
+    )
+
+
+def decode_log(text: str) -> bytes:
+    """Return the bytes that `encode_log` was given."""
+    return _DECODE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())

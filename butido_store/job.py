@@ -1,0 +1,454 @@
+"""Jobs: one build run each, from the moment it starts until it ends as success, error or lost."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, cast
+from uuid import UUID
+
+from butido_store import _check
+from butido_store._statement import Rows, Shared, Statement, read, refuse, write
+from butido_store._text import encode_log
+from butido_store.artifact import Artifact, Output, artifacts
+from butido_store.errors import InvalidInput, NotFound
+
+_list = list
+
+State = Literal["running", "success", "error", "lost"]
+EndState = Literal["success", "error", "lost"]
+_END_STATES = ("success", "error", "lost")
+_STATES = ("running", *_END_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job, without its script and log."""
+
+    uuid: UUID
+    submit_uuid: UUID
+    package: str
+    version: str
+    image: str
+    endpoint: str
+    state: State
+    started_at: datetime
+    finished_at: datetime | None
+    heartbeat_at: datetime
+    container_hash: str | None
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedJob:
+    """A job that has ended and is recorded at once, as its builder reports it."""
+
+    uuid: UUID
+    submit: UUID
+    package: str
+    version: str
+    image: str
+    endpoint: str
+    state: EndState
+    started_at: datetime
+    finished_at: datetime
+    script: str
+    log: bytes | str = ""
+    container_hash: str | None = None
+    env: Mapping[str, str]
+    inputs: Sequence[UUID] = ()
+    outputs: Sequence[Output] = ()
+
+
+def _shared(
+    package: str, version: str, image: str, endpoint: str, env: Mapping[str, str]
+) -> Shared:
+    """Check what a job shares with others and return it."""
+    return Shared(
+        envvar=frozenset(_check.env("env", env).items()),
+        package=frozenset({(_check.name("package", package), _check.name("version", version))}),
+        image=frozenset({_check.name("image", image, length=_check.IMAGE_LENGTH)}),
+        endpoint=frozenset({_check.name("endpoint", endpoint)}),
+    )
+
+
+def _container(value: str | None) -> str | None:
+    return value if value is None else _check.name("container_hash", value)
+
+
+def _missing_inputs(uuids: object) -> NotFound:
+    names = ", ".join(str(uuid) for uuid in cast(_list[UUID], uuids))
+    return NotFound(f"inputs: there is no artifact {names} in the store")
+
+
+def _outputs(outputs: Iterable[Output]) -> _list[Output]:
+    """Return the outputs sorted by path, if each can be stored and no path comes twice."""
+    checked = sorted(outputs, key=lambda output: _check.path("path of an output", output.path))
+    for place, output in enumerate(checked):
+        if place and output.path == checked[place - 1].path:
+            raise InvalidInput(f"outputs has the path {output.path!r} twice")
+        _check.sha256(f"sha256 of output {output.path!r}", output.sha256)
+        _check.count(f"size of output {output.path!r}", output.size)
+        _check.uuid(f"uuid of output {output.path!r}", output.uuid)
+    return checked
+
+
+def start(
+    uuid: UUID,
+    *,
+    submit: UUID,
+    package: str,
+    version: str,
+    image: str,
+    endpoint: str,
+    started_at: datetime,
+    script: str,
+    env: Mapping[str, str],
+    inputs: Iterable[UUID] = (),
+    container_hash: str | None = None,
+) -> Statement[bytes]:
+    """Record that a job starts, before its container does.
+
+    :param uuid: the job's uuid, `uuid7()` for instance
+    :param submit: uuid of the submit that it is part of
+    :param package: name of the package that it builds
+    :param version: its version
+    :param image: name of the image
+    :param endpoint: name of the build host
+    :param started_at: an aware datetime
+    :param script: the script that runs in the container
+    :param env: its whole environment: the package's own and the submit's additional one
+    :param inputs: uuids of the artifacts that are copied into the container
+    :param container_hash: the container's id, where it is known already
+    :returns: the fingerprint, 32 bytes
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotFound: when run, if the submit or an input is not in the store
+    :raises Conflict: when run, if the uuid is there with other content
+    """
+    shared = _shared(package, version, image, endpoint, env)
+
+    def collect(rows: Rows) -> bytes:
+        outcome, fingerprint, missing = rows[0]
+        if outcome == "no submit":
+            raise refuse(outcome, "submit", submit)
+        if outcome == "no input":
+            raise _missing_inputs(missing)
+        if outcome not in ("started", "repeated"):
+            raise refuse(outcome, "job", uuid)
+        return cast(bytes, fingerprint)
+
+    return write(
+        "job/start",
+        {
+            "job": _check.uuid("uuid", uuid),
+            "submit": _check.uuid("submit", submit),
+            "package": package,
+            "version": version,
+            "image": image,
+            "endpoint": endpoint,
+            "started_at": _check.time("started_at", started_at),
+            "script": _check.text("script", script),
+            "env_names": [*env],
+            "env_values": [*env.values()],
+            "inputs": _check.uuids("inputs", inputs),
+            "container_hash": _container(container_hash),
+        },
+        collect,
+        shared=shared,
+    )
+
+
+def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
+    """Append a piece to the log of a running job; also its sign of life.
+
+    A `butido_store.log.LogBuffer` cuts output into pieces and counts them.
+
+    :param uuid: the job's uuid
+    :param seq: place of the piece in the log, counted from 0
+    :param data: output as it came; what is no UTF-8 text is kept, escaped
+    :raises NotRunning: when run, if the job has ended
+    :raises Conflict: when run, if another piece has this place
+    """
+    return _change(
+        "job/append_log",
+        uuid,
+        ("appended", "repeated"),
+        {"seq": _check.count("seq", seq), "chunk": encode_log(data)},
+    )
+
+
+def heartbeat(uuid: UUID) -> Statement[None]:
+    """Tell that the builder of a running job is alive.
+
+    :param uuid: the job's uuid
+    :raises NotRunning: when run, if the job has ended
+    """
+    return _change("job/heartbeat", uuid, ("running",), {})
+
+
+def set_container(uuid: UUID, container_hash: str) -> Statement[None]:
+    """Record which container a running job got.
+
+    :param uuid: the job's uuid
+    :param container_hash: the container's id
+    :raises NotRunning: when run, if the job has ended without one
+    :raises Conflict: when run, if it has another one
+    """
+    return _change(
+        "job/set_container",
+        uuid,
+        ("set", "repeated"),
+        {"container_hash": _container(container_hash)},
+    )
+
+
+def _change(
+    name: str, uuid: UUID, done: tuple[str, ...], parameters: Mapping[str, object]
+) -> Statement[None]:
+    """Make the statement of a small change to a running job."""
+
+    def collect(rows: Rows) -> None:
+        if rows[0][0] not in done:
+            raise refuse(rows[0][0], "job", uuid)
+
+    return write(name, {"job": _check.uuid("uuid", uuid), **parameters}, collect)
+
+
+def finish(
+    uuid: UUID,
+    *,
+    state: EndState,
+    finished_at: datetime,
+    outputs: Iterable[Output] = (),
+) -> Statement[dict[str, UUID]]:
+    """End a running job: its state, its time, its outputs, and its log in one piece.
+
+    :param uuid: the job's uuid
+    :param state: success, error or lost
+    :param finished_at: an aware datetime
+    :param outputs: the files that it made
+    :returns: the artifact of each output by its path
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotRunning: when run, if the job has ended in another state
+    :raises Conflict: when run, if it has ended in this state, but otherwise than said here
+    """
+    files = _outputs(outputs)
+
+    def collect(rows: Rows) -> dict[str, UUID]:
+        outcome, stored = rows[0]
+        if outcome not in ("finished", "repeated"):
+            raise refuse(outcome, "job", uuid)
+        made = cast(_list[UUID], stored)
+        return {output.path: uuid for output, uuid in zip(files, made, strict=True)}
+
+    return write(
+        "job/finish",
+        {
+            "job": _check.uuid("uuid", uuid),
+            "state": _check.choice("state", state, _END_STATES),
+            "finished_at": _check.time("finished_at", finished_at),
+            "output_uuids": [output.uuid for output in files],
+            "output_paths": [output.path for output in files],
+            "output_sha256s": [output.sha256 for output in files],
+            "output_sizes": [output.size for output in files],
+        },
+        collect,
+    )
+
+
+def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
+    """Record ended jobs at once, each with its script, log, environment, inputs and outputs.
+
+    All or none. An input may be an output of another of these jobs.
+
+    :param jobs: what to record, one job or a whole submit's
+    :returns: the fingerprint of each, 32 bytes
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotFound: when run, if a submit or an input is not in the store
+    :raises Conflict: when run, if a uuid is there with other content
+    """
+    uuids = _check.uuids("uuid", [job.uuid for job in jobs])
+    shared = Shared()
+    for job in jobs:
+        shared |= _shared(job.package, job.version, job.image, job.endpoint, job.env)
+    envs = [(job.uuid, name, value) for job in jobs for name, value in job.env.items()]
+    inputs = [(job.uuid, uuid) for job in jobs for uuid in _check.uuids("inputs", job.inputs)]
+    outputs = [(job.uuid, output) for job in jobs for output in _outputs(job.outputs)]
+
+    def collect(rows: Rows) -> _list[bytes]:
+        outcome, fingerprints, differing, missing = rows[0]
+        if outcome == "no submit":
+            raise NotFound("the submit of a job is not in the store")
+        if outcome == "no input":
+            raise _missing_inputs(missing)
+        if outcome == "differs":
+            raise refuse(outcome, "job", cast(_list[UUID], differing)[0])
+        if outcome not in ("recorded", "repeated"):
+            raise refuse(outcome, "job", uuids[0])
+        return cast(_list[bytes], fingerprints)
+
+    return write(
+        "job/record",
+        {
+            "jobs": uuids,
+            "submits": [_check.uuid("submit", job.submit) for job in jobs],
+            "packages": [job.package for job in jobs],
+            "versions": [job.version for job in jobs],
+            "images": [job.image for job in jobs],
+            "endpoints": [job.endpoint for job in jobs],
+            "states": [_check.choice("state", job.state, _END_STATES) for job in jobs],
+            "started_ats": [_check.time("started_at", job.started_at) for job in jobs],
+            "finished_ats": [_check.time("finished_at", job.finished_at) for job in jobs],
+            "container_hashes": [_container(job.container_hash) for job in jobs],
+            "scripts": [_check.text("script", job.script) for job in jobs],
+            "logs": [encode_log(job.log) for job in jobs],
+            "env_jobs": [uuid for uuid, _, _ in envs],
+            "env_names": [name for _, name, _ in envs],
+            "env_values": [value for _, _, value in envs],
+            "input_jobs": [uuid for uuid, _ in inputs],
+            "input_artifacts": [artifact for _, artifact in inputs],
+            "output_jobs": [uuid for uuid, _ in outputs],
+            "output_uuids": [output.uuid for _, output in outputs],
+            "output_paths": [output.path for _, output in outputs],
+            "output_sha256s": [output.sha256 for _, output in outputs],
+            "output_sizes": [output.size for _, output in outputs],
+        },
+        collect,
+        shared=shared,
+    )
+
+
+def sweep(*, silent_for: timedelta, limit: int = 1000) -> Statement[_list[UUID]]:
+    """Mark the running jobs whose builder went silent as lost, with the log as far as it came.
+
+    :param silent_for: how long without a sign of life
+    :param limit: at most this many in one go
+    :returns: the uuids of the jobs that are lost with this
+    """
+    if silent_for <= timedelta(0):
+        raise InvalidInput(f"silent_for is {silent_for}; it must be above 0")
+    return write(
+        "job/sweep",
+        {"silent_for": silent_for, "limit": _check.count("limit", limit)},
+        lambda rows: [row[0] for row in rows],  # type: ignore[misc]
+    )
+
+
+def _one(uuid: UUID, rows: Rows) -> Sequence[object]:
+    if not rows:
+        raise NotFound(f"there is no job {uuid} in the store")
+    return rows[0]
+
+
+def get(uuid: UUID) -> Statement[Job]:
+    """What is this job, and how did it end?
+
+    :param uuid: the job's uuid
+    :raises NotFound: when run, if there is none
+    """
+    return read(
+        "job/get",
+        {"job": _check.uuid("uuid", uuid)},
+        lambda rows: Job(*_one(uuid, rows)),  # type: ignore[arg-type]
+    )
+
+
+def list(
+    *,
+    submit: UUID | None = None,
+    package: str | None = None,
+    version: str | None = None,
+    image: str | None = None,
+    endpoint: str | None = None,
+    state: State | None = None,
+    env: tuple[str, str] | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    before: Job | None = None,
+    limit: int | None = 50,
+) -> Statement[_list[Job]]:
+    """Which jobs were run, newest first?
+
+    :param submit: only those of this submit
+    :param package: only those that build the package of this name
+    :param version: only those that build this version
+    :param image: only those in this image
+    :param endpoint: only those on this endpoint
+    :param state: only those that are running, success, error or lost
+    :param env: only those with this name and value in their environment
+    :param newer_than: only those started at or after this time
+    :param older_than: only those started before this time
+    :param before: go on after this last job of the page before
+    :param limit: at most this many; None for all
+    """
+    name, value = env or (None, None)
+    return read(
+        "job/list",
+        {
+            "submit": submit and _check.uuid("submit", submit),
+            "package": package if package is None else _check.text("package", package),
+            "version": version if version is None else _check.text("version", version),
+            "image": image if image is None else _check.text("image", image),
+            "endpoint": endpoint if endpoint is None else _check.text("endpoint", endpoint),
+            "state": state if state is None else _check.choice("state", state, _STATES),
+            "env_name": name if name is None else _check.text("name in env", name),
+            "env_value": value if value is None else _check.text("value in env", value),
+            "newer_than": newer_than and _check.time("newer_than", newer_than),
+            "older_than": older_than and _check.time("older_than", older_than),
+            "before_started_at": before and before.started_at,
+            "before_job": before and before.uuid,
+            "limit": limit if limit is None else _check.count("limit", limit),
+        },
+        lambda rows: [Job(*row) for row in rows],  # type: ignore[arg-type]
+    )
+
+
+def log(uuid: UUID) -> Statement[str]:
+    r"""What has this job written to its log so far?
+
+    :param uuid: the job's uuid
+    :returns: the log, escaped; `butido_store.log.decode_log` gives its bytes
+    :raises NotFound: when run, if there is no such job
+    """
+    return read(
+        "job/log", {"job": _check.uuid("uuid", uuid)}, lambda rows: str(_one(uuid, rows)[0])
+    )
+
+
+def script(uuid: UUID) -> Statement[str]:
+    """Which script did this job run?
+
+    :param uuid: the job's uuid
+    :raises NotFound: when run, if there is no such job
+    """
+    return read(
+        "job/script", {"job": _check.uuid("uuid", uuid)}, lambda rows: str(_one(uuid, rows)[0])
+    )
+
+
+def env(uuid: UUID) -> Statement[dict[str, str]]:
+    """Which environment did this job have?
+
+    :param uuid: the job's uuid
+    :returns: values by name; empty also where there is no such job
+    """
+    return read(
+        "job/env",
+        {"job": _check.uuid("uuid", uuid)},
+        lambda rows: {str(name): str(value) for name, value in rows},
+    )
+
+
+def inputs(uuid: UUID) -> Statement[_list[Artifact]]:
+    """Which files did this job read?
+
+    :param uuid: the job's uuid
+    """
+    return read("job/inputs", {"job": _check.uuid("uuid", uuid)}, artifacts)
+
+
+def outputs(uuid: UUID) -> Statement[_list[Artifact]]:
+    """Which files did this job make?
+
+    :param uuid: the job's uuid
+    """
+    return read("job/outputs", {"job": _check.uuid("uuid", uuid)}, artifacts)

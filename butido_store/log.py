@@ -1,0 +1,107 @@
+"""Logs: bytes to text and back without loss, buffering, and butido's line protocol."""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from butido_store import job
+from butido_store._statement import Statement
+from butido_store._text import decode_log, encode_log, to_bytes
+
+__all__ = ["LogBuffer", "Outcome", "decode_log", "encode_log", "read_outcome"]
+
+_CHUNK = 64 * 1024
+_SECONDS = 1.0
+# Never longer than the rest of a character whose first bytes have arrived.
+_INCOMPLETE = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
+_STATE = re.compile(
+    r"#BUTIDO:(?:(?P<ok>STATE:OK)|STATE:ERR:(?P<error>.*)|PROGRESS:(?P<progress>[0-9]{1,18})|PHASE:(?P<phase>.*))"
+)
+
+
+class LogBuffer:
+    """Gather a running job's output and cut it into statements worth a round trip each.
+
+    A piece is due at 64 kB or one second after its first byte, whichever is first. There is no
+    I/O and no thread in here: run what `add` and `flush` return.
+    """
+
+    def __init__(
+        self, job_uuid: UUID, *, seq: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start a log.
+
+        :param job_uuid: the running job
+        :param seq: place of the first piece; above 0 to go on with a log that was begun
+        :param clock: seconds that only grow
+        """
+        self._job = job_uuid
+        self._seq = seq
+        self._clock = clock
+        self._pending = bytearray()
+        self._since = 0.0
+
+    def add(self, data: bytes | str = b"") -> Statement[None] | None:
+        """Take output; return the statement that appends it when a piece is due.
+
+        :param data: output as it came; nothing, to ask only whether a piece is due
+        """
+        if not self._pending:
+            self._since = self._clock()
+        self._pending += to_bytes(data)
+        due = len(self._pending) >= _CHUNK or self._clock() - self._since >= _SECONDS
+        return self._cut(final=False) if due else None
+
+    def flush(self) -> Statement[None] | None:
+        """Return the statement that appends all that is left, if anything is."""
+        return self._cut(final=True)
+
+    def _cut(self, *, final: bool) -> Statement[None] | None:
+        kept = None if final else _INCOMPLETE.search(self._pending)
+        end = len(self._pending) if kept is None else kept.start()
+        if not end:
+            return None
+        piece = bytes(self._pending[:end])
+        del self._pending[:end]
+        self._since = self._clock()
+        statement = job.append_log(self._job, seq=self._seq, data=piece)
+        self._seq += 1
+        return statement
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a log says in butido's line protocol."""
+
+    success: bool
+    message: str | None
+    progress: int | None
+    phase: str | None
+
+
+def read_outcome(lines: Iterable[str]) -> Outcome:
+    """Read butido's line protocol: the last STATE line wins; none is not success.
+
+    Only lines that start with `#BUTIDO:` at column 0 count, in upper case. The protocol is
+    described in the documentation of butido, "Packaging scripts".
+
+    :param lines: the lines of a log, with or without their ends
+    """
+    success, message, progress, phase = False, None, None, None
+    for line in lines:
+        match = _STATE.fullmatch(line.rstrip("\r\n"))
+        if match is None:
+            continue
+        if match["ok"]:
+            success, message = True, None
+        elif match["error"] is not None:
+            text = match["error"]
+            quoted = len(text) > 1 and text[0] == text[-1] == '"'
+            success, message = False, text[1:-1] if quoted else text
+        elif match["progress"]:
+            progress = int(match["progress"])
+        else:
+            phase = match["phase"]
+    return Outcome(success, message, progress, phase)

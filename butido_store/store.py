@@ -1,0 +1,490 @@
+"""Stores run statements: `Store` blocks, `AsyncStore` awaits; both are a driver of a few lines."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from typing import Protocol, Self, TypeVar, cast, overload
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from butido_store._schema import DEFAULT_SCHEMA, opening
+from butido_store._statement import Batch, Rows, Statement, conversation
+from butido_store._target import Target, refused
+from butido_store.errors import ConnectionFailed, StoreError, Unavailable, from_database
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+R = TypeVar("R")
+
+RETRY_FOR = 30.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
+
+_Talk = Generator[Batch, Sequence[Rows], R]
+
+
+# Shared by both stores ------------------------------------------------------------------------
+
+
+def _delays(seconds: float) -> Iterator[float]:
+    """Yield the waits between attempts: growing, spread, and ended by a deadline."""
+    deadline = time.monotonic() + seconds
+    longest = _FIRST_DELAY
+    while True:
+        delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        if time.monotonic() + delay >= deadline:
+            return
+        yield delay
+        longest = min(longest * 2, _LONGEST_DELAY)
+
+
+def _next_delay(
+    delays: Iterator[float], error: StoreError | psycopg.Error, *, retries: bool
+) -> float:
+    """Return how long to wait before the next attempt, or raise the error."""
+    if isinstance(error, psycopg.Error):
+        # A pool had no connection to lend; those of a statement are mapped where it runs.
+        raise from_database(error, connection_lost=True) from error
+    delay = next(delays, None) if retries and isinstance(error, Unavailable) else None
+    if delay is None:
+        raise error
+    return delay
+
+
+def _is_callers(connection: psycopg.Connection[object] | psycopg.AsyncConnection[object]) -> bool:
+    """Tell whether what runs on this connection is part of a transaction of the caller's."""
+    return not connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE
+
+
+class _Acknowledged:
+    """Turns a commit that the standby did not confirm, of which the server warns, into an error.
+
+    The end of a conversation passes through here as its StopIteration.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[object] | psycopg.AsyncConnection[object]
+    ) -> None:
+        self._connection = connection
+        self._warning = ""
+
+    def __enter__(self) -> None:
+        self._connection.add_notice_handler(self._take)
+
+    def __exit__(self, _: object, error: object, __: object) -> None:
+        self._connection.remove_notice_handler(self._take)
+        if isinstance(error, psycopg.Error):
+            raise from_database(error, connection_lost=self._connection.closed) from error
+        if self._warning and (error is None or isinstance(error, StopIteration)):
+            raise Unavailable(f"the commit was not acknowledged: {self._warning}")
+
+    def _take(self, notice: psycopg.errors.Diagnostic) -> None:
+        # https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
+        if notice.source_function == "SyncRepWaitForLSN":
+            self._warning = notice.message_primary or "the standby did not confirm it"
+
+
+def _unpacked(results: tuple[object, ...]) -> object:
+    return results[0] if len(results) == 1 else results
+
+
+# Blocking -------------------------------------------------------------------------------------
+
+
+def _converse(connection: psycopg.Connection[object], talk: _Talk[R]) -> R:
+    """Run each batch that the conversation yields, and send its rows back."""
+    keep = _is_callers(connection)
+    try:
+        with _Acknowledged(connection):
+            batch = next(talk)
+            while True:
+                batch = talk.send(_execute(connection, batch))
+    except StopIteration as end:
+        return cast(R, end.value)
+    finally:
+        if not keep and connection.info.transaction_status != TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                connection.rollback()
+
+
+def _execute(connection: psycopg.Connection[object], batch: Batch) -> list[Rows]:
+    """Run statements in one round trip and return the rows of each."""
+    cursors = [psycopg.RawCursor(connection, row_factory=tuple_row) for _ in batch]
+    if len(batch) == 1:
+        cursors[0].execute(*batch[0].rendered())
+    else:
+        with connection.pipeline():
+            for cursor, statement in zip(cursors, batch, strict=True):
+                cursor.execute(*statement.rendered())
+    return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+
+def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SCHEMA) -> None:
+    """Set a connection's search path to the schema and check what is found there.
+
+    For connections of the caller's, and as `configure` of a psycopg_pool pool.
+
+    :param connection: an idle psycopg connection
+    :param schema: name of the schema that holds the tables
+    :raises SchemaMismatch: the database is not ready for this version
+    """
+    _converse(connection, opening(schema))
+    if not connection.autocommit:
+        connection.commit()
+
+
+class Pool(Protocol):
+    """What lends connections: a `psycopg_pool.ConnectionPool`, for instance."""
+
+    def connection(self) -> AbstractContextManager[psycopg.Connection[object]]:
+        """Lend a connection for a `with` block."""
+
+
+class _Own:
+    """A connection that is opened again after it was lost; threads take turns."""
+
+    def __init__(self, target: Target, schema: str, prepare_threshold: int | None) -> None:
+        self._target = target
+        self._schema = schema
+        self._prepare_threshold = prepare_threshold
+        self._lock = threading.RLock()
+        target.__enter__()
+        try:
+            self._connection = self._open()
+        except BaseException:
+            target.leave()
+            raise
+
+    def _open(self) -> psycopg.Connection[object]:
+        try:
+            connection = psycopg.connect(
+                self._target.dsn, autocommit=True, prepare_threshold=self._prepare_threshold
+            )
+        except psycopg.Error as error:
+            raise refused(error) from error
+        try:
+            open_schema(connection, self._schema)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[object]]:
+        with self._lock:
+            if self._connection.closed:
+                try:
+                    self._target.leave()
+                    self._target.__enter__()
+                    self._connection = self._open()
+                except ConnectionFailed as error:
+                    raise Unavailable(str(error)) from error
+            yield self._connection
+
+    def close(self) -> None:
+        self._connection.close()
+        self._target.leave()
+
+
+class _Callers:
+    """A connection of the caller's, under the interface of a pool."""
+
+    def __init__(self, connection: psycopg.Connection[object]) -> None:
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[object]]:
+        with self._lock:
+            yield self._connection
+
+
+class Store:
+    """Runs statements on a connection of its own, or on a connection or pool of the caller's.
+
+    On a connection of its own (`Store.connect`), or on a pool, it tries again when the database
+    fails in a way that passes: a lost connection, a restart, a deadlock. Threads may share a
+    store; on a single connection they take turns.
+    """
+
+    def __init__(
+        self,
+        source: psycopg.Connection[object] | Pool,
+        *,
+        retry_for: float = RETRY_FOR,
+    ) -> None:
+        """Use a connection or a pool of the caller's; `open_schema` sets its search path.
+
+        What runs on a connection that is in a transaction, or not in autocommit mode, is part of
+        the caller's transaction: it is neither committed, nor undone, nor tried again here.
+
+        :param source: a psycopg connection or a psycopg_pool pool, of autocommit connections
+        :param retry_for: on a pool, for how many seconds to try again while it is unavailable
+        """
+        self._source = _Callers(source) if isinstance(source, psycopg.Connection) else source
+        self._retry_for = retry_for
+        self._retries = not isinstance(self._source, _Callers)
+
+    @classmethod
+    def connect(
+        cls,
+        dsn: str | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        retry_for: float = RETRY_FOR,
+        prepare_threshold: int | None = 5,
+    ) -> Self:
+        """Open a store by DSN, by libpq's environment, or else on the embedded server.
+
+        :param dsn: a libpq connection string or URI
+        :param schema: name of the schema that holds the tables
+        :param retry_for: for how many seconds to try again while the database is unavailable
+        :param prepare_threshold: runs after which a statement is prepared; None behind a
+            pgbouncer in transaction mode
+        :raises ConnectionFailed: the server cannot be reached, or refuses the connection
+        :raises SchemaMismatch: the database is not ready for this version
+        """
+        return cls(_Own(Target(dsn), schema, prepare_threshold), retry_for=retry_for)
+
+    @overload
+    def run(self, a: Statement[A], /) -> A: ...
+    @overload
+    def run(self, a: Statement[A], b: Statement[B], /) -> tuple[A, B]: ...
+    @overload
+    def run(self, a: Statement[A], b: Statement[B], c: Statement[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def run(self, *statements: Statement[object]) -> tuple[object, ...]: ...
+    def run(self, *statements: Statement[object]) -> object:
+        """Run statements, several writes in one transaction: all of them happen, or none.
+
+        :param statements: what to run, in this order
+        :returns: the value of a single statement, else a tuple with the value of each
+        :raises StoreError: as each statement says, and `Unavailable` when time ran out
+        """
+        delays = _delays(self._retry_for)
+        while True:
+            try:
+                with self._source.connection() as connection:
+                    talk = conversation(statements, in_transaction=_is_callers(connection))
+                    return _unpacked(_converse(connection, talk))
+            except (StoreError, psycopg.Error) as error:
+                delay = _next_delay(delays, error, retries=self._retries)
+            time.sleep(delay)
+
+    def close(self) -> None:
+        """Close a connection of the store's own; those of the caller stay open."""
+        if isinstance(self._source, _Own):
+            self._source.close()
+
+    def __enter__(self) -> Self:
+        """Use the store in a `with` block that closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
+
+
+# Awaiting: the same with `await` --------------------------------------------------------------
+
+
+async def _converse_async(connection: psycopg.AsyncConnection[object], talk: _Talk[R]) -> R:
+    """Run each batch that the conversation yields, and send its rows back."""
+    keep = _is_callers(connection)
+    try:
+        with _Acknowledged(connection):
+            batch = next(talk)
+            while True:
+                batch = talk.send(await _execute_async(connection, batch))
+    except StopIteration as end:
+        return cast(R, end.value)
+    finally:
+        if not keep and connection.info.transaction_status != TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                await connection.rollback()
+
+
+async def _execute_async(connection: psycopg.AsyncConnection[object], batch: Batch) -> list[Rows]:
+    """Run statements in one round trip and return the rows of each."""
+    cursors = [psycopg.AsyncRawCursor(connection, row_factory=tuple_row) for _ in batch]
+    if len(batch) == 1:
+        await cursors[0].execute(*batch[0].rendered())
+    else:
+        async with connection.pipeline():
+            for cursor, statement in zip(cursors, batch, strict=True):
+                await cursor.execute(*statement.rendered())
+    return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+
+async def open_schema_async(
+    connection: psycopg.AsyncConnection[object], schema: str = DEFAULT_SCHEMA
+) -> None:
+    """Set a connection's search path to the schema and check what is found there.
+
+    For connections of the caller's, and as `configure` of a psycopg_pool pool.
+
+    :param connection: an idle psycopg connection
+    :param schema: name of the schema that holds the tables
+    :raises SchemaMismatch: the database is not ready for this version
+    """
+    await _converse_async(connection, opening(schema))
+    if not connection.autocommit:
+        await connection.commit()
+
+
+class AsyncPool(Protocol):
+    """What lends connections: a `psycopg_pool.AsyncConnectionPool`, for instance."""
+
+    def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[object]]:
+        """Lend a connection for an `async with` block."""
+
+
+class _OwnAsync:
+    """A connection that is opened again after it was lost; tasks take turns."""
+
+    def __init__(self, target: Target, schema: str, prepare_threshold: int | None) -> None:
+        self._target = target
+        self._schema = schema
+        self._prepare_threshold = prepare_threshold
+        self._lock = asyncio.Lock()
+
+    async def open(self) -> Self:
+        await asyncio.to_thread(self._target.__enter__)
+        try:
+            self._connection = await self._open()
+        except BaseException:
+            await asyncio.to_thread(self._target.leave)
+            raise
+        return self
+
+    async def _open(self) -> psycopg.AsyncConnection[object]:
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                self._target.dsn, autocommit=True, prepare_threshold=self._prepare_threshold
+            )
+        except psycopg.Error as error:
+            raise refused(error) from error
+        try:
+            await open_schema_async(connection, self._schema)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[object]]:
+        async with self._lock:
+            if self._connection.closed:
+                try:
+                    await asyncio.to_thread(self._target.leave)
+                    await asyncio.to_thread(self._target.__enter__)
+                    self._connection = await self._open()
+                except ConnectionFailed as error:
+                    raise Unavailable(str(error)) from error
+            yield self._connection
+
+    async def close(self) -> None:
+        await self._connection.close()
+        await asyncio.to_thread(self._target.leave)
+
+
+class _CallersAsync:
+    """A connection of the caller's, under the interface of a pool."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[object]) -> None:
+        self._connection = connection
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[object]]:
+        async with self._lock:
+            yield self._connection
+
+
+class AsyncStore:
+    """What `Store` is, awaited; tasks that share it on a single connection take turns."""
+
+    def __init__(
+        self,
+        source: psycopg.AsyncConnection[object] | AsyncPool,
+        *,
+        retry_for: float = RETRY_FOR,
+    ) -> None:
+        """Use a connection or a pool of the caller's, as `Store` does."""
+        self._source = (
+            _CallersAsync(source) if isinstance(source, psycopg.AsyncConnection) else source
+        )
+        self._retry_for = retry_for
+        self._retries = not isinstance(self._source, _CallersAsync)
+
+    @classmethod
+    async def connect(
+        cls,
+        dsn: str | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        retry_for: float = RETRY_FOR,
+        prepare_threshold: int | None = 5,
+    ) -> Self:
+        """Open a store by DSN, by libpq's environment, or else on the embedded server.
+
+        :param dsn: a libpq connection string or URI
+        :param schema: name of the schema that holds the tables
+        :param retry_for: for how many seconds to try again while the database is unavailable
+        :param prepare_threshold: runs after which a statement is prepared; None behind a
+            pgbouncer in transaction mode
+        :raises ConnectionFailed: the server cannot be reached, or refuses the connection
+        :raises SchemaMismatch: the database is not ready for this version
+        """
+        own = _OwnAsync(Target(dsn), schema, prepare_threshold)
+        return cls(await own.open(), retry_for=retry_for)
+
+    @overload
+    async def run(self, a: Statement[A], /) -> A: ...
+    @overload
+    async def run(self, a: Statement[A], b: Statement[B], /) -> tuple[A, B]: ...
+    @overload
+    async def run(self, a: Statement[A], b: Statement[B], c: Statement[C], /) -> tuple[A, B, C]: ...
+    @overload
+    async def run(self, *statements: Statement[object]) -> tuple[object, ...]: ...
+    async def run(self, *statements: Statement[object]) -> object:
+        """Run statements, several writes in one transaction: all of them happen, or none.
+
+        :param statements: what to run, in this order
+        :returns: the value of a single statement, else a tuple with the value of each
+        :raises StoreError: as each statement says, and `Unavailable` when time ran out
+        """
+        delays = _delays(self._retry_for)
+        while True:
+            try:
+                async with self._source.connection() as connection:
+                    talk = conversation(statements, in_transaction=_is_callers(connection))
+                    return _unpacked(await _converse_async(connection, talk))
+            except (StoreError, psycopg.Error) as error:
+                delay = _next_delay(delays, error, retries=self._retries)
+            await asyncio.sleep(delay)
+
+    async def close(self) -> None:
+        """Close a connection of the store's own; those of the caller stay open."""
+        if isinstance(self._source, _OwnAsync):
+            await self._source.close()
+
+    async def __aenter__(self) -> Self:
+        """Use the store in an `async with` block that closes it."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the store."""
+        await self.close()

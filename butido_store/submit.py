@@ -1,0 +1,157 @@
+"""Submits: what was asked for, at which commit, with the tree and the plan that came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from butido_store import _check
+from butido_store._statement import Rows, Shared, Statement, read, refuse, write
+from butido_store.errors import NotFound
+
+_list = list
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A submit, without its documents."""
+
+    uuid: UUID
+    timestamp: datetime
+    package: str
+    version: str
+    image: str
+    repo_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitDetail(Submit):
+    """A submit with its package tree and build plan."""
+
+    tree: dict[str, object]
+    buildplan: dict[str, object]
+
+
+def create(
+    uuid: UUID,
+    *,
+    timestamp: datetime,
+    package: str,
+    version: str,
+    image: str,
+    repo_hash: str,
+    tree: Mapping[str, object],
+    buildplan: Mapping[str, object],
+    env: Mapping[str, str] | None = None,
+) -> Statement[None]:
+    """Record a submit, with the environment that it adds to its jobs.
+
+    :param uuid: the submit's uuid, `uuid7()` for instance
+    :param timestamp: when the request was made, an aware datetime
+    :param package: name of the requested package
+    :param version: its version
+    :param image: name of the requested image
+    :param repo_hash: HEAD of the package repository, 40 or 64 hexadecimal digits
+    :param tree: `{"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}`
+    :param buildplan: `{"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}`
+    :param env: additional environment
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises Conflict: when run, if the uuid is there with other content
+    """
+    variables = _check.env("env", env or {})
+    wanted = (_check.name("package", package), _check.name("version", version))
+    shared = Shared(
+        envvar=frozenset(variables.items()),
+        package=frozenset({wanted}),
+        image=frozenset({_check.name("image", image, length=_check.IMAGE_LENGTH)}),
+        git_hash=frozenset({_check.git_hash("repo_hash", repo_hash)}),
+    )
+
+    def collect(rows: Rows) -> None:
+        if rows[0][0] not in ("created", "repeated"):
+            raise refuse(rows[0][0], "submit", uuid)
+
+    return write(
+        "submit/create",
+        {
+            "submit": _check.uuid("uuid", uuid),
+            "timestamp": _check.time("timestamp", timestamp),
+            "package": package,
+            "version": version,
+            "image": image,
+            "repo_hash": repo_hash,
+            "tree": _check.tree("tree", tree),
+            "buildplan": _check.buildplan("buildplan", buildplan),
+            "env_names": [*variables],
+            "env_values": [*variables.values()],
+        },
+        collect,
+        shared=shared,
+    )
+
+
+def get(uuid: UUID) -> Statement[SubmitDetail]:
+    """Which request was this submit?
+
+    :param uuid: the submit's uuid
+    :raises NotFound: when run, if there is none
+    """
+
+    def collect(rows: Rows) -> SubmitDetail:
+        if not rows:
+            raise NotFound(f"there is no submit {uuid} in the store")
+        return SubmitDetail(*rows[0])  # type: ignore[arg-type]
+
+    return read("submit/get", {"submit": _check.uuid("uuid", uuid)}, collect)
+
+
+def env(uuid: UUID) -> Statement[dict[str, str]]:
+    """Which environment did a submit add to its jobs?
+
+    :param uuid: the submit's uuid
+    :returns: values by name; empty also where there is no such submit
+    """
+    return read(
+        "submit/env",
+        {"submit": _check.uuid("uuid", uuid)},
+        lambda rows: {str(name): str(value) for name, value in rows},
+    )
+
+
+def list(
+    *,
+    package: str | None = None,
+    version: str | None = None,
+    image: str | None = None,
+    repo_hash: str | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    before: Submit | None = None,
+    limit: int | None = 50,
+) -> Statement[_list[Submit]]:
+    """Which submits were made, newest first?
+
+    :param package: only those that asked for the package of this name
+    :param version: only those that asked for this version
+    :param image: only those that asked for this image
+    :param repo_hash: only those at this commit of the package repository
+    :param newer_than: only those made at or after this time
+    :param older_than: only those made before this time
+    :param before: go on after this last submit of the page before
+    :param limit: at most this many; None for all
+    """
+    return read(
+        "submit/list",
+        {
+            "package": package if package is None else _check.text("package", package),
+            "version": version if version is None else _check.text("version", version),
+            "image": image if image is None else _check.text("image", image),
+            "repo_hash": repo_hash if repo_hash is None else _check.text("repo_hash", repo_hash),
+            "newer_than": newer_than and _check.time("newer_than", newer_than),
+            "older_than": older_than and _check.time("older_than", older_than),
+            "before_timestamp": before and before.timestamp,
+            "before_submit": before and before.uuid,
+            "limit": limit if limit is None else _check.count("limit", limit),
+        },
+        lambda rows: [Submit(*row) for row in rows],  # type: ignore[arg-type]
+    )

@@ -1,0 +1,526 @@
+"""Apply and undo the migrations of `schema/migrations`.
+
+yoyo gives the files' format, their order and the tables they are recorded in, so its command line
+can list them. What is run, and how, is done here: a migration and its record are one transaction,
+one migrator works at a time, and a file that was edited after it was applied is refused.
+"""
+
+import glob
+import hashlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row, tuple_row
+from yoyo import internalmigrations
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import DatabaseURI
+from yoyo.exceptions import MigrationConflict
+from yoyo.migrations import (
+    default_migration_table,
+    get_migration_hash,
+    parse_metadata_from_sql_comments,
+    read_migrations,
+)
+from yoyo.topologicalsort import CycleError, topological_sort
+
+from butido_store import _files, errors
+from butido_store._query import query, tokenize
+from butido_store.errors import MigrationError, QueryFileError, StoreError
+
+Phase = Literal["pre", "post"]
+State = Literal["applied", "pending", "edited", "unknown"]
+
+ZERO = "zero"
+"""Where `Migrator.rollback` goes to undo every migration."""
+
+_POLL_SECONDS = 0.1
+_OLDEST_SERVER = 14
+
+_ID = re.compile(r"(?P<number>\d{4})\.[a-z0-9][a-z0-9-]*")
+_NOTE = re.compile(r"^(Phase|Locks|Duration|Rollback):[ \t]+(\S+)", re.MULTILINE)
+_NOTES = ("Phase", "Locks", "Duration", "Rollback")
+_TRANSACTION_CONTROL = re.compile(
+    r"(?:ABORT|BEGIN|COMMIT|END|PREPARE TRANSACTION|RELEASE|ROLLBACK|SAVEPOINT|START)\b", re.I
+)
+_SET_LOCK_TIMEOUT = re.compile(r"SET LOCAL lock_timeout\b", re.I)
+_CREATE_INDEX = re.compile(
+    r'CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?P<index>"(?:[^"]|"")+"|\w+) ON .+', re.I | re.S
+)
+_DROP_INDEX = re.compile(r'DROP INDEX CONCURRENTLY IF EXISTS (?P<index>"(?:[^"]|"")+"|\w+)', re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationFile:
+    """A migration on disk, checked: it and its rollback may be run as they are."""
+
+    id: str
+    phase: Phase
+    transactional: bool
+    depends: frozenset[str]
+    sha256: bytes
+    path: Path
+    sql: str = field(repr=False)
+    rollback_path: Path
+    rollback_sql: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStatus:
+    """Where a migration stands; an `unknown` one is applied, but by a newer release: no file."""
+
+    id: str
+    applied_at: datetime | None
+    phase: Phase
+    transactional: bool
+    duration: timedelta | None
+    state: State
+
+
+def shipped(directory: Path | None = None) -> list[MigrationFile]:
+    """Read the migrations of a directory, in the order they are applied in.
+
+    :param directory: where they are; by default those of this release
+    :raises MigrationError: there are none, or a file breaks a rule of `schema/README.md`
+    """
+    directory = directory or _files.directory("schema") / "migrations"
+    try:
+        found = read_migrations(glob.escape(str(directory)))
+    except MigrationConflict as error:
+        raise MigrationError(f"{directory} holds migration {error} twice") from error
+    files: dict[str, MigrationFile] = {}
+    numbers: dict[str, str] = {}
+    for migration in [*found, *found.post_apply]:
+        path = Path(migration.path)
+        name = _ID.fullmatch(migration.id)
+        if name is None or path.suffix != ".sql":
+            raise MigrationError(f"{path}: a migration is called NNNN.short-name.sql")
+        twin = numbers.setdefault(name["number"], migration.id)
+        if twin != migration.id:
+            raise MigrationError(f"{path}: {twin} has this number already")
+        files[migration.id] = _read(migration.id, path)
+    if not files:
+        raise MigrationError(f"{directory} holds no migrations")
+    for file in files.values():
+        if missing := file.depends - files.keys():
+            raise MigrationError(
+                f"{file.path}: depends on {', '.join(sorted(missing))}, which is not there"
+            )
+    try:
+        order = list(topological_sort(files, {file.id: file.depends for file in files.values()}))
+    except CycleError as error:
+        raise MigrationError(f"{directory} depends in a circle: {error.args[1]}") from error
+    return [files[id_] for id_ in order]
+
+
+def _read(id_: str, path: Path) -> MigrationFile:
+    """Read and check one migration and its rollback."""
+    content, sql = _text(path)
+    # yoyo's Migration.load() would look dependencies up among all migrations that the process
+    # ever read, whatever their directory, and split the file; only its header parser is used.
+    directives, comment, _ = parse_metadata_from_sql_comments(sql)
+    notes = dict(_NOTE.findall(comment))
+    sentence = comment.strip().partition("\n\n")[0]
+    if not sentence.endswith(".") or _NOTE.search(sentence):
+        raise MigrationError(f"{path}: the file starts with a comment that is a sentence")
+    if missing := [name for name in _NOTES if name not in notes]:
+        raise MigrationError(f"{path}: the header has no {', '.join(missing)}")
+    if notes["Phase"] not in ("pre", "post"):
+        raise MigrationError(f"{path}: the phase is pre or post, not {notes['Phase']}")
+    transactional = directives.get("transactional", "true").lower()
+    if transactional not in ("true", "false"):
+        raise MigrationError(f"{path}: transactional is true or false, not {transactional}")
+    rollback_path = path.with_suffix(".rollback.sql")
+    if not rollback_path.is_file():
+        raise MigrationError(f"{path}: there is no {rollback_path.name} beside it")
+    _, rollback_sql = _text(rollback_path)
+    if transactional == "true":
+        _check_transactional(sql, path)
+        _check_transactional(rollback_sql, rollback_path)
+    else:
+        _check_concurrent(sql, path, rollback_sql, rollback_path)
+    return MigrationFile(
+        id=id_,
+        phase=notes["Phase"],
+        transactional=transactional == "true",
+        depends=frozenset(directives.get("depends", "").split()),
+        sha256=hashlib.sha256(content).digest(),
+        path=path,
+        sql=sql,
+        rollback_path=rollback_path,
+        rollback_sql=rollback_sql,
+    )
+
+
+def _text(path: Path) -> tuple[bytes, str]:
+    """Read a file as the bytes that its checksum is of, and as text."""
+    try:
+        content = path.read_bytes()
+        sql = content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MigrationError(f"{path} cannot be read: {error}") from error
+    if "\0" in sql:
+        # libpq takes the text up to the first NUL, and says nothing of the rest.
+        raise MigrationError(f"{path}: the file holds a NUL byte")
+    return content, sql
+
+
+def _check_transactional(sql: str, path: Path) -> None:
+    """Refuse a file that would leave its transaction, or wait for a lock for ever."""
+    statements = _statements(sql, path)
+    for line, statement in statements:
+        if control := _TRANSACTION_CONTROL.match(statement):
+            raise MigrationError(
+                f"{path}:{line}: {control[0]} breaks the one transaction that a migration runs in"
+            )
+    if not statements or not _SET_LOCK_TIMEOUT.match(statements[0][1]):
+        raise MigrationError(
+            f"{path}: the first statement is SET LOCAL lock_timeout = …, so that a lock not to be "
+            "had stops the migration and not the builders queued up behind it"
+        )
+
+
+def _check_concurrent(sql: str, path: Path, rollback_sql: str, rollback_path: Path) -> None:
+    """Refuse what cannot be tried again after a crash: all but one index, made and dropped."""
+    up, down = _statements(sql, path), _statements(rollback_sql, rollback_path)
+    if len(up) == len(down) == 1:
+        for one, other in ((up, down), (down, up)):
+            create, drop = _CREATE_INDEX.fullmatch(one[0][1]), _DROP_INDEX.fullmatch(other[0][1])
+            if create and drop and create["index"] == drop["index"]:
+                return
+    raise MigrationError(
+        f"{path}: a migration that is not transactional holds one statement, CREATE [UNIQUE] "
+        "INDEX CONCURRENTLY name ON … or DROP INDEX CONCURRENTLY IF EXISTS name, and its rollback "
+        "holds the other one"
+    )
+
+
+def _statements(sql: str, path: Path) -> list[tuple[int, str]]:
+    """Cut a file into statements without comments, one space between tokens, with their lines."""
+    statements: list[tuple[int, str]] = []
+    words: list[str] = []
+    start = depth = 0
+    try:
+        for token in tokenize(sql, path):
+            word = token.text.upper()
+            if token.kind in ("space", "line", "block"):
+                continue
+            if token.kind == "command":
+                raise MigrationError(f"{path}:{token.line}: {token.text} is psql's, not SQL")
+            if token.kind == "end" and not depth:
+                if words:
+                    statements.append((start, " ".join(words)))
+                words = []
+                continue
+            if word == "ATOMIC" and words[-1:] and words[-1].upper() == "BEGIN":
+                depth = 1
+            elif depth:
+                # The semicolons of a BEGIN ATOMIC body are the function's; its END is not a CASE's.
+                depth += (word == "CASE") - (word == "END")
+            start = start if words else token.line
+            words.append(token.text)
+    except QueryFileError as error:
+        raise MigrationError(str(error)) from error
+    if depth:
+        raise MigrationError(f"{path}:{start}: the body that starts with BEGIN ATOMIC has no END")
+    return [*statements, (start, " ".join(words))] if words else statements
+
+
+class _YoyoTables(PostgresqlPsycopgBackend):  # type: ignore[misc]
+    """yoyo's backend as far as it makes yoyo's tables, on a connection that is there already."""
+
+    def __init__(self, connection: psycopg.Connection[object]) -> None:
+        self._given = connection
+        # What yoyo connects by; it needs no more of it than the name, and gets no password.
+        uri = DatabaseURI("postgresql+psycopg", None, None, None, None, connection.info.dbname, {})
+        super().__init__(uri, default_migration_table)
+
+    def connect(self, dburi: DatabaseURI) -> psycopg.Connection[object]:
+        return self._given
+
+    def cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        return psycopg.Cursor(self._given, row_factory=tuple_row)
+
+    def transaction(self, rollback_on_exit: bool = False) -> AbstractContextManager[object]:
+        return self._given.transaction(force_rollback=rollback_on_exit)
+
+
+class Migrator:
+    """Applies and undoes migrations over one connection; one migrator works on a schema at a time.
+
+    The lock is the session's, so that it goes with a migrator that is killed, as soon as the server
+    has ended the statement it was at. Pooled by pgbouncer a session is shared: connect directly.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[object],
+        *,
+        schema: str = "butido",
+        directory: Path | None = None,
+        lock_wait: float | None = None,
+    ) -> None:
+        """Check the schema's name and the server; nothing is sent to it yet.
+
+        :param connection: outside of any transaction; it is put into autocommit mode and stays so
+        :param schema: the schema that holds the store, created when it is not there
+        :param directory: where the migrations are; by default those of this release
+        :param lock_wait: seconds to wait for another migrator, None for as long as it takes
+        :raises MigrationError: no store can be in this schema or on this server
+        """
+        name = schema.encode()
+        # PostgreSQL cuts longer names, and reads "$user" in a search path as the role's own schema.
+        if not 0 < len(name) <= 63 or b"\0" in name or schema == "$user":
+            raise MigrationError(f"a schema's name has 1 to 63 bytes and is not {schema!r}")
+        if schema in ("public", "information_schema") or schema.startswith("pg_"):
+            raise MigrationError(f"the store has a schema of its own, which {schema!r} cannot be")
+        self._connection = connection
+        self._schema = schema
+        self._directory = directory
+        self._lock_wait = lock_wait
+        self._check_idle()
+        version = connection.info.server_version
+        if version < _OLDEST_SERVER * 10000:
+            raise MigrationError(
+                f"PostgreSQL {_OLDEST_SERVER} or later is needed; this is {version // 10000}"
+            )
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise MigrationError(f"the database's encoding has to be UTF8; it is {encoding}")
+
+    def status(self) -> list[MigrationStatus]:
+        """Tell where each migration stands; takes no lock and writes nothing."""
+        files = shipped(self._directory)
+        with self._session() as session:
+            applied = self._applied(session)
+        known = [_status(file, applied.pop(file.id, None)) for file in files]
+        return known + [
+            MigrationStatus(id_, row["applied_at"], row["phase"], True, row["duration"], "unknown")
+            for id_, row in applied.items()
+        ]
+
+    def apply(self, *, to: str | None = None, phase: Literal["pre"] | None = None) -> list[str]:
+        """Apply what is pending, each migration in a transaction of its own.
+
+        :param to: the last one to apply; by default all
+        :param phase: `pre` stops before the first one that waits until the older code is gone
+        :returns: the ids of those applied now
+        :raises MigrationError: one was refused or failed; those before it stay applied
+        """
+        files = shipped(self._directory)
+        wanted = files if to is None else files[: _position(files, to)]
+        with self._session(alone=True) as session:
+            self._prepare(session)
+            applied = self._verified(files, session)
+            pending = [file for file in wanted if file.id not in applied]
+            if phase == "pre":
+                pending = list(takewhile(lambda file: file.phase == "pre", pending))
+            for file in pending:
+                self._perform(file)
+        return [file.id for file in pending]
+
+    def rollback(self, *, to: str) -> list[str]:
+        """Undo every applied migration that comes after the one named, the last one first.
+
+        :param to: the migration that stays as the last one, or `ZERO`
+        :returns: the ids of those undone now
+        :raises MigrationError: one was refused or failed; those undone before it stay undone
+        """
+        files = shipped(self._directory)
+        position = 0 if to == ZERO else _position(files, to)
+        with self._session(alone=True) as session:
+            applied = self._verified(files, session)
+            if to != ZERO and to not in applied:
+                raise MigrationError(f"{to} is not applied, so there is no way back to it")
+            newer = applied.keys() - {file.id for file in files}
+            if newer := {id_ for id_ in newer if to == ZERO or id_ > to}:
+                raise MigrationError(
+                    f"{', '.join(sorted(newer))} would have to be undone, but this release has no "
+                    "such file: undo it with the release that brought it"
+                )
+            undone = [file for file in reversed(files[position:]) if file.id in applied]
+            for file in undone:
+                self._perform(file, undo=True)
+        return [file.id for file in undone]
+
+    def _idle(self) -> bool:
+        """Tell whether the connection is open and outside of any transaction."""
+        return self._connection.info.transaction_status == TransactionStatus.IDLE
+
+    def _check_idle(self) -> None:
+        """Refuse a connection that is closed or in somebody's transaction."""
+        if not self._idle():
+            raise MigrationError(
+                "migrations need an open connection outside of any transaction; this one's state "
+                f"is {self._connection.info.transaction_status.name}"
+            )
+
+    @contextmanager
+    def _session(self, *, alone: bool = False) -> Iterator[dict[str, Any]]:
+        """Have the session look at the schema for one operation, and set it back after."""
+        self._check_idle()
+        self._connection.autocommit = True
+        with self._locked() if alone else nullcontext():
+            session = self._run("migration/session", schema=self._schema)[0]
+            before = {
+                name: session[name] for name in ("search_path", "lock_timeout", "statement_timeout")
+            }
+            path = session["search_path_wanted"]
+            # No timeouts: CREATE INDEX CONCURRENTLY waits for every older transaction, blocking
+            # none, and cut off it leaves an invalid index. Other migrations set their own.
+            self._run("migration/set", search_path=path, lock_timeout="0", statement_timeout="0")
+            try:
+                yield session
+            finally:
+                if self._idle():
+                    self._run("migration/set", **before)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the schema's only migrator."""
+        deadline = None if self._lock_wait is None else time.monotonic() + self._lock_wait
+        while not self._run("migration/lock", schema=self._schema)[0]["locked"]:
+            if deadline is not None and time.monotonic() >= deadline:
+                holders = self._run("migration/holder", schema=self._schema)
+                pids = ", ".join(str(row["pid"]) for row in holders) or "gone by now"
+                raise MigrationError(
+                    f"another migrator is at work on {self._schema!r} (server process {pids})"
+                )
+            time.sleep(_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            if self._idle():
+                self._run("migration/unlock", schema=self._schema)
+            else:
+                # Lost, or stuck in the middle of a command: the lock goes with the session.
+                self._connection.close()
+
+    def _prepare(self, session: dict[str, Any]) -> None:
+        """Create the schema and the tables that migrations are recorded in, where missing."""
+        if session["has_tables"]:
+            return
+        bookkeeping = _files.directory("schema") / "bookkeeping.sql"
+        try:
+            with self._connection.transaction():
+                if not session["has_schema"]:
+                    self._run("migration/create_schema")
+                internalmigrations.upgrade(_YoyoTables(self._connection))
+                self._send(bookkeeping.read_text(encoding="utf-8"))
+        except (psycopg.Error, StoreError) as error:
+            raise MigrationError(f"schema {self._schema!r} cannot be set up: {error}") from error
+        session["has_tables"] = True
+
+    def _applied(self, session: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return what is recorded as applied, by id."""
+        rows = self._run("migration/applied") if session["has_tables"] else []
+        return {row["id"]: row for row in rows}
+
+    def _verified(
+        self, files: list[MigrationFile], session: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Return what is applied, or refuse if a file is not the one that was."""
+        applied = self._applied(session)
+        for file in files:
+            if file.id in applied and applied[file.id]["sha256"] != file.sha256:
+                raise MigrationError(
+                    f"{file.path} is not the file that was applied: restore it, and write a new "
+                    "migration for what has to change"
+                )
+        return applied
+
+    def _perform(self, file: MigrationFile, *, undo: bool = False) -> None:
+        """Run a migration or its rollback, and record it."""
+        path, sql, opposite = file.path, file.sql, file.rollback_sql
+        if undo:
+            path, sql, opposite = file.rollback_path, file.rollback_sql, file.sql
+        started = time.monotonic()
+        try:
+            if file.transactional:
+                with self._connection.transaction():
+                    self._send(sql)
+                    self._record(file, started, undo=undo)
+            else:
+                if _CREATE_INDEX.fullmatch(_statements(sql, path)[0][1]):
+                    # An attempt that was cut off left the index, valid or not.
+                    self._send(opposite)
+                self._send(sql)
+                self._record(file, started, undo=undo)
+        except psycopg.Error as error:
+            raise MigrationError(self._failure(file, path, sql, error)) from error
+        except StoreError as error:
+            raise MigrationError(f"{path} cannot be recorded: {error}") from error
+
+    def _failure(self, file: MigrationFile, path: Path, sql: str, error: psycopg.Error) -> str:
+        """Say what failed, where, and what is left of it."""
+        diag = error.diag
+        where, reason = str(path), diag.message_primary or str(error).strip()
+        if diag.statement_position:
+            where += f":{sql.count(chr(10), 0, int(diag.statement_position) - 1) + 1}"
+        if diag.message_detail:
+            reason += f" ({diag.message_detail})"
+        if error.sqlstate:
+            reason += f", SQLSTATE {error.sqlstate}"
+        kept = "nothing of it was kept"
+        if self._connection.closed:
+            kept = "the connection is lost: ask for the status before you go on"
+        elif not file.transactional:
+            kept = "it is not recorded, and the next attempt starts afresh"
+        return f"{where}: {reason}; {kept}"
+
+    def _record(self, file: MigrationFile, started: float, *, undo: bool) -> None:
+        """Write down that a migration is applied or undone."""
+        # Not yoyo's own: that asks DNS for the host and the operating system for a user that a
+        # container need not have, and knows no checksum.
+        who = {"hash": get_migration_hash(file.id), "id": file.id, "hostname": socket.gethostname()}
+        if undo:
+            self._run("migration/unmark", **who)
+        else:
+            duration = timedelta(seconds=time.monotonic() - started)
+            self._run(
+                "migration/mark", **who, sha256=file.sha256, phase=file.phase, duration=duration
+            )
+
+    def _send(self, sql: str) -> None:
+        """Run the statements of a file, all in one message, and leave their rows where they are."""
+        # Without parameters and unprepared psycopg uses the simple protocol, which takes many.
+        with psycopg.RawCursor(self._connection) as cursor:
+            cursor.execute(sql, prepare=False)
+
+    def _run(self, name: str, **parameters: object) -> list[dict[str, Any]]:
+        """Run one of the queries of `sql/` and return its rows."""
+        rendered = query(name).render(frozenset(parameters))
+        try:
+            with psycopg.RawCursor(self._connection, row_factory=dict_row) as cursor:
+                cursor.execute(rendered.sql, [parameters[key] for key in rendered.order])
+                return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            lost = self._connection.closed
+            raise errors.from_database(error, connection_lost=lost) from error
+
+
+def _status(file: MigrationFile, row: dict[str, Any] | None) -> MigrationStatus:
+    """Tell where a migration stands, from its record if there is one."""
+    if row is None:
+        return MigrationStatus(file.id, None, file.phase, file.transactional, None, "pending")
+    state: State = "applied" if row["sha256"] == file.sha256 else "edited"
+    return MigrationStatus(
+        file.id, row["applied_at"], file.phase, file.transactional, row["duration"], state
+    )
+
+
+def _position(files: list[MigrationFile], id_: str) -> int:
+    """Return how many migrations there are up to the one named, itself included."""
+    for position, file in enumerate(files, 1):
+        if file.id == id_:
+            return position
+    raise MigrationError(f"there is no migration {id_!r}; the last one is {files[-1].id}")

@@ -1,0 +1,25 @@
+-- What the migrator adds to yoyo's own tables, right after yoyo made them.
+--
+-- No migration, because it is what migrations are recorded in. It may run again.
+
+ALTER TABLE _yoyo_migration
+ADD COLUMN IF NOT EXISTS sha256 bytea
+CONSTRAINT _yoyo_migration_sha256_check CHECK (octet_length(sha256) = 32),
+ADD COLUMN IF NOT EXISTS phase text
+CONSTRAINT _yoyo_migration_phase_check CHECK (phase IN ('pre', 'post')),
+ADD COLUMN IF NOT EXISTS duration interval;
+
+COMMENT ON TABLE _yoyo_migration IS
+'The migrations that are applied. yoyo''s table; the last three columns are butido_store''s';
+COMMENT ON COLUMN _yoyo_migration.sha256 IS
+'SHA-256 of the migration''s file as it was applied: an edited one is refused';
+COMMENT ON COLUMN _yoyo_migration.phase IS
+'pre: for before the release''s code is rolled out; post: for when no older code runs any more';
+COMMENT ON COLUMN _yoyo_migration.duration IS
+'How long the migration ran';
+
+COMMENT ON TABLE _yoyo_log IS
+'Every migration applied or undone, by whom and when. yoyo''s table';
+
+COMMENT ON TABLE _yoyo_version IS
+'The versions of yoyo''s own tables, as yoyo needs them. yoyo''s table';

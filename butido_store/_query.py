@@ -24,14 +24,15 @@ _TOKEN = re.compile(
   | (?P<string>     '(?:[^']|'')*' )
   | (?P<identifier> "(?:[^"]|"")*" )
   | (?P<dollar>     \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$ )
+  | (?P<unclosed>   [eE]?' | " | \$(?:[A-Za-z_]\w*)?\$ )
   | (?P<word>       [^\W\d][\w$]* )
+  | (?P<positional> \$\d+ )
   | (?P<number>     \d[\w.]* )
   | (?P<cast>       :: )
   | (?P<parameter>  :'(?P<name>\w+)'(?P<type>::[a-z_][a-z_0-9]*(?:\[\])?)? )
   | (?P<variable>   :(?:["{'A-Za-z_]) )
   | (?P<command>    \\[^\n]* )
   | (?P<end>        ; )
-  | (?P<unclosed>   ['"] | \$(?:[A-Za-z_]\w*)?\$ )
   | (?P<other>      . )
     """,
     re.VERBOSE | re.DOTALL,
@@ -192,7 +193,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
                         f"{types[token.name]} before",
                     )
                 uses[condition].add(token.name)
-            case "variable":
+            case "variable" | "positional":
                 raise refuse(token.line, "a parameter is written :'name'::type")
             case "end":
                 if condition is not None:
@@ -230,7 +231,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
 def _header(sql: str, path: Path) -> tuple[str, dict[str, str], int]:
     """Split off the header: its sentence, its notes by parameter, and the first line after it."""
     lines: list[str] = []
-    for text in sql.splitlines():
+    for text in sql.split("\n"):
         match = _HEADER_LINE.fullmatch(text)
         if match is None:
             break
@@ -244,7 +245,7 @@ def _header(sql: str, path: Path) -> tuple[str, dict[str, str], int]:
         )
     notes: dict[str, str] = {}
     current = ""
-    for text in rest.splitlines():
+    for text in rest.split("\n"):
         if match := _HEADER_PARAMETER.fullmatch(text):
             current = match[1]
             notes[current] = match[2]

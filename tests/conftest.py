@@ -1,0 +1,197 @@
+"""One embedded PostgreSQL for the whole run, and a database for each test that wants one.
+
+The server is shared by all pytest-xdist workers. Each worker migrates one database that tests
+write to and that is emptied after each, and a template of which tests that change the schema get
+clones. `BUTIDO_TEST_SCHEMA` names the schema, so that the suite can run under another.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, overload
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from pytest_postgresql import factories
+from pytest_postgresql.executors.noop import NoopExecutor
+
+from butido_store import AsyncStore, Statement, Store
+from butido_store.embedded import Server
+from butido_store.migrate import Migrator
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+_DIRECTORY = "BUTIDO_TEST_SERVER"
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the server's directory, in the process that starts the workers."""
+    if not hasattr(config, "workerinput"):
+        directory = tempfile.mkdtemp(prefix="butido-test-")
+        # The server runs as another user when the tests run as root.
+        Path(directory).chmod(0o755)
+        os.environ[_DIRECTORY] = directory
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the server's directory after the last worker has left."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(_DIRECTORY), ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """The server, in the words of pytest-postgresql."""
+
+    host: str
+    bindir: Path
+    port: int = 5432
+    user: str = "butido"
+    password: str | None = None
+    options: str = ""
+    maintenance_dbname: str = "postgres"
+    template_dbname: str | None = None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The server of this run."""
+    with Server(Path(os.environ[_DIRECTORY]), settings=_FAST) as server:
+        yield Postgres(str(server.socket_directory), server.bindir)
+
+
+@pytest.fixture(scope="session")
+def schema() -> str:
+    """Name of the schema that the tests run in."""
+    return os.environ.get("BUTIDO_TEST_SCHEMA", "butido")
+
+
+def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:
+    with psycopg.connect(
+        host=host, port=port, user=user, dbname=dbname, autocommit=True
+    ) as connection:
+        Migrator(connection, schema=os.environ.get("BUTIDO_TEST_SCHEMA", "butido")).apply()
+
+
+migrated = factories.postgresql_noproc(depends_on="postgres", dbname="migrated", load=[_migrate])
+migrated_connection = factories.postgresql("migrated")
+shared = factories.postgresql_noproc(depends_on="postgres", dbname="shared", load=[_migrate])
+empty = factories.postgresql_noproc(depends_on="postgres", dbname="empty")
+empty_connection = factories.postgresql("empty")
+
+
+def _dsn(connection: psycopg.Connection[tuple[object, ...]]) -> str:
+    info = connection.info
+    return make_conninfo(host=info.host, port=info.port, user=info.user, dbname=info.dbname)
+
+
+@pytest.fixture
+def clone_dsn(migrated_connection: psycopg.Connection[tuple[object, ...]]) -> str:
+    """DSN of a migrated database of the test's own, for tests that change the schema."""
+    return _dsn(migrated_connection)
+
+
+@pytest.fixture(scope="session")
+def _worker_dsn(postgres: Postgres, shared: NoopExecutor) -> str:
+    """DSN of this worker's migrated database."""
+    return make_conninfo(
+        host=postgres.host,
+        port=postgres.port,
+        user=postgres.user,
+        dbname=shared.template_dbname,
+    )
+
+
+@pytest.fixture
+def dsn(_worker_dsn: str, schema: str) -> Iterator[str]:
+    """DSN of a migrated database, which is emptied after the test."""
+    yield _worker_dsn
+    with psycopg.connect(_worker_dsn, autocommit=True) as connection:
+        tables = connection.execute(
+            "SELECT string_agg(format('%%I.%%I', schemaname, tablename), ', ') FROM pg_tables"
+            " WHERE schemaname = %s AND tablename NOT LIKE %s",
+            [schema, r"\_yoyo%"],
+        ).fetchone()
+        assert tables is not None
+        connection.execute(f"TRUNCATE {tables[0]}".encode())
+
+
+@pytest.fixture
+def database_dsn(empty_connection: psycopg.Connection[tuple[object, ...]]) -> str:
+    """DSN of an empty database of the test's own."""
+    return _dsn(empty_connection)
+
+
+@pytest.fixture
+def connect(
+    dsn: str, schema: str
+) -> Iterator[Callable[[], psycopg.Connection[tuple[object, ...]]]]:
+    """Open connections to the test's database, in autocommit mode and with the search path set."""
+    opened = []
+
+    def connect() -> psycopg.Connection[tuple[object, ...]]:
+        connection = psycopg.connect(dsn, autocommit=True)
+        opened.append(connection)
+        connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [schema])
+        return connection
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def connection(
+    connect: Callable[[], psycopg.Connection[tuple[object, ...]]],
+) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection to the test's database, for plain SQL."""
+    return connect()
+
+
+class AnyStore(Protocol):
+    """What `Store` and `AsyncStore` have in common, once awaited."""
+
+    @overload
+    def run(self, a: Statement[A], /) -> A: ...
+    @overload
+    def run(self, a: Statement[A], b: Statement[B], /) -> tuple[A, B]: ...
+    @overload
+    def run(self, *statements: Statement[object]) -> tuple[object, ...]: ...
+
+
+class _Awaited:
+    """An `AsyncStore` whose calls are waited for, so that one test serves both stores."""
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        self._runner = asyncio.Runner()
+        self._store = self._runner.run(AsyncStore.connect(dsn, schema=schema))
+
+    def run(self, *statements: Statement[object]) -> object:
+        return self._runner.run(self._store.run(*statements))
+
+    def close(self) -> None:
+        self._runner.run(self._store.close())
+        self._runner.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def store(request: pytest.FixtureRequest, dsn: str, schema: str) -> Iterator[AnyStore]:
+    """A store on the test's database: the test runs through both kinds."""
+    opened = Store.connect(dsn, schema=schema) if request.param == "sync" else _Awaited(dsn, schema)
+    yield opened  # type: ignore[misc]
+    opened.close()
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A directory that a server may have, whoever runs it: short, and open to others."""
+    with tempfile.TemporaryDirectory(prefix="butido-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

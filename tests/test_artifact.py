@@ -1,0 +1,171 @@
+"""Artifacts: identified by path and content, and offered for reuse only when that is right."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from conftest import AnyStore
+from samples import create, ended, finish, later, sha256, start
+
+from butido_store import artifact, job, uuid7
+from butido_store.artifact import Output, Reuse
+from butido_store.errors import Conflict, NotFound
+
+ASKED: dict[str, Any] = {
+    "package": "zlib",
+    "version": "1.3",
+    "image": "debian:12",
+    "script": "#!/bin/sh\nmake\n",
+    "env": {"CC": "gcc", "LANG": "C.UTF-8"},
+    "inputs": [("src", sha256("src"))],
+}
+
+
+@pytest.fixture
+def of_submit(store: AnyStore) -> UUID:
+    """The uuid of a submit that is there."""
+    uuid = uuid7()
+    store.run(create(uuid))
+    return uuid
+
+
+def register(store: AnyStore, path: str, content: str) -> UUID:
+    """Register a file and return its uuid."""
+    return store.run(artifact.register(path, sha256=sha256(content), size=len(content))).uuid
+
+
+def test_a_file_is_one_artifact_per_path_and_content(store: AnyStore) -> None:
+    first = register(store, "src", "a")
+    assert register(store, "src", "a") == first
+    assert register(store, "src", "b") != first
+    assert register(store, "other", "a") != first
+    with pytest.raises(Conflict, match="1 bytes, not 2"):
+        store.run(artifact.register("src", sha256=sha256("a"), size=2))
+
+
+def test_every_job_keeps_pointing_at_what_it_read(store: AnyStore, of_submit: UUID) -> None:
+    before, after = uuid7(), uuid7()
+    store.run(start(before, of_submit, inputs=[register(store, "src", "old")]))
+    store.run(start(after, of_submit, inputs=[register(store, "src", "new")]))
+    assert [a.sha256 for a in store.run(job.inputs(before))] == [sha256("old")]
+    assert [a.sha256 for a in store.run(job.inputs(after))] == [sha256("new")]
+
+
+def test_the_same_path_is_built_again(store: AnyStore, of_submit: UUID) -> None:
+    made = []
+    for _ in range(2):
+        uuid = uuid7()
+        store.run(start(uuid, of_submit))
+        made.append(store.run(finish(uuid, "zlib.tar"))["zlib.tar"])
+    assert len(set(made)) == 2
+    assert [a.uuid for a in store.run(artifact.find(path="zlib.tar"))] == made[::-1]
+
+
+def test_find_by_path_and_content(store: AnyStore) -> None:
+    a, b, c = (
+        register(store, "p", "1"),
+        register(store, "p", "2"),
+        register(store, "q", "1"),
+    )
+    assert [x.uuid for x in store.run(artifact.find(path="p"))] == [b, a]
+    assert [x.uuid for x in store.run(artifact.find(sha256=sha256("1")))] == [c, a]
+    assert [x.uuid for x in store.run(artifact.find(path="p", sha256=sha256("1")))] == [a]
+    first = store.run(artifact.find(limit=1))[0]
+    assert [x.uuid for x in store.run(artifact.find(before=first))] == [b, a]
+    assert store.run(artifact.get(a)).path == "p"
+    with pytest.raises(NotFound):
+        store.run(artifact.get(uuid7()))
+
+
+def test_only_a_successful_job_is_offered_with_all_its_outputs(
+    store: AnyStore, of_submit: UUID
+) -> None:
+    inputs = [register(store, "src", "src")]
+    for state in ("running", "error", "lost"):
+        uuid = uuid7()
+        store.run(start(uuid, of_submit, inputs=inputs))
+        if state != "running":
+            store.run(finish(uuid, "half", state=state))
+        assert store.run(artifact.reusable(**ASKED)) is None
+    uuid = uuid7()
+    store.run(start(uuid, of_submit, inputs=inputs))
+    store.run(finish(uuid, "b", "a"))
+    found = store.run(artifact.reusable(**ASKED))
+    assert found is not None
+    assert (found.job_uuid, [a.path for a in found.outputs]) == (uuid, ["a", "b"])
+    assert found.outputs == tuple(store.run(job.outputs(uuid)))
+
+
+def test_the_newest_of_several_is_offered_even_without_outputs(
+    store: AnyStore, of_submit: UUID
+) -> None:
+    inputs = [register(store, "src", "src")]
+    newest = uuid7()
+    store.run(job.record(ended(newest, of_submit, inputs=inputs, started_at=later(9))))
+    store.run(job.record(ended(uuid7(), of_submit, inputs=inputs, started_at=later(8))))
+    assert store.run(artifact.reusable(**ASKED)) == Reuse(newest, later(60), ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"package": "zlib2"},
+        {"version": "1.3.1"},
+        {"image": "debian:13"},
+        {"script": "make"},
+        {"env": {"CC": "gcc"}},
+        {"env": {"CC": "gcc", "LANG": "C"}},
+        {"env": {"CC": "gcc", "LANG": "C.UTF-8", "MORE": ""}},
+        {"inputs": []},
+        {"inputs": [("src", sha256("other"))]},
+        {"inputs": [("other", sha256("src"))]},
+        {"inputs": [("src", sha256("src")), ("more", sha256("more"))]},
+    ],
+    ids=str,
+)
+def test_whatever_differs_is_no_reuse(
+    store: AnyStore, of_submit: UUID, change: dict[str, Any]
+) -> None:
+    inputs = [register(store, "src", "src")]
+    store.run(job.record(ended(uuid7(), of_submit, inputs=inputs)))
+    assert store.run(artifact.reusable(**ASKED)) is not None
+    assert store.run(artifact.reusable(**ASKED | change)) is None
+
+
+def test_a_rebuilt_dependency_is_no_reuse_but_the_same_content_is(
+    store: AnyStore, of_submit: UUID
+) -> None:
+    made = Output("src", sha256("src"), 3)
+    store.run(
+        job.record(
+            ended(uuid7(), of_submit, package="dependency", outputs=[made]),
+            ended(uuid7(), of_submit, inputs=[made.uuid]),
+        )
+    )
+    # From outside or made by a job: what counts is path and content.
+    assert store.run(artifact.reusable(**ASKED)) is not None
+    rebuilt = ASKED | {"inputs": [("src", sha256("rebuilt"))]}
+    assert store.run(artifact.reusable(**rebuilt)) is None
+
+
+def test_ancestors_go_down_to_the_sources_each_once(store: AnyStore, of_submit: UUID) -> None:
+    source = register(store, "src", "src")
+    base, left, right, top = (Output(name, sha256(name), 1) for name in ("base", "l", "r", "top"))
+    # A diamond: both sides need the base, the top needs both, and the source too.
+    needs = [
+        (base, [source]),
+        (left, [base.uuid]),
+        (right, [base.uuid]),
+        (top, [left.uuid, right.uuid, source]),
+    ]
+    store.run(
+        job.record(
+            *(
+                ended(uuid7(), of_submit, package=output.path, inputs=inputs, outputs=[output])
+                for output, inputs in needs
+            )
+        )
+    )
+    found = store.run(artifact.ancestors(top.uuid))
+    assert [(a.path, a.depth) for a in found] == [("l", 1), ("r", 1), ("src", 1), ("base", 2)]
+    assert store.run(artifact.ancestors(source)) == []

@@ -1,0 +1,120 @@
+"""The command line: what it does, and that it fails in one line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from samples import create, start
+
+from butido_store import Store, uuid7
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+ODD = "Odd \\ \"schema\" 'name'"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command with arguments, as somebody at a terminal of 200 columns would."""
+    for name in [name for name in os.environ if name.startswith(("PG", "BUTIDO_STORE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = str(Path(sys.executable).parent / "butido-store")
+        command = [program] if Path(program).exists() else [sys.executable, "-c", _MAIN]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True)
+
+    return run
+
+
+_MAIN = "from butido_store.cli import main; main(prog_name='butido-store')"
+
+
+@pytest.mark.parametrize("schema_", ["butido", ODD])
+def test_migrations_up_and_down(run: Run, database_dsn: str, schema_: str) -> None:
+    on = ("--dsn", database_dsn, "--schema", schema_, "migrate")
+    pending = run(*on, "status")
+    assert ("pending" in pending.stdout, pending.returncode) == (True, 0)
+    assert run(*on, "apply").stdout == "applied 0001.initial\n"
+    assert run(*on, "apply").stdout == "nothing to apply\n"
+    assert "applied" in run(*on, "status").stdout
+    asked = run(*on, "rollback", "zero")
+    assert asked.returncode == 1
+    assert "Aborted" in asked.stderr
+    assert run(*on, "rollback", "--yes", "zero").stdout == "undone 0001.initial\n"
+    assert run(*on, "rollback", "--yes", "zero").stdout == "nothing to undo\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--dsn", "nonsense s3cret", "migrate", "apply"], "connection string is not valid"),
+        (["--dsn", "host=/nowhere password=s3cret", "migrate", "status"], "No such file"),
+        (["--dsn", "host=/nowhere", "--schema", "public", "migrate", "status"], "No such file"),
+        (["--dsn", "host=/nowhere", "server", "stop"], "another server than the embedded one"),
+    ],
+)
+def test_an_error_is_one_line(run: Run, arguments: list[str], says: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_a_schema_of_that_name_is_refused(run: Run, database_dsn: str) -> None:
+    done = run("--dsn", database_dsn, "--schema", "public", "migrate", "apply")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "public" in done.stderr
+
+
+@pytest.mark.parametrize("schema_", ["butido", ODD])
+def test_psql_has_the_search_path_set(run: Run, database_dsn: str, schema_: str) -> None:
+    on = ("--dsn", database_dsn, "--schema", schema_)
+    run(*on, "migrate", "apply")
+    with Store.connect(database_dsn, schema=schema_) as store:
+        of_submit, one = uuid7(), uuid7()
+        store.run(create(of_submit), start(one, of_submit))
+    query = Path(__file__).parent.parent / "sql" / "job" / "list.sql"
+    done = run(*on, "psql", "-XAt", "-v", "package=zlib", "-f", str(query))
+    assert (done.returncode, done.stdout.split("|")[0]) == (0, str(one))
+    # Its own exit code comes through.
+    assert run(*on, "psql", "-X", "-c", "SELECT 1/0").returncode == 1
+
+
+def test_a_password_is_not_on_psqls_command_line(run: Run, database_dsn: str) -> None:
+    dsn = make_conninfo(database_dsn, password="s3cret")
+    seen = run("--dsn", dsn, "psql", "-XAt", "-c", r"\! tr '\0' ' ' < /proc/$PPID/cmdline")
+    assert "dbname" in seen.stdout
+    assert "s3cret" not in seen.stdout
+
+
+def test_the_embedded_server_by_hand(
+    run: Run, short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUTIDO_STORE_DATA", str(short_directory))
+    assert run("server", "status").returncode == 3
+    started = run("server", "start")
+    assert started.returncode == 0, started.stderr
+    # Commands come and go, and leave it running.
+    assert run("migrate", "apply").stdout == "applied 0001.initial\n"
+    status = run("server", "status")
+    assert (status.returncode, "running in" in status.stdout) == (0, True)
+    dsn = started.stdout.partition("connect with ")[2].strip()
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM butido.job").fetchone() == (0,)
+    assert run("server", "stop").stdout == "stopped\n"
+    assert run("server", "stop").stdout == "not running\n"
+
+
+def test_help_names_every_command(run: Run) -> None:
+    for words in ([], ["migrate"], ["server"]):
+        assert run(*words, "--help").returncode == 0
+    for name in ("demo", "migrate", "psql", "server"):
+        assert f"\n  {name} " in run("--help").stdout

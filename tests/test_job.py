@@ -1,0 +1,354 @@
+"""Jobs: from their start over their log to their end."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from conftest import AnyStore
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import create, ended, fingerprint, finish, later, sha256, start
+
+from butido_store import artifact, job, uuid7
+from butido_store.artifact import Artifact, Output
+from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning
+from butido_store.log import decode_log
+
+
+@pytest.fixture
+def of_submit(store: AnyStore) -> UUID:
+    """The uuid of a submit that is there."""
+    uuid = uuid7()
+    store.run(create(uuid))
+    return uuid
+
+
+@pytest.fixture
+def running(store: AnyStore, of_submit: UUID) -> UUID:
+    """The uuid of a job that is running."""
+    uuid = uuid7()
+    store.run(start(uuid, of_submit))
+    return uuid
+
+
+def source(store: AnyStore, path: str = "src/zlib.tar.gz", content: str = "zlib") -> Artifact:
+    """Register a source file."""
+    return store.run(artifact.register(path, sha256=sha256(content), size=len(content)))
+
+
+def test_a_job_is_there_from_its_start(store: AnyStore, of_submit: UUID) -> None:
+    uuid, input_ = uuid7(), source(store)
+    print_ = store.run(start(uuid, of_submit, inputs=[input_.uuid]))
+    found = store.run(job.get(uuid))
+    assert found == job.Job(
+        uuid,
+        of_submit,
+        "zlib",
+        "1.3",
+        "debian:12",
+        "builder-1",
+        "running",
+        later(1),
+        None,
+        found.heartbeat_at,
+        None,
+        print_,
+    )
+    assert store.run(job.script(uuid)) == "#!/bin/sh\nmake\n"
+    assert store.run(job.env(uuid)) == {"LANG": "C.UTF-8", "CC": "gcc"}
+    assert store.run(job.inputs(uuid)) == [input_]
+    assert store.run(job.outputs(uuid)) == []
+    assert store.run(job.log(uuid)) == ""
+
+
+def test_the_fingerprint_is_over_all_that_decides(store: AnyStore, of_submit: UUID) -> None:
+    files = [source(store, f"src/{name}", name) for name in ("é", "b", "a")]
+    env = {"B": "2", "A": "1", "Ä": "ö\n"}
+    print_ = store.run(start(uuid7(), of_submit, env=env, inputs=[f.uuid for f in files]))
+    assert print_ == fingerprint(
+        "zlib", "1.3", "debian:12", "#!/bin/sh\nmake\n", env, [(f.path, f.sha256) for f in files]
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"package": "other"},
+        {"version": "2"},
+        {"image": "other"},
+        {"endpoint": "other"},
+        {"script": "other"},
+        {"env": {}},
+        {"started_at": later(2)},
+        {"container_hash": "other"},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_a_repeated_start_is_no_error_but_a_different_one_is(
+    store: AnyStore, of_submit: UUID, change: dict[str, Any]
+) -> None:
+    uuid = uuid7()
+    first = store.run(start(uuid, of_submit))
+    assert store.run(start(uuid, of_submit)) == first
+    with pytest.raises(Conflict, match=str(uuid)):
+        store.run(start(uuid, of_submit, **change))
+    assert store.run(job.get(uuid)).fingerprint == first
+
+
+def test_an_unknown_submit_or_input_is_named(store: AnyStore, of_submit: UUID) -> None:
+    unknown = uuid7()
+    with pytest.raises(NotFound, match=f"no submit {unknown}"):
+        store.run(start(uuid7(), unknown))
+    with pytest.raises(NotFound, match=f"inputs: .*{unknown}"):
+        store.run(start(uuid7(), of_submit, inputs=[source(store).uuid, unknown]))
+    assert store.run(job.list()) == []
+
+
+def test_a_log_is_the_same_while_it_runs_and_after(
+    store: AnyStore, running: UUID, connection: psycopg.Connection[Any]
+) -> None:
+    pieces = ["configure\n", "make\n", "make install\n"]
+    for seq, piece in enumerate(pieces):
+        store.run(job.append_log(running, seq=seq, data=piece))
+    assert store.run(job.log(running)) == "".join(pieces)
+    store.run(finish(running))
+    assert store.run(job.log(running)) == "".join(pieces)
+    row = connection.execute("SELECT log, (SELECT count(*) FROM job_log_chunk) FROM job").fetchone()
+    assert row == ("".join(pieces), 0)
+
+
+def test_a_piece_of_log_has_its_place_once(store: AnyStore, running: UUID) -> None:
+    statement = job.append_log(running, seq=0, data="a")
+    store.run(statement)
+    store.run(statement)
+    with pytest.raises(Conflict):
+        store.run(job.append_log(running, seq=0, data="b"))
+    assert store.run(job.log(running)) == "a"
+
+
+@given(pieces=st.lists(st.binary(max_size=30) | st.sampled_from([b"\\", b"\\x", b"\\x4", b"x41"])))
+def test_any_bytes_survive_in_any_pieces(pieces: list[bytes]) -> None:
+    text = "".join(job.append_log(uuid7(), seq=0, data=p).parameters["chunk"] for p in pieces)  # type: ignore[misc]
+    assert "\0" not in text
+    assert decode_log(text.encode().decode()) == b"".join(pieces)
+
+
+def test_nul_and_bytes_that_are_no_utf8_are_kept_readable(store: AnyStore, running: UUID) -> None:
+    data = b"caf\xc3\xa9 \x00 \xff\xfe \\x41 C:\\dir\n"
+    store.run(job.append_log(running, seq=0, data=data))
+    text = store.run(job.log(running))
+    assert text == "café \\x00 \\xff\\xfe \\x5cx41 C:\\dir\n"
+    assert decode_log(text) == data
+
+
+def test_the_end_brings_outputs_time_and_state(store: AnyStore, running: UUID) -> None:
+    made = store.run(finish(running, "zlib-1.3.tar.gz", "a/ü.txt"))
+    found = store.run(job.get(running))
+    assert (found.state, found.finished_at) == ("success", later(60))
+    assert store.run(job.outputs(running)) == [
+        Artifact(made[path], path, sha256(path), len(path), running)
+        for path in ("a/ü.txt", "zlib-1.3.tar.gz")
+    ]
+
+
+def test_a_repeated_end_is_no_error_and_has_the_same_artifacts(
+    store: AnyStore, running: UUID
+) -> None:
+    made = store.run(finish(running, "b", "a"))
+    # Made anew, so with other uuids for its outputs.
+    assert store.run(finish(running, "a", "b")) == made
+
+
+@pytest.mark.parametrize(
+    ("paths", "change", "error"),
+    [
+        (["a"], {"state": "error"}, NotRunning),
+        (["a"], {"state": "lost"}, NotRunning),
+        (["a"], {"finished_at": later(61)}, Conflict),
+        (["b"], {}, Conflict),
+        ([], {}, Conflict),
+        (["a", "b"], {}, Conflict),
+        ([], {"outputs": [Output("a", sha256("other"), 1)]}, Conflict),
+        ([], {"outputs": [Output("a", sha256("a"), 2)]}, Conflict),
+    ],
+)
+def test_another_end_is_refused(
+    store: AnyStore,
+    running: UUID,
+    paths: list[str],
+    change: dict[str, Any],
+    error: type[Exception],
+) -> None:
+    store.run(finish(running, "a"))
+    before = store.run(job.get(running), job.outputs(running))
+    with pytest.raises(error, match=str(running)):
+        store.run(finish(running, *paths, **change))
+    assert store.run(job.get(running), job.outputs(running)) == before
+
+
+@pytest.mark.parametrize("state", ["success", "error", "lost"])
+def test_an_ended_job_takes_nothing_more(store: AnyStore, running: UUID, state: str) -> None:
+    store.run(finish(running, state=state))
+    for late in (
+        job.append_log(running, seq=9, data="late"),
+        job.heartbeat(running),
+        job.set_container(running, "late"),
+    ):
+        with pytest.raises(NotRunning, match=f"its state is {state}"):
+            store.run(late)
+    assert store.run(job.log(running)) == ""
+
+
+def test_a_job_that_is_not_there_takes_nothing(store: AnyStore) -> None:
+    for statement in (
+        job.append_log(uuid7(), seq=0, data=""),
+        job.heartbeat(uuid7()),
+        job.set_container(uuid7(), "x"),
+        finish(uuid7()),
+        job.get(uuid7()),
+        job.log(uuid7()),
+        job.script(uuid7()),
+    ):
+        with pytest.raises(NotFound, match="no job"):
+            store.run(statement)
+
+
+def test_a_container_is_set_once(store: AnyStore, running: UUID) -> None:
+    store.run(job.set_container(running, "abc"))
+    store.run(job.set_container(running, "abc"))
+    with pytest.raises(Conflict):
+        store.run(job.set_container(running, "def"))
+    assert store.run(job.get(running)).container_hash == "abc"
+
+
+def test_a_silent_job_is_lost_and_a_beating_one_is_not(
+    store: AnyStore, of_submit: UUID, connection: psycopg.Connection[Any]
+) -> None:
+    silent, beating = uuid7(), uuid7()
+    store.run(start(silent, of_submit))
+    store.run(start(beating, of_submit))
+    store.run(job.append_log(silent, seq=0, data="so far"))
+    connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
+    store.run(job.heartbeat(beating))
+    assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == [silent]
+    lost, alive = store.run(job.get(silent), job.get(beating))
+    assert (lost.state, alive.state) == ("lost", "running")
+    # Its builder's clock is ahead of the database's here; no job ends before it starts.
+    assert lost.finished_at == max(lost.started_at, lost.heartbeat_at)
+    assert store.run(job.log(silent)) == "so far"
+    assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == []
+    with pytest.raises(NotRunning, match="lost"):
+        store.run(finish(silent))
+
+
+def test_ended_jobs_are_recorded_at_once(store: AnyStore, of_submit: UUID) -> None:
+    first, second, file = uuid7(), uuid7(), source(store)
+    out = Output("zlib.a", sha256("zlib.a"), 6)
+    jobs = (
+        ended(first, of_submit, inputs=[file.uuid], outputs=[out], container_hash="c"),
+        # Reads what the first made, in the same call.
+        ended(second, of_submit, package="curl", state="error", inputs=[out.uuid], log=b"\xff"),
+    )
+    prints = store.run(job.record(*jobs))
+    assert store.run(job.record(*jobs)) == prints
+    assert store.run(job.get(first)).fingerprint == prints[0]
+    found = store.run(job.get(second))
+    assert (found.state, found.package, found.fingerprint) == ("error", "curl", prints[1])
+    assert [a.path for a in store.run(job.inputs(second))] == ["zlib.a"]
+    assert [a.uuid for a in store.run(job.outputs(first))] == [out.uuid]
+    assert store.run(job.log(second)) == "\\xff"
+    assert store.run(job.env(second)) == {"LANG": "C.UTF-8", "CC": "gcc"}
+
+
+def test_a_recorded_job_has_the_fingerprint_of_a_started_one(
+    store: AnyStore, of_submit: UUID
+) -> None:
+    file = source(store)
+    started = store.run(start(uuid7(), of_submit, inputs=[file.uuid]))
+    assert store.run(job.record(ended(uuid7(), of_submit, inputs=[file.uuid]))) == [started]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log": "other"},
+        {"state": "error"},
+        {"finished_at": later(61)},
+        {"container_hash": "x"},
+        {"endpoint": "other"},
+        {"env": {}},
+        {"outputs": [Output("b", sha256("a"), 1)]},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_a_recorded_job_is_not_altered(
+    store: AnyStore, of_submit: UUID, change: dict[str, Any]
+) -> None:
+    uuid, other = uuid7(), uuid7()
+    outputs = [Output("a", sha256("a"), 1)]
+    store.run(job.record(ended(uuid, of_submit, outputs=outputs)))
+    with pytest.raises(Conflict, match=str(uuid)):
+        store.run(
+            job.record(
+                ended(other, of_submit), ended(uuid, of_submit, **{"outputs": outputs} | change)
+            )
+        )
+    # All or none: the one that could have been recorded is not.
+    assert [found.uuid for found in store.run(job.list())] == [uuid]
+
+
+def test_jobs_that_lack_something_are_not_recorded(store: AnyStore, of_submit: UUID) -> None:
+    unknown = uuid7()
+    with pytest.raises(NotFound, match="submit"):
+        store.run(job.record(ended(uuid7(), of_submit), ended(uuid7(), unknown)))
+    with pytest.raises(NotFound, match=str(unknown)):
+        store.run(
+            job.record(ended(uuid7(), of_submit), ended(uuid7(), of_submit, inputs=[unknown]))
+        )
+    assert store.run(job.list()) == []
+
+
+def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(
+    store: AnyStore, of_submit: UUID
+) -> None:
+    uuids = [uuid7() for _ in range(5)]
+    for uuid, seconds in zip(uuids, [0, 1, 1, 2, 3], strict=True):
+        store.run(start(uuid, of_submit, started_at=later(seconds)))
+    expected = sorted(zip([later(s) for s in (0, 1, 1, 2, 3)], uuids, strict=True), reverse=True)
+    seen: list[job.Job] = []
+    while page := store.run(job.list(limit=2, before=seen[-1] if seen else None)):
+        assert len(page) <= 2
+        seen += page
+    assert [(found.started_at, found.uuid) for found in seen] == expected
+
+
+@pytest.mark.parametrize(
+    ("mine", "filters"),
+    [
+        ({"package": "curl"}, {"package": "curl"}),
+        ({"version": "9"}, {"version": "9"}),
+        ({"image": "alpine"}, {"image": "alpine"}),
+        ({"endpoint": "builder-2"}, {"endpoint": "builder-2"}),
+        ({"env": {"K": "v"}}, {"env": ("K", "v")}),
+        ({"started_at": later(10)}, {"newer_than": later(10)}),
+        ({"started_at": later(-10)}, {"older_than": later(-9)}),
+        ({"package": "curl", "env": {"K": "v"}}, {"package": "curl", "env": ("K", "v")}),
+    ],
+)
+def test_a_filter_keeps_what_it_names(
+    store: AnyStore, of_submit: UUID, mine: dict[str, Any], filters: dict[str, Any]
+) -> None:
+    uuid = uuid7()
+    store.run(start(uuid7(), of_submit))
+    store.run(start(uuid, of_submit, **mine))
+    assert [found.uuid for found in store.run(job.list(**filters))] == [uuid]
+    store.run(finish(uuid))
+    assert [found.uuid for found in store.run(job.list(state="success", **filters))] == [uuid]
+    assert store.run(job.list(state="error", submit=of_submit, **filters)) == []
+
+
+def test_a_sweep_needs_a_time(store: AnyStore) -> None:
+    with pytest.raises(InvalidInput, match="silent_for"):
+        job.sweep(silent_for=timedelta(0))

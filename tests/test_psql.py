@@ -1,0 +1,413 @@
+"""Every query file runs unchanged in psql, and gives what the library gets from it.
+
+Both run a file on the same state, each in a transaction that is undone. What is compared are
+column names, the rows as text, and then what every table holds.
+"""
+
+import csv
+import io
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from conftest import Postgres
+from psycopg import sql
+from psycopg.adapt import PyFormat, Transformer
+from samples import HASH, TIME, buildplan, create, ended, finish, later, sha256, start, tree
+from yoyo.migrations import get_migration_hash
+
+from butido_store import Statement, Store, artifact, job, submit
+from butido_store._query import Query, names, query
+from butido_store.artifact import Artifact, Output
+
+Connection = psycopg.Connection[tuple[object, ...]]
+Cells = list[tuple[str | None, ...]]
+
+SUBMIT, DONE, NEXT, RUNNING, NEW = (UUID(int=number) for number in range(1, 6))
+SOURCE, LIBRARY, PROGRAM, MADE = (UUID(int=number) for number in range(11, 15))
+LAST = UUID(int=2**128 - 1)
+
+# What quoting could get wrong on the way: through psql's variables, arrays, and output.
+ODD = "it's \"odd\", {NULL} \\ \\n :'x' $1 %s ü🐘\n\t,;"
+ENV = {"LANG": "C.UTF-8", "ODD": ODD}
+FILE = ("src/zlib.tar.gz", sha256("src/zlib.tar.gz"), 15)
+JOB = job.Job(LAST, SUBMIT, "", "", "", "", "success", later(1000), None, TIME, None, b"")
+NULL = "<null>"
+# Stands for the name of the schema that the tests run in.
+STORES = "the store's"
+_STARTED: dict[str, Any] = {"env": ENV, "script": ODD, "inputs": [LIBRARY, SOURCE]}
+
+WRITTEN: tuple[Statement[object], ...] = (
+    create(SUBMIT, env=ENV),
+    artifact.register(FILE[0], sha256=FILE[1], size=FILE[2], uuid=SOURCE),
+    start(DONE, SUBMIT, env=ENV, inputs=[SOURCE], container_hash="c0ffee"),
+    job.append_log(DONE, seq=0, data=ODD + "\n"),
+    job.append_log(DONE, seq=1, data=b"\xff\0\\x41"),
+    finish(DONE, outputs=[Output("lib/libz.a", sha256("libz.a"), 6, LIBRARY)]),
+    start(NEXT, SUBMIT, started_at=later(70), **_STARTED),
+    finish(NEXT, outputs=[Output(ODD, sha256(ODD), 0, PROGRAM)]),
+    start(RUNNING, SUBMIT, started_at=later(80), **_STARTED),
+    job.append_log(RUNNING, seq=0, data=ODD),
+)
+
+# Parameters of every file, its optional ones too, such that each choice of them finds rows.
+# Where the library has a function for it, it is asked what it would send.
+SAMPLES: dict[str, Mapping[str, object]] = {
+    "artifact/ancestors": artifact.ancestors(PROGRAM).parameters,
+    "artifact/find": artifact.find(
+        path=ODD, sha256=sha256(ODD), before=Artifact(LAST, "", b"", 0, None), limit=1
+    ).parameters,
+    "artifact/get": artifact.get(PROGRAM).parameters,
+    "artifact/register": artifact.register(ODD, sha256=sha256(""), size=0, uuid=NEW).parameters,
+    "artifact/reusable": artifact.reusable(
+        package="zlib",
+        version="1.3",
+        image="debian:12",
+        script=ODD,
+        env=ENV,
+        inputs=[FILE[:2], ("lib/libz.a", sha256("libz.a"))],
+    ).parameters,
+    "endpoint/intern": {"names": [ODD, "b", "a", "builder-1"]},
+    "envvar/intern": {"names": ["b", "a", "ODD", "LANG"], "values": [ODD, "", ODD, ODD]},
+    "git_hash/intern": {"hashes": [sha256("b").hex(), sha256("a").hex(), HASH]},
+    "image/intern": {"names": [ODD, "b", "a", "debian:12"]},
+    "job/append_log": job.append_log(RUNNING, seq=1, data=ODD + "\0").parameters,
+    "job/env": job.env(DONE).parameters,
+    "job/finish": finish(
+        RUNNING,
+        state="error",
+        outputs=[Output("b", sha256("b"), 1, MADE), Output(ODD, sha256("a"), 2**62, NEW)],
+    ).parameters,
+    "job/get": job.get(DONE).parameters,
+    "job/heartbeat": job.heartbeat(RUNNING).parameters,
+    "job/inputs": job.inputs(NEXT).parameters,
+    "job/list": job.list(
+        submit=SUBMIT,
+        package="zlib",
+        version="1.3",
+        image="debian:12",
+        endpoint="builder-1",
+        state="success",
+        env=("ODD", ODD),
+        newer_than=TIME,
+        older_than=later(100),
+        before=JOB,
+        limit=1,
+    ).parameters,
+    "job/log": job.log(RUNNING).parameters,
+    "job/outputs": job.outputs(NEXT).parameters,
+    "job/record": job.record(
+        ended(
+            NEW,
+            SUBMIT,
+            inputs=[SOURCE, MADE],
+            env=ENV,
+            log=ODD,
+            outputs=[Output(ODD, sha256(""), 0, MADE)],
+        ),
+        ended(LAST, SUBMIT, state="error", env={"ODD": ODD}, log=b"\xff", container_hash=ODD),
+    ).parameters,
+    "job/script": job.script(NEXT).parameters,
+    "job/set_container": job.set_container(RUNNING, ODD).parameters,
+    "job/start": start(NEW, SUBMIT, container_hash=ODD, **_STARTED).parameters,
+    "job/sweep": job.sweep(silent_for=timedelta(minutes=30), limit=1).parameters,
+    "migration/applied": {},
+    "migration/create_schema": {},
+    "migration/holder": {"schema": "of another session"},
+    "migration/lock": {"schema": ODD},
+    "migration/mark": {
+        "hash": "5e1f",
+        "id": "9999.sample",
+        "sha256": sha256(""),
+        "phase": "pre",
+        "duration": timedelta(seconds=1.5),
+        "hostname": ODD,
+    },
+    "migration/session": {"schema": STORES},
+    "migration/set": {"search_path": "pg_temp", "lock_timeout": "5s", "statement_timeout": "0"},
+    "migration/unlock": {"schema": ODD},
+    "migration/unmark": {
+        "hash": get_migration_hash("0001.initial"),
+        "id": "0001.initial",
+        "hostname": ODD,
+    },
+    "package/intern": {"names": ["b", "a", "zlib"], "versions": [ODD, "1", ODD]},
+    "store/begin": {},
+    "store/commit": {},
+    "store/missing": {
+        "env_names": ["LANG", "ODD", "ODD"],
+        "env_values": ["C.UTF-8", ODD, ""],
+        "package_names": ["zlib", ODD],
+        "package_versions": ["1.3", "1"],
+        "images": ["debian:12", ODD],
+        "endpoints": [ODD],
+        "hashes": [HASH, sha256("").hex()],
+    },
+    "store/open": {"schema": STORES},
+    "store/rollback": {},
+    "submit/create": create(
+        NEW,
+        env=ENV,
+        tree=tree("zlib", ODD.replace("\t", "")),
+        buildplan=buildplan(NEW),
+    ).parameters,
+    "submit/env": submit.env(SUBMIT).parameters,
+    "submit/get": submit.get(SUBMIT).parameters,
+    "submit/list": submit.list(
+        package="zlib",
+        version="1.3",
+        image="debian:12",
+        repo_hash=HASH,
+        newer_than=TIME,
+        older_than=later(1),
+        before=submit.Submit(LAST, later(1), "", "", "", ""),
+        limit=1,
+    ).parameters,
+}
+
+CONTROL = ("store/begin", "store/commit", "store/rollback")
+WITHOUT_ROWS = (*CONTROL, "migration/create_schema")
+
+# What differs from one run to the next, and whether it is of this run.
+STATE_OF_A_TABLE = """
+SELECT
+    {name} AS name,
+    (to_jsonb(t) - ARRAY['heartbeat_at', 'created_at_utc', 'applied_at_utc', {id}])::text AS row,
+    to_jsonb(t) ->> 'heartbeat_at' = to_jsonb(now()) #>> '{{}}' AS alive
+FROM {table} AS t
+"""
+SCHEMAS = """
+SELECT n.nspname, obj_description(n.oid, 'pg_namespace'), NULL
+FROM pg_namespace AS n
+WHERE n.nspname !~ '^pg_'
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a file gave and what it left."""
+
+    columns: tuple[str, ...]
+    rows: Cells
+    state: Cells
+
+
+def cases() -> list[Any]:
+    """Return each file with none, each and all of its optional clauses."""
+    found = []
+    for name in names():
+        clauses = [*query(name).clauses]
+        for chosen in dict.fromkeys([(), *((clause,) for clause in clauses), tuple(clauses)]):
+            case = "+".join([name, *chosen]) if len(chosen) < 2 else f"{name}+all"
+            found.append(pytest.param(name, chosen, id=case))
+    return found
+
+
+def parameters(file: Query, chosen: tuple[str, ...]) -> dict[str, object]:
+    """Return the sample parameters of a file, those optional ones only that were chosen."""
+    sample = SAMPLES[file.name]
+    given = file.required.union(chosen, *(file.clauses[clause] for clause in chosen))
+    return {name: sample[name] for name in given}
+
+
+class Both:
+    """A database with sample rows, for psql and for the library."""
+
+    def __init__(
+        self, postgres: Postgres, dsn: str, schema: str, search_path: str, directory: Path
+    ) -> None:
+        self.schema = schema
+        self._postgres = postgres
+        self._dsn = dsn
+        self._directory = directory
+        with psycopg.connect(dsn) as connection:
+            row = connection.execute("SELECT quote_ident(%s)", [search_path]).fetchone()
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]
+            ).fetchall()
+            sequences = connection.execute(
+                "SELECT format('%%I.%%I', schemaname, sequencename) FROM pg_sequences"
+                " WHERE schemaname = %s",
+                [schema],
+            ).fetchall()
+        assert row is not None
+        # The server splits options at spaces, unless a backslash stands before them.
+        path = "".join(f"\\{c}" if c in " \\\t\n" else c for c in str(row[0]))
+        self._options = f"-c search_path={path} -c TimeZone=Asia/Kathmandu -c DateStyle=ISO"
+        states = [
+            sql.SQL(STATE_OF_A_TABLE).format(
+                name=str(name),
+                id="id" if name == "_yoyo_log" else "",
+                table=sql.Identifier(schema, str(name)),
+            )
+            for (name,) in tables
+        ]
+        self._state = sql.SQL("{} ORDER BY 1, 2").format(
+            sql.SQL(" UNION ALL ").join([*states, sql.SQL(SCHEMAS)])
+        )
+        # A transaction that is undone has used up ids all the same.
+        self._restart = sql.SQL("SELECT {}").format(
+            sql.SQL(", ").join(
+                sql.SQL("setval({}, 1000)").format(str(name)) for (name,) in sequences
+            )
+        )
+
+    def psql(self, *arguments: str) -> str:
+        """Run psql as somebody would who has the search path in PGOPTIONS."""
+        done = subprocess.run(
+            [self._postgres.bindir / "psql", "-Xq", "-v", "ON_ERROR_STOP=1", *arguments, self._dsn],
+            env={**os.environ, "PGOPTIONS": self._options, "PGCLIENTENCODING": "UTF8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def by_psql(self, file: Query, given: Mapping[str, object]) -> Result:
+        """Run a file in psql, with parameters as PostgreSQL writes them."""
+        with self._connect() as connection:
+            known = Transformer(connection)
+            texts = {
+                name: bytes(known.get_dumper(value, PyFormat.TEXT).dump(value) or b"").decode()
+                for name, value in given.items()
+            }
+        rows, state = self._directory / "rows.csv", self._directory / "state.csv"
+        self.psql(
+            *chain.from_iterable(("-v", f"{name}={text}") for name, text in texts.items()),
+            *("--csv", "-P", f"null={NULL}", "-o", os.devnull),
+            *("-c", self._restart.as_string(), "-c", "BEGIN"),
+            *("-c", rf"\o '{rows}'", "-f", str(file.path)),
+            *("-c", rf"\o '{state}'", "-c", self._state.as_string(), "-c", "ROLLBACK"),
+        )
+        return Result(*_read_csv(rows), _read_csv(state)[1])
+
+    def by_library(self, file: Query, given: Mapping[str, object]) -> Result:
+        """Run a file as the library does."""
+        statement = Statement(file, given, list)
+        with self._connect() as connection, connection.transaction(force_rollback=True):
+            connection.execute(self._restart)
+            cursor = psycopg.RawCursor(connection)
+            cursor.execute(*statement.rendered())
+            columns, rows = _read_result(cursor)
+            # What psql's end takes with it.
+            connection.execute("SELECT pg_advisory_unlock_all()")
+            return Result(columns, rows, _read_result(connection.execute(self._state))[1])
+
+    def _connect(self) -> Connection:
+        return psycopg.connect(self._dsn, autocommit=True, options=self._options)
+
+
+def _read_csv(path: Path) -> tuple[tuple[str, ...], Cells]:
+    text = path.read_bytes().decode()
+    columns, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    return tuple(columns), [tuple(None if cell == NULL else cell for cell in row) for row in rows]
+
+
+def _read_result(cursor: psycopg.Cursor[Any]) -> tuple[tuple[str, ...], Cells]:
+    result = cursor.pgresult
+    assert result is not None
+    columns = range(result.nfields)
+    cells = [[result.get_value(row, column) for column in columns] for row in range(result.ntuples)]
+    return (
+        tuple((result.fname(column) or b"").decode() for column in columns),
+        [tuple(None if cell is None else cell.decode() for cell in row) for row in cells],
+    )
+
+
+@pytest.fixture
+def filled(dsn: str, schema: str) -> str:
+    """DSN of a database with a row in every table."""
+    with Store.connect(dsn, schema=schema) as store, psycopg.connect(dsn) as connection:
+        store.run(*WRITTEN)
+        connection.execute(
+            sql.SQL("UPDATE {} SET heartbeat_at = {} WHERE state = 'running'").format(
+                sql.Identifier(schema, "job"), TIME - timedelta(days=9999)
+            )
+        )
+    return dsn
+
+
+@pytest.fixture
+def _holder(connection: Connection) -> None:
+    """Another session that holds a lock as the schema's only migrator."""
+    statement = Statement(query("migration/lock"), SAMPLES["migration/holder"], list)
+    psycopg.RawCursor(connection).execute(*statement.rendered())
+
+
+def test_every_file_has_sample_parameters() -> None:
+    assert {name: {*sample} for name, sample in SAMPLES.items()} == {
+        name: {*query(name).types} for name in names()
+    }
+
+
+@pytest.mark.usefixtures("_holder")
+@pytest.mark.parametrize(("name", "chosen"), cases())
+def test_a_file_gives_the_same_in_psql(
+    name: str,
+    chosen: tuple[str, ...],
+    postgres: Postgres,
+    filled: str,
+    schema: str,
+    tmp_path: Path,
+) -> None:
+    file, given = query(name), parameters(query(name), chosen)
+    if given.get("schema") is STORES:
+        given["schema"] = schema
+    search_path = f"{schema} 2" if name == "migration/create_schema" else schema
+    both = Both(postgres, filled, schema, search_path, tmp_path)
+    if name in CONTROL:
+        others = ["store/begin"] if name != "store/begin" else []
+        files = [query(other).path for other in (*others, name)]
+        assert both.psql(*chain.from_iterable(("-f", str(path)) for path in files)) == ""
+        return
+    library = both.by_library(file, given)
+    assert both.by_psql(file, given) == library
+    assert bool(library.rows) is (name not in WITHOUT_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "rows"),
+    [
+        ("job/start", "job", 1),
+        ("job/start", "jobenvs", 2),
+        ("job/record", "job", 2),
+        ("job/finish", "artifact", 2),
+        ("job/append_log", "job_log_chunk", 1),
+        ("submit/create", "submit", 1),
+        ("artifact/register", "artifact", 1),
+        ("migration/mark", "_yoyo_migration", 1),
+        ("envvar/intern", "envvar", 3),
+    ],
+)
+def test_the_state_compared_shows_what_a_file_writes(
+    name: str,
+    table: str,
+    rows: int,
+    postgres: Postgres,
+    filled: str,
+    schema: str,
+    tmp_path: Path,
+) -> None:
+    """Or else the comparison would be of two states that never change."""
+    both = Both(postgres, filled, schema, schema, tmp_path)
+    before = both.by_library(query("job/get"), SAMPLES["job/get"]).state
+    after = both.by_psql(query(name), parameters(query(name), ())).state
+    tables = [row[0] for row in after], [row[0] for row in before]
+    assert tables[0].count(table) - tables[1].count(table) == rows
+
+
+def test_a_file_that_fails_ends_psql(
+    postgres: Postgres, dsn: str, schema: str, tmp_path: Path
+) -> None:
+    both = Both(postgres, dsn, schema, schema, tmp_path)
+    with pytest.raises(AssertionError, match="invalid input syntax for type uuid"):
+        both.psql("-v", "job=none", "-f", str(query("job/get").path))

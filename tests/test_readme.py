@@ -1,0 +1,32 @@
+"""What the README shows works."""
+
+import re
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from samples import create
+
+from butido_store import Store, job, uuid7
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_example_runs(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    for key, value in conninfo_to_dict(dsn).items():
+        monkeypatch.setenv({"dbname": "PGDATABASE"}.get(key, f"PG{key.upper()}"), str(value))
+    code = block[1].replace("Store.connect()", f"Store.connect(schema={schema!r})")
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit))
+        exec(compile(code, str(README), "exec"), {"submit": of_submit})
+        found = store.run(job.list())
+        assert [(one.package, one.state) for one in found] == [("zlib", "running")]
+
+
+def test_the_files_it_names_are_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    for name in re.findall(r"\]\((?!http)([^)#]+)\)|`(tests/\S+|sql/\S+|bench/\S+)`", text):
+        assert (README.parent / (name[0] or name[1])).exists(), name

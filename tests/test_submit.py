@@ -1,0 +1,105 @@
+"""Submits: written once, read back whole, listed newest first."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from conftest import AnyStore
+from samples import HASH, TIME, buildplan, create, later, tree
+
+from butido_store import submit, uuid7
+from butido_store.errors import Conflict, NotFound
+
+
+def test_everything_that_was_given_comes_back(store: AnyStore) -> None:
+    uuid, planned = uuid7(), uuid7()
+    given_tree = {**tree("zlib", "gcc"), "note": {"any": ["more", 1.5, None, True]}}
+    store.run(
+        create(uuid, tree=given_tree, buildplan=buildplan(planned), env={"A": "b=c", "E": ""})
+    )
+    found = store.run(submit.get(uuid))
+    assert found == submit.SubmitDetail(
+        uuid, TIME, "zlib", "1.3", "debian:12", HASH, given_tree, buildplan(planned)
+    )
+    assert store.run(submit.env(uuid)) == {"A": "b=c", "E": ""}
+
+
+def test_a_repetition_changes_nothing(store: AnyStore, connection: psycopg.Connection[Any]) -> None:
+    statement = create(uuid7())
+    store.run(statement)
+    store.run(statement)
+    counts = connection.execute(
+        "SELECT (SELECT count(*) FROM submit), (SELECT count(*) FROM submitenvs)"
+    ).fetchone()
+    assert counts == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"timestamp": later(1)},
+        {"package": "other"},
+        {"version": "1.4"},
+        {"image": "other"},
+        {"repo_hash": "0" * 40},
+        {"tree": tree("zlib")},
+        {"buildplan": buildplan(uuid7())},
+        {"env": {"LANG": "C"}},
+        {"env": {}},
+        {"env": {"LANG": "C.UTF-8", "MORE": ""}},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_the_same_uuid_with_other_content_is_refused(
+    store: AnyStore, change: dict[str, Any]
+) -> None:
+    uuid = uuid7()
+    store.run(create(uuid))
+    before = store.run(submit.get(uuid))
+    with pytest.raises(Conflict, match=str(uuid)):
+        store.run(create(uuid, **change))
+    assert store.run(submit.get(uuid)) == before
+
+
+def test_an_unknown_uuid_is_not_found(store: AnyStore) -> None:
+    uuid = uuid7()
+    with pytest.raises(NotFound, match=f"no submit {uuid}"):
+        store.run(submit.get(uuid))
+
+
+def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(store: AnyStore) -> None:
+    uuids = [uuid7() for _ in range(5)]
+    # Two have the same time: the uuid decides.
+    for uuid, seconds in zip(uuids, [0, 1, 1, 2, 3], strict=True):
+        store.run(create(uuid, timestamp=later(seconds)))
+    expected = sorted(zip([later(s) for s in (0, 1, 1, 2, 3)], uuids, strict=True), reverse=True)
+    seen: list[submit.Submit] = []
+    while page := store.run(submit.list(limit=2, before=seen[-1] if seen else None)):
+        assert len(page) <= 2
+        seen += page
+    assert [(found.timestamp, found.uuid) for found in seen] == expected
+    assert store.run(submit.list(limit=None)) == seen
+
+
+@pytest.mark.parametrize(
+    ("mine", "filters"),
+    [
+        ({"package": "curl"}, {"package": "curl"}),
+        ({"version": "9"}, {"version": "9"}),
+        ({"image": "alpine"}, {"image": "alpine"}),
+        ({"repo_hash": "1" * 64}, {"repo_hash": "1" * 64}),
+        ({"timestamp": later(10)}, {"newer_than": later(10)}),
+        ({"timestamp": later(-10)}, {"older_than": later(-9)}),
+        (
+            {"package": "curl", "version": "9", "timestamp": later(10)},
+            {"package": "curl", "version": "9", "newer_than": later(9), "older_than": later(11)},
+        ),
+    ],
+)
+def test_a_filter_keeps_what_it_names(
+    store: AnyStore, mine: dict[str, Any], filters: dict[str, Any]
+) -> None:
+    uuid = uuid7()
+    store.run(create(uuid7()))
+    store.run(create(uuid, **mine))
+    assert [found.uuid for found in store.run(submit.list(**filters))] == [uuid]

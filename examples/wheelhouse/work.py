@@ -1,0 +1,230 @@
+"""What a worker does for a package: ask the store, else build, and record it all the while."""
+
+import hashlib
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Literal
+from uuid import UUID
+
+from packaging.utils import InvalidSdistFilename, parse_sdist_filename
+from packaging.version import Version
+
+from butido_store import Store, artifact, job
+from butido_store.artifact import Artifact, Output
+from butido_store.errors import StoreError
+from butido_store.log import LogBuffer
+from wheelhouse import machine
+from wheelhouse.machine import Interrupted, WheelhouseError
+from wheelhouse.plan import JOB_ENV, Package
+
+HEARTBEAT = 10  # seconds
+
+# A script is part of what makes two builds the same, so it reads alike in every run: it works in
+# the current directory and finds the interpreter in a variable.
+FETCH = """\
+set -eu
+"$PYTHON" -m pip download --no-deps --no-binary {name} --dest output {name}=={version}
+"""
+BUILD = """\
+set -eu
+"$PYTHON" -m pip wheel --verbose --no-deps --wheel-dir output inputs/{sdist}
+# The wheel must install together with the wheels it depends on, from nowhere but the inputs.
+export PIP_CONFIG_FILE=/dev/null
+"$PYTHON" -m pip --isolated install --no-index --find-links inputs --target check output/*.whl
+"""
+
+# Called with a package, what is done for it, and the last line of output; from several threads.
+Tell = Callable[[Package, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a package; `job` made its wheel, in this run or before, or failed to."""
+
+    package: Package
+    outcome: Literal["built", "reused", "failed", "not built", "interrupted"]
+    job: UUID | None = None
+    wheel: Artifact | None = None
+    reused_from: datetime | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Builds one package at a time; its store, and so its connection, is its own."""
+
+    store: Store
+    submit: UUID
+    directory: Path
+    stop: Event
+    tell: Tell
+
+    def make(self, package: Package, wheels: Mapping[str, Artifact]) -> Result:
+        """Get the wheel of a package from an earlier job that did the same, else by a new one.
+
+        :param package: what to build
+        :param wheels: those of all that it depends on, near and far, by path
+        """
+        began = time.monotonic()
+        try:
+            result = self._make(package, wheels)
+        except Interrupted:
+            result = Result(package, "interrupted")
+        return replace(result, seconds=time.monotonic() - began)
+
+    def _make(self, package: Package, wheels: Mapping[str, Artifact]) -> Result:
+        if self.stop.is_set():
+            raise Interrupted
+        sdist = self._known_sdist(package) or self._fetch(package)
+        if sdist is None:
+            return Result(package, "failed", package.job)
+        path, size = f"sdists/{sdist.name}", sdist.stat().st_size
+        source = self.store.run(artifact.register(path, sha256=_sha256(sdist), size=size))
+        inputs = [source, *wheels.values()]
+        script = BUILD.format(sdist=shlex.quote(sdist.name))
+        earlier = self.store.run(
+            artifact.reusable(
+                package=package.name,
+                version=package.version,
+                image=machine.IMAGE,
+                script=script,
+                env=JOB_ENV,
+                inputs=[(file.path, file.sha256) for file in inputs],
+            )
+        )
+        if earlier:
+            # The store knows what the wheel was; the file may be gone, or another one, by now.
+            [wheel] = earlier.outputs
+            file = self.directory / wheel.path
+            if file.exists() and _sha256(file) == wheel.sha256:
+                return Result(package, "reused", earlier.job_uuid, wheel, earlier.finished_at)
+        return self._build(package, script, inputs)
+
+    def _known_sdist(self, package: Package) -> Path | None:
+        """Return the source distribution if an earlier run has left it, and as it was."""
+        wanted = (package.name, Version(package.version))
+        for file in (self.directory / "sdists").iterdir():
+            with suppress(InvalidSdistFilename):
+                if parse_sdist_filename(file.name) == wanted:
+                    known = artifact.find(path=f"sdists/{file.name}", sha256=_sha256(file))
+                    if self.store.run(known):
+                        return file
+        return None
+
+    def _fetch(self, package: Package) -> Path | None:
+        """Download the source distribution, or else record a job that failed to."""
+        self.tell(package, "fetching", "")
+        started_at = datetime.now(UTC)
+        script = FETCH.format(name=package.name, version=package.version)
+        log = bytearray()
+        with machine.room(self.directory / "builds") as place:
+            self._run(script, place, log.extend)
+            for file in (place / "output").iterdir():
+                return file.replace(self.directory / "sdists" / file.name)
+        log += f"No source distribution of {package} could be fetched.\n".encode()
+        failed = job.EndedJob(
+            uuid=package.job,
+            submit=self.submit,
+            package=package.name,
+            version=package.version,
+            image=machine.IMAGE,
+            endpoint=machine.ENDPOINT,
+            state="error",
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            script=script,
+            log=bytes(log),
+            env=JOB_ENV,
+        )
+        self.store.run(job.record(failed))
+        return None
+
+    def _build(self, package: Package, script: str, inputs: Sequence[Artifact]) -> Result:
+        """Run the build, recorded from before it starts until its wheel is in place."""
+        self.tell(package, "building", "")
+        self.store.run(
+            job.start(
+                package.job,
+                submit=self.submit,
+                package=package.name,
+                version=package.version,
+                image=machine.IMAGE,
+                endpoint=machine.ENDPOINT,
+                started_at=datetime.now(UTC),
+                script=script,
+                env=JOB_ENV,
+                inputs=[file.uuid for file in inputs],
+            )
+        )
+        log = LogBuffer(package.job)
+        try:
+            with machine.room(self.directory / "builds") as place:
+                for file in inputs:
+                    self._copy(file, place / "inputs")
+                self.store.run(job.set_container(package.job, machine.container_hash()))
+                code = self._run(script, place, self._recorder(package, log))
+                wheel = None if code else self._keep(place)
+        except BaseException:
+            # Nobody is at it any more, so nobody would end this job.
+            with suppress(StoreError):
+                self._end(package, log, "lost")
+            raise
+        if wheel is None:
+            self._end(package, log, "error")
+            return Result(package, "failed", package.job)
+        uuid = self._end(package, log, "success", wheel)[wheel.path]
+        made = Artifact(uuid, wheel.path, wheel.sha256, wheel.size, package.job)
+        return Result(package, "built", package.job, made)
+
+    def _run(self, script: str, place: Path, follow: Callable[[bytes], object]) -> int:
+        env = machine.environment(place, JOB_ENV)
+        return machine.run(["sh", "-c", script], place, env, self.stop, follow)
+
+    def _recorder(self, package: Package, log: LogBuffer) -> Callable[[bytes], None]:
+        """Return what takes a build's output, or none yet, and tells the store when it is time."""
+        alive = time.monotonic()
+
+        def record(data: bytes) -> None:
+            nonlocal alive
+            if lines := data.decode(errors="replace").splitlines():
+                self.tell(package, "building", lines[-1])
+            statement = log.add(data)
+            if statement is None and time.monotonic() - alive > HEARTBEAT:
+                statement = job.heartbeat(package.job)
+            if statement:
+                self.store.run(statement)
+                alive = time.monotonic()
+
+        return record
+
+    def _end(
+        self, package: Package, log: LogBuffer, state: job.EndState, *made: Output
+    ) -> dict[str, UUID]:
+        """Record the end of a job and the rest of its log, both or none."""
+        end = job.finish(package.job, state=state, finished_at=datetime.now(UTC), outputs=made)
+        rest = log.flush()
+        return self.store.run(rest, end)[1] if rest else self.store.run(end)
+
+    def _copy(self, file: Artifact, inputs: Path) -> None:
+        """Copy an input to where the build sees it, if it still is what was recorded."""
+        copy = shutil.copy(self.directory / file.path, inputs)
+        if _sha256(Path(copy)) != file.sha256:
+            raise WheelhouseError(f"{file.path} was changed meanwhile; run again")
+
+    def _keep(self, place: Path) -> Output:
+        """Move the wheel of a build to where it stays."""
+        [wheel] = (place / "output").iterdir()
+        kept = wheel.replace(self.directory / "wheels" / wheel.name)
+        return Output(f"wheels/{kept.name}", _sha256(kept), kept.stat().st_size)
+
+
+def _sha256(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -317,10 +317,13 @@ def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
     )
 
 
-def sweep(*, silent_for: timedelta, limit: int = 1000) -> Statement[_list[UUID]]:
+def sweep(
+    *, silent_for: timedelta, endpoint: str | None = None, limit: int = 1000
+) -> Statement[_list[UUID]]:
     """Mark the running jobs whose builder went silent as lost, with the log as far as it came.
 
     :param silent_for: how long without a sign of life
+    :param endpoint: only those on this endpoint, whose builder knows how often it gives one
     :param limit: at most this many in one go
     :returns: the uuids of the jobs that are lost with this
     """
@@ -328,7 +331,11 @@ def sweep(*, silent_for: timedelta, limit: int = 1000) -> Statement[_list[UUID]]
         raise InvalidInput(f"silent_for is {silent_for}; it must be above 0")
     return write(
         "job/sweep",
-        {"silent_for": silent_for, "limit": _check.count("limit", limit)},
+        {
+            "silent_for": silent_for,
+            "endpoint": endpoint if endpoint is None else _check.text("endpoint", endpoint),
+            "limit": _check.count("limit", limit),
+        },
         lambda rows: [row[0] for row in rows],  # type: ignore[misc]
     )
 

@@ -232,7 +232,9 @@ def test_a_silent_job_is_lost_and_a_beating_one_is_not(
     store.run(job.append_log(silent, seq=0, data="so far"))
     connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
     store.run(job.heartbeat(beating))
-    assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == [silent]
+    half_an_hour = timedelta(minutes=30)
+    assert store.run(job.sweep(silent_for=half_an_hour, endpoint="builder-2")) == []
+    assert store.run(job.sweep(silent_for=half_an_hour, endpoint="builder-1")) == [silent]
     lost, alive = store.run(job.get(silent), job.get(beating))
     assert (lost.state, alive.state) == ("lost", "running")
     # Its builder's clock is ahead of the database's here; no job ends before it starts.

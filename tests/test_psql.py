@@ -118,7 +118,9 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "job/script": job.script(NEXT).parameters,
     "job/set_container": job.set_container(RUNNING, ODD).parameters,
     "job/start": start(NEW, SUBMIT, container_hash=ODD, **_STARTED).parameters,
-    "job/sweep": job.sweep(silent_for=timedelta(minutes=30), limit=1).parameters,
+    "job/sweep": job.sweep(
+        silent_for=timedelta(minutes=30), endpoint="builder-1", limit=1
+    ).parameters,
     "migration/applied": {},
     "migration/create_schema": {},
     "migration/holder": {"schema": "of another session"},
@@ -234,7 +236,8 @@ class Both:
                 "SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]
             ).fetchall()
             sequences = connection.execute(
-                "SELECT format('%%I.%%I', schemaname, sequencename) FROM pg_sequences"
+                "SELECT format('%%I.%%I', schemaname, sequencename), coalesce(last_value, 1)"
+                " FROM pg_sequences"
                 " WHERE schemaname = %s",
                 [schema],
             ).fetchall()
@@ -256,7 +259,7 @@ class Both:
         # A transaction that is undone has used up ids all the same.
         self._restart = sql.SQL("SELECT {}").format(
             sql.SQL(", ").join(
-                sql.SQL("setval({}, 1000)").format(str(name)) for (name,) in sequences
+                sql.SQL("setval({}, {})").format(str(name), last) for name, last in sequences
             )
         )
 

@@ -107,6 +107,24 @@ def test_a_database_that_is_not_utf8(postgres: Postgres, database_dsn: str) -> N
             connection.execute(f"DROP DATABASE {name}".encode())
 
 
+def test_two_schemas_side_by_side(database_dsn: str) -> None:
+    with psycopg.connect(database_dsn, autocommit=True) as connection:
+        for name in ("one", 'Two "2"'):
+            Migrator(connection, schema=name).apply()
+    uuid = uuid7()
+    with (
+        Store.connect(database_dsn, schema="one") as one,
+        Store.connect(database_dsn, schema='Two "2"') as two,
+    ):
+        one.run(create(uuid))
+        with pytest.raises(NotFound):
+            two.run(submit.get(uuid))
+        # The same uuid, with other content: nothing is shared.
+        two.run(create(uuid, package="curl"), start(uuid7(), uuid))
+        assert one.run(submit.get(uuid)).package == "zlib"
+        assert one.run(job.list()) == []
+
+
 def test_a_password_never_reaches_a_message(database_dsn: str) -> None:
     for dsn in (
         make_conninfo(database_dsn, user="nobody-here", password="s3cret"),

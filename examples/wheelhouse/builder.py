@@ -53,8 +53,9 @@ def build(
     with ExitStack() as opened:
         # Each worker has a store, and so a connection, of its own: none waits for another.
         stores = [opened.enter_context(connect()) for _ in range(workers)]
-        # What a killed builder left running has had no heartbeat for long.
-        stores[0].run(job.sweep(silent_for=timedelta(seconds=60 * HEARTBEAT)))
+        # What a killed builder left running here has had no heartbeat for long.
+        silent_for = timedelta(seconds=60 * HEARTBEAT)
+        stores[0].run(job.sweep(silent_for=silent_for, endpoint=machine.ENDPOINT))
         with machine.room(directory / "builds") as place:
             packages = resolve(requirement, place, stop)
         submit = uuid7()

@@ -3,12 +3,18 @@
 -- The end of a lost job is its last sign of life. Jobs that somebody is working on are left alone.
 --
 -- silent_for: how long without a sign of life, by the database's clock
+-- endpoint: only those on this endpoint, whose builder knows how often it gives a sign of life
 -- limit: at most this many in one go
 
 WITH silent AS (
     SELECT j.uuid
     FROM job AS j
-    WHERE j.state = 'running' AND j.heartbeat_at < now() - :'silent_for'::interval
+    WHERE
+        j.state = 'running'
+        AND j.heartbeat_at < now() - :'silent_for'::interval
+\if :{?endpoint}
+        AND j.endpoint_id = (SELECT wanted.id FROM endpoint AS wanted WHERE wanted.name = :'endpoint'::text)
+\endif
     ORDER BY j.started_at, j.uuid
     LIMIT :'limit'::bigint
     FOR NO KEY UPDATE SKIP LOCKED

@@ -239,13 +239,14 @@ def test_everything_specified_is_there_by_name(connection: Connection, schema: s
 def test_the_documents_are_jsonb_and_times_know_their_zone(
     connection: Connection, schema: str
 ) -> None:
-    types = dict(
-        connection.execute(
+    types = {
+        name: type_
+        for name, type_ in connection.execute(
             "SELECT table_name || '.' || column_name, udt_name FROM information_schema.columns"
             " WHERE table_schema = %s",
             [schema],
-        ).fetchall()  # type: ignore[arg-type]
-    )
+        ).fetchall()
+    }
     assert (types["submit.tree"], types["submit.buildplan"]) == ("jsonb", "jsonb")
     assert {
         types[name]

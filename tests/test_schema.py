@@ -239,14 +239,13 @@ def test_everything_specified_is_there_by_name(connection: Connection, schema: s
 def test_the_documents_are_jsonb_and_times_know_their_zone(
     connection: Connection, schema: str
 ) -> None:
-    types = {
-        name: type_
-        for name, type_ in connection.execute(
+    types: dict[object, object] = dict(
+        connection.execute(
             "SELECT table_name || '.' || column_name, udt_name FROM information_schema.columns"
             " WHERE table_schema = %s",
             [schema],
-        ).fetchall()
-    }
+        ).fetchall()  # type: ignore[arg-type]
+    )
     assert (types["submit.tree"], types["submit.buildplan"]) == ("jsonb", "jsonb")
     assert {
         types[name]

@@ -5,17 +5,25 @@ The limits are those of the schema's CHECK constraints.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
+from typing import Any, TypeVar
 from uuid import UUID
 
 from butido_store.errors import InvalidInput
+
+R = TypeVar("R")
 
 NAME_LENGTH = 255
 IMAGE_LENGTH = 512
 _GIT_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def given(check: Callable[[str, Any], R], field: str, value: object) -> R | None:
+    """Return the checked value, or None if there is none."""
+    return None if value is None else check(field, value)
 
 
 def text(field: str, value: object) -> str:
@@ -68,6 +76,20 @@ def uuid(field: str, value: object) -> UUID:
     """Return the value if it is a UUID."""
     if not isinstance(value, UUID):
         raise InvalidInput(f"{field} must be a uuid.UUID, not {type(value).__name__}")
+    return value
+
+
+def instance(field: str, value: object, kind: type[R]) -> R:
+    """Return the value if it is of that kind."""
+    if not isinstance(value, kind):
+        raise InvalidInput(f"{field} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def output(field: str, value: object) -> bytes | str:
+    """Return the value if it is output as a program gives it."""
+    if not isinstance(value, bytes | str):
+        raise InvalidInput(f"{field} must be bytes or str, not {type(value).__name__}")
     return value
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
+
 from butido_store._query import Query, query
 from butido_store.errors import Conflict, NotFound, NotRunning, StoreError, Unavailable
 
@@ -49,8 +51,9 @@ class Incomplete(Exception):
 class Statement(Generic[T_co]):
     """A query with its parameters, and how its rows become a value: run it with a store.
 
-    Every statement of this library is idempotent: run again, it gives the same and changes
-    nothing, so that a lost connection is answered by running it again.
+    Every statement of this library can be run again: it then gives the same and changes nothing,
+    so a lost connection is answered by that. (A heartbeat does not outlive its job, so it does not
+    belong into one transaction with the job's end.)
     """
 
     query: Query
@@ -156,6 +159,13 @@ def _intern(missing: Mapping[object, list[Row]]) -> list[Statement[None]]:
     ]
 
 
+def _add_missing(shared: Shared) -> "Generator[Batch, Sequence[Rows], None]":
+    """Ask which shared values are not in the store yet, and add those."""
+    ask = _ask_missing(shared)
+    if missing := ask.collect((yield [ask])[0]):
+        yield _intern(missing)
+
+
 Batch = Sequence[Statement[object]]
 Conversation = Generator[Batch, Sequence[Rows], tuple[object, ...]]
 
@@ -172,11 +182,27 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
     :returns: the collected value of each statement
     :raises StoreError: a statement was refused; nothing of the batch is kept
     """
-    own = not in_transaction and len(statements) > 1 and any(s.writes for s in statements)
+    together = len(statements) > 1 and any(s.writes for s in statements)
+    own = together and not in_transaction
     batch = [_control("begin"), *statements] if own else list(statements)
-    conflict: Conflict | None = None
+    shared = NOTHING_SHARED
+    for statement in statements:
+        shared |= statement.shared
+    if together and in_transaction and shared != NOTHING_SHARED:
+        # There is nothing to undo the first statements with when a later one lacks a value.
+        yield from _add_missing(shared)
+    looked_again = False
     for _ in range(_ATTEMPTS):
-        answers = (yield batch)[-len(statements) :]
+        try:
+            answers = (yield batch)[-len(statements) :]
+        except UniqueViolation:
+            # Somebody else wrote the same uuid in this moment: look again, at what is there.
+            if in_transaction or looked_again:
+                raise
+            looked_again = True
+            if own:
+                yield [_control("rollback")]
+            continue
         refused: StoreError | None = None
         try:
             results = tuple(
@@ -192,18 +218,12 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
             return results
         if own:
             yield [_control("rollback")]
-        if isinstance(refused, Conflict) and conflict is None:
+        if isinstance(refused, Conflict) and not looked_again:
             # The statement's snapshot may be older than what a concurrent writer has done:
             # only a second look tells a repetition from a difference.
-            conflict = refused
+            looked_again = True
             continue
         if refused is not None:
             raise refused
-        shared = NOTHING_SHARED
-        for statement in statements:
-            shared |= statement.shared
-        ask = _ask_missing(shared)
-        missing = ask.collect((yield [ask])[0])
-        if missing:
-            yield _intern(missing)
+        yield from _add_missing(shared)
     raise Unavailable("other writers kept changing the same records; try again later")

@@ -1,6 +1,7 @@
 """Which database is meant: the one of a DSN, of libpq's environment, or the embedded one."""
 
 import os
+import threading
 from typing import TYPE_CHECKING, Self
 
 import psycopg
@@ -25,6 +26,8 @@ class Target:
             one, and else the embedded server
         :raises ConnectionFailed: the connection string is not valid
         """
+        self._lock = threading.Lock()
+        self._entered = False
         self.server: Server | None = None
         if dsn is None and not any(name in os.environ for name in _LIBPQ_ENVIRONMENT):
             self.server = _embedded()
@@ -40,8 +43,8 @@ class Target:
 
     def __enter__(self) -> Self:
         """Have the embedded server running, if it is the one."""
-        if self.server:
-            self.server.__enter__()
+        with self._lock:
+            self._enter()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,7 +53,23 @@ class Target:
 
     def leave(self) -> None:
         """Leave the embedded server, which stops if nobody else uses it."""
-        if self.server:
+        with self._lock:
+            self._leave()
+
+    def again(self) -> None:
+        """Have the embedded server running again after it was lost."""
+        with self._lock:
+            self._leave()
+            self._enter()
+
+    def _enter(self) -> None:
+        if self.server and not self._entered:
+            self.server.__enter__()
+            self._entered = True
+
+    def _leave(self) -> None:
+        if self.server and self._entered:
+            self._entered = False
             self.server.__exit__(None, None, None)
 
 

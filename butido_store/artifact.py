@@ -123,10 +123,10 @@ def find(
     return read(
         "artifact/find",
         {
-            "path": path if path is None else _check.path("path", path),
-            "sha256": sha256 if sha256 is None else _check.sha256("sha256", sha256),
-            "before": before and before.uuid,
-            "limit": limit if limit is None else _check.count("limit", limit),
+            "path": _check.given(_check.path, "path", path),
+            "sha256": _check.given(_check.sha256, "sha256", sha256),
+            "before": None if before is None else _check.instance("before", before, Artifact).uuid,
+            "limit": _check.given(_check.count, "limit", limit),
         },
         artifacts,
     )

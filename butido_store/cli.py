@@ -147,7 +147,9 @@ def psql(chosen: _Chosen, arguments: tuple[str, ...]) -> None:
             environment["PGPASSWORD"] = str(password)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            command = [program, make_conninfo("", **conninfo), *arguments]
+            # A script that goes on after an error would end with success.
+            stop = ("-v", "ON_ERROR_STOP=1")
+            command = [program, make_conninfo("", **conninfo), *stop, *arguments]
             code = subprocess.call(command, env=environment)  # noqa: S603 - psql, as asked for
         finally:
             signal.signal(signal.SIGINT, interrupt)

@@ -60,6 +60,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42883"})
+_UNIQUE_VIOLATION = "23505"
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
 
@@ -91,8 +92,11 @@ def from_database(error: psycopg.Error, *, connection_lost: bool = False) -> Sto
             f"{primary}: the schema is not the one this version of butido_store needs; "
             "run `butido-store migrate status`"
         )
+    constraint = error.diag.constraint_name or ""
+    if state == _UNIQUE_VIOLATION and constraint.endswith("_pkey"):
+        table = constraint.removesuffix("_pkey")
+        return Conflict(f"a uuid in table {table} is in the store already, with other content")
     if state[:2] in _REFUSED_CLASSES:
-        constraint = error.diag.constraint_name
         where = f" (constraint {constraint})" if constraint else ""
         return InvalidInput(f"the database refused the values: {primary}{where}")
     return StoreError(primary)

@@ -72,7 +72,7 @@ def _shared(
 
 
 def _container(value: str | None) -> str | None:
-    return value if value is None else _check.name("container_hash", value)
+    return _check.given(_check.name, "container_hash", value)
 
 
 def _missing_inputs(uuids: object) -> NotFound:
@@ -172,7 +172,7 @@ def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
         "job/append_log",
         uuid,
         ("appended", "repeated"),
-        {"seq": _check.count("seq", seq), "chunk": encode_log(data)},
+        {"seq": _check.count("seq", seq), "chunk": encode_log(_check.output("data", data))},
     )
 
 
@@ -300,7 +300,7 @@ def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
             "finished_ats": [_check.time("finished_at", job.finished_at) for job in jobs],
             "container_hashes": [_container(job.container_hash) for job in jobs],
             "scripts": [_check.text("script", job.script) for job in jobs],
-            "logs": [encode_log(job.log) for job in jobs],
+            "logs": [encode_log(_check.output("log", job.log)) for job in jobs],
             "env_jobs": [uuid for uuid, _, _ in envs],
             "env_names": [name for _, name, _ in envs],
             "env_values": [value for _, _, value in envs],
@@ -327,13 +327,13 @@ def sweep(
     :param limit: at most this many in one go
     :returns: the uuids of the jobs that are lost with this
     """
-    if silent_for <= timedelta(0):
+    if _check.instance("silent_for", silent_for, timedelta) <= timedelta(0):
         raise InvalidInput(f"silent_for is {silent_for}; it must be above 0")
     return write(
         "job/sweep",
         {
             "silent_for": silent_for,
-            "endpoint": endpoint if endpoint is None else _check.text("endpoint", endpoint),
+            "endpoint": _check.given(_check.text, "endpoint", endpoint),
             "limit": _check.count("limit", limit),
         },
         lambda rows: [row[0] for row in rows],  # type: ignore[misc]
@@ -387,26 +387,33 @@ def list(
     :param before: go on after this last job of the page before
     :param limit: at most this many; None for all
     """
-    name, value = env or (None, None)
+    name, value = (None, None) if env is None else _pair(env)
+    last = None if before is None else _check.instance("before", before, Job)
     return read(
         "job/list",
         {
-            "submit": submit and _check.uuid("submit", submit),
-            "package": package if package is None else _check.text("package", package),
-            "version": version if version is None else _check.text("version", version),
-            "image": image if image is None else _check.text("image", image),
-            "endpoint": endpoint if endpoint is None else _check.text("endpoint", endpoint),
+            "submit": _check.given(_check.uuid, "submit", submit),
+            "package": _check.given(_check.text, "package", package),
+            "version": _check.given(_check.text, "version", version),
+            "image": _check.given(_check.text, "image", image),
+            "endpoint": _check.given(_check.text, "endpoint", endpoint),
             "state": state if state is None else _check.choice("state", state, _STATES),
-            "env_name": name if name is None else _check.text("name in env", name),
-            "env_value": value if value is None else _check.text("value in env", value),
-            "newer_than": newer_than and _check.time("newer_than", newer_than),
-            "older_than": older_than and _check.time("older_than", older_than),
-            "before_started_at": before and before.started_at,
-            "before_job": before and before.uuid,
-            "limit": limit if limit is None else _check.count("limit", limit),
+            "env_name": _check.given(_check.text, "name in env", name),
+            "env_value": _check.given(_check.text, "value in env", value),
+            "newer_than": _check.given(_check.time, "newer_than", newer_than),
+            "older_than": _check.given(_check.time, "older_than", older_than),
+            "before_started_at": last and last.started_at,
+            "before_job": last and last.uuid,
+            "limit": _check.given(_check.count, "limit", limit),
         },
         lambda rows: [Job(*row) for row in rows],  # type: ignore[arg-type]
     )
+
+
+def _pair(env: object) -> tuple[str, str]:
+    if not isinstance(env, tuple) or len(env) != 2:
+        raise InvalidInput("env must be a tuple of a name and a value")
+    return env
 
 
 def log(uuid: UUID) -> Statement[str]:

@@ -21,7 +21,13 @@ from psycopg.rows import tuple_row
 from butido_store._schema import DEFAULT_SCHEMA, opening
 from butido_store._statement import Batch, Rows, Statement, conversation
 from butido_store._target import Target, refused
-from butido_store.errors import ConnectionFailed, StoreError, Unavailable, from_database
+from butido_store.errors import (
+    ConnectionFailed,
+    EmbeddedServerError,
+    StoreError,
+    Unavailable,
+    from_database,
+)
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,6 +36,7 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 RETRY_FOR = 30.0
+_CLOSED = "the store is closed"
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
 
 _Talk = Generator[Batch, Sequence[Rows], R]
@@ -110,7 +117,12 @@ def _converse(connection: psycopg.Connection[object], talk: _Talk[R]) -> R:
         with _Acknowledged(connection):
             batch = next(talk)
             while True:
-                batch = talk.send(_execute(connection, batch))
+                try:
+                    rows = _execute(connection, batch)
+                except psycopg.errors.UniqueViolation as error:
+                    batch = talk.throw(error)
+                else:
+                    batch = talk.send(rows)
     except StopIteration as end:
         return cast(R, end.value)
     finally:
@@ -160,6 +172,7 @@ class _Own:
         self._schema = schema
         self._prepare_threshold = prepare_threshold
         self._lock = threading.RLock()
+        self._closed = False
         target.__enter__()
         try:
             self._connection = self._open()
@@ -184,18 +197,21 @@ class _Own:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[object]]:
         with self._lock:
+            if self._closed:
+                raise StoreError(_CLOSED)
             if self._connection.closed:
                 try:
-                    self._target.leave()
-                    self._target.__enter__()
+                    self._target.again()
                     self._connection = self._open()
-                except ConnectionFailed as error:
+                except (ConnectionFailed, EmbeddedServerError) as error:
                     raise Unavailable(str(error)) from error
             yield self._connection
 
     def close(self) -> None:
-        self._connection.close()
-        self._target.leave()
+        with self._lock:
+            self._closed = True
+            self._connection.close()
+            self._target.leave()
 
 
 class _Callers:
@@ -252,7 +268,7 @@ class Store:
         :param schema: name of the schema that holds the tables
         :param retry_for: for how many seconds to try again while the database is unavailable
         :param prepare_threshold: runs after which a statement is prepared; None behind a
-            pgbouncer in transaction mode
+            pgbouncer in transaction mode, where the role's own search_path has to name the schema
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         """
@@ -307,7 +323,12 @@ async def _converse_async(connection: psycopg.AsyncConnection[object], talk: _Ta
         with _Acknowledged(connection):
             batch = next(talk)
             while True:
-                batch = talk.send(await _execute_async(connection, batch))
+                try:
+                    rows = await _execute_async(connection, batch)
+                except psycopg.errors.UniqueViolation as error:
+                    batch = talk.throw(error)
+                else:
+                    batch = talk.send(rows)
     except StopIteration as end:
         return cast(R, end.value)
     finally:
@@ -359,6 +380,7 @@ class _OwnAsync:
         self._schema = schema
         self._prepare_threshold = prepare_threshold
         self._lock = asyncio.Lock()
+        self._closed = False
 
     async def open(self) -> Self:
         await asyncio.to_thread(self._target.__enter__)
@@ -386,18 +408,21 @@ class _OwnAsync:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[object]]:
         async with self._lock:
+            if self._closed:
+                raise StoreError(_CLOSED)
             if self._connection.closed:
                 try:
-                    await asyncio.to_thread(self._target.leave)
-                    await asyncio.to_thread(self._target.__enter__)
+                    await asyncio.to_thread(self._target.again)
                     self._connection = await self._open()
-                except ConnectionFailed as error:
+                except (ConnectionFailed, EmbeddedServerError) as error:
                     raise Unavailable(str(error)) from error
             yield self._connection
 
     async def close(self) -> None:
-        await self._connection.close()
-        await asyncio.to_thread(self._target.leave)
+        async with self._lock:
+            self._closed = True
+            await self._connection.close()
+            await asyncio.to_thread(self._target.leave)
 
 
 class _CallersAsync:
@@ -444,7 +469,7 @@ class AsyncStore:
         :param schema: name of the schema that holds the tables
         :param retry_for: for how many seconds to try again while the database is unavailable
         :param prepare_threshold: runs after which a statement is prepared; None behind a
-            pgbouncer in transaction mode
+            pgbouncer in transaction mode, where the role's own search_path has to name the schema
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         """

@@ -124,6 +124,7 @@ def list(
     version: str | None = None,
     image: str | None = None,
     repo_hash: str | None = None,
+    in_tree: str | None = None,
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     before: Submit | None = None,
@@ -135,23 +136,26 @@ def list(
     :param version: only those that asked for this version
     :param image: only those that asked for this image
     :param repo_hash: only those at this commit of the package repository
+    :param in_tree: only those whose tree has this package: `name`, or `name version`
     :param newer_than: only those made at or after this time
     :param older_than: only those made before this time
     :param before: go on after this last submit of the page before
     :param limit: at most this many; None for all
     """
+    last = None if before is None else _check.instance("before", before, Submit)
     return read(
         "submit/list",
         {
-            "package": package if package is None else _check.text("package", package),
-            "version": version if version is None else _check.text("version", version),
-            "image": image if image is None else _check.text("image", image),
-            "repo_hash": repo_hash if repo_hash is None else _check.text("repo_hash", repo_hash),
-            "newer_than": newer_than and _check.time("newer_than", newer_than),
-            "older_than": older_than and _check.time("older_than", older_than),
-            "before_timestamp": before and before.timestamp,
-            "before_submit": before and before.uuid,
-            "limit": limit if limit is None else _check.count("limit", limit),
+            "package": _check.given(_check.text, "package", package),
+            "version": _check.given(_check.text, "version", version),
+            "image": _check.given(_check.text, "image", image),
+            "repo_hash": _check.given(_check.text, "repo_hash", repo_hash),
+            "in_tree": _check.given(_check.text, "in_tree", in_tree),
+            "newer_than": _check.given(_check.time, "newer_than", newer_than),
+            "older_than": _check.given(_check.time, "older_than", older_than),
+            "before_timestamp": last and last.timestamp,
+            "before_submit": last and last.uuid,
+            "limit": _check.given(_check.count, "limit", limit),
         },
         lambda rows: [Submit(*row) for row in rows],  # type: ignore[arg-type]
     )

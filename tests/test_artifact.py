@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from conftest import AnyStore
 from samples import create, ended, finish, later, sha256, start
@@ -169,3 +170,19 @@ def test_ancestors_go_down_to_the_sources_each_once(store: AnyStore, of_submit: 
     found = store.run(artifact.ancestors(top.uuid))
     assert [(a.path, a.depth) for a in found] == [("l", 1), ("r", 1), ("src", 1), ("base", 2)]
     assert store.run(artifact.ancestors(source)) == []
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        "'{A}', '{}', '{}', '{}'",
+        "'{}', '{}', '{a}', '{}'",
+        "'{A}', '{NULL}', '{}', '{}'",
+        "'{}', '{}', '{a}', '{NULL}'",
+    ],
+)
+def test_arrays_that_do_not_match_have_no_fingerprint(
+    connection: psycopg.Connection[tuple[object, ...]], arrays: str
+) -> None:
+    call = f"SELECT job_fingerprint('p', '1', 'i', 's', {arrays})"
+    assert connection.execute(call.encode()).fetchone() == (None,)

@@ -93,6 +93,14 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("seq", lambda: job.append_log(uuid7(), seq=-1, data="")),
         ("sha256", lambda: artifact.register("p", sha256=b"", size=0)),
         ("path", lambda: artifact.register("", sha256=sha256(""), size=0)),
+        ("before", lambda: job.list(before=uuid7())),  # type: ignore[arg-type]
+        ("before", lambda: submit.list(before=uuid7())),  # type: ignore[arg-type]
+        ("before", lambda: artifact.find(before=uuid7())),  # type: ignore[arg-type]
+        ("env", lambda: job.list(env="AB")),  # type: ignore[arg-type]
+        ("submit", lambda: job.list(submit="")),  # type: ignore[arg-type]
+        ("newer_than", lambda: job.list(newer_than=0)),  # type: ignore[arg-type]
+        ("data", lambda: job.append_log(uuid7(), seq=0, data=5)),  # type: ignore[arg-type]
+        ("silent_for", lambda: job.sweep(silent_for=60)),  # type: ignore[arg-type]
         ("newer_than", lambda: job.list(newer_than=NAIVE)),
         ("limit", lambda: submit.list(limit=-1)),
         ("state", lambda: job.list(state="done")),  # type: ignore[arg-type]

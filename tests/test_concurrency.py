@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from samples import create, finish, later, start
+from samples import create, ended, finish, later, start
 
 from butido_store import Store, job, uuid7
 from butido_store._statement import Statement
@@ -84,6 +84,21 @@ def test_two_that_end_the_same_job(dsn: str, schema: str) -> None:
             answers = _at_once(dsn, schema, *(finish(other, "a") for _ in range(3)))
             assert answers == answers[:1] * 3
             assert len(store.run(job.outputs(other))) == 1
+
+
+def test_two_that_record_the_same_job(dsn: str, schema: str) -> None:
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit))
+        for _ in range(10):
+            uuid, other = uuid7(), uuid7()
+            answers = _at_once(dsn, schema, *[job.record(ended(uuid, of_submit))] * 4)
+            assert answers == [store.run(job.record(ended(uuid, of_submit)))] * 4
+            answers = _at_once(
+                dsn, schema, *(job.record(ended(other, of_submit, log=str(n))) for n in range(4))
+            )
+            assert sum(isinstance(answer, list) for answer in answers) == 1
+            assert sum(isinstance(answer, Conflict) for answer in answers) == 3
 
 
 def test_log_and_end_at_once_lose_no_piece(dsn: str, schema: str) -> None:

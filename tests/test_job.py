@@ -301,6 +301,21 @@ def test_a_recorded_job_is_not_altered(
     assert [found.uuid for found in store.run(job.list())] == [uuid]
 
 
+def test_a_uuid_of_another_artifact_is_a_conflict(store: AnyStore, running: UUID) -> None:
+    taken = source(store).uuid
+    with pytest.raises(Conflict, match="artifact"):
+        store.run(finish(running, outputs=[Output("a", sha256("a"), 1, taken)]))
+    with pytest.raises(Conflict, match="artifact"):
+        store.run(artifact.register("other", sha256=sha256("a"), size=1, uuid=taken))
+    assert store.run(job.get(running)).state == "running"
+
+
+def test_no_job_reads_what_it_makes(store: AnyStore, of_submit: UUID) -> None:
+    own = Output("a", sha256("a"), 1)
+    with pytest.raises(NotFound, match=str(own.uuid)):
+        store.run(job.record(ended(uuid7(), of_submit, inputs=[own.uuid], outputs=[own])))
+
+
 def test_jobs_that_lack_something_are_not_recorded(store: AnyStore, of_submit: UUID) -> None:
     unknown = uuid7()
     with pytest.raises(NotFound, match="submit"):

@@ -20,7 +20,14 @@ from samples import create, finish, start
 
 from butido_store import AsyncStore, Statement, Store, job, open_schema, submit, uuid7
 from butido_store.embedded import Server
-from butido_store.errors import ConnectionFailed, NotFound, SchemaMismatch, StoreError, Unavailable
+from butido_store.errors import (
+    ConnectionFailed,
+    NotFound,
+    NotRunning,
+    SchemaMismatch,
+    StoreError,
+    Unavailable,
+)
 from butido_store.migrate import Migrator
 
 Connect = Callable[[], psycopg.Connection[Any]]
@@ -253,6 +260,64 @@ def test_a_lost_connection_of_the_callers_is_not(connect: Connect) -> None:
     _end_backends(connect())
     with pytest.raises(Unavailable):
         store.run(submit.list())
+
+
+def test_a_closed_store_stays_closed(dsn: str, schema: str) -> None:
+    store = Store.connect(dsn, schema=schema)
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.run(submit.list())
+
+
+def test_an_embedded_server_that_does_not_come_up_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, short_directory: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BUTIDO_STORE_DATA", str(short_directory))
+    server = Server()
+    with server, psycopg.connect(server.dsn, autocommit=True) as connection:
+        Migrator(connection).apply()
+    with Store.connect(retry_for=0) as store:
+        configuration = short_directory / "data" / "postgresql.conf"
+        right = configuration.read_text()
+        configuration.write_text("nonsense\n")
+        server.stop()
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                store.run(submit.list())
+        configuration.write_text(right)
+        assert store.run(submit.list()) == []
+    assert not server.status().running
+
+
+def test_the_last_piece_and_the_end_can_be_said_again_together(
+    dsn: str, schema: str, connection: psycopg.Connection[Any]
+) -> None:
+    uuid, one = uuid7(), uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(uuid), start(one, uuid), job.append_log(one, seq=0, data="first;"))
+        together = (job.append_log(one, seq=1, data="last"), finish(one, "a"))
+        # As after a commit whose answer was lost.
+        assert store.run(*together) == store.run(*together)
+        assert store.run(job.log(one)) == "first;last"
+        for late in (
+            job.append_log(one, seq=1, data="other"),
+            job.append_log(one, seq=2, data="last"),
+        ):
+            with pytest.raises(NotRunning):
+                store.run(late)
+    callers = Store(connection)
+    other, next_ = uuid7(), uuid7()
+    callers.run(start(other, uuid))
+    with connection.transaction():
+        callers.run(
+            job.append_log(other, seq=0, data="x"),
+            finish(other),
+            start(next_, uuid, env={"NOT YET": "there"}),
+        )
+    assert callers.run(job.get(next_)).state == "running"
 
 
 def test_time_runs_out(dsn: str, schema: str, connection: psycopg.Connection[Any]) -> None:

@@ -88,6 +88,8 @@ def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(store: Any
         ({"version": "9"}, {"version": "9"}),
         ({"image": "alpine"}, {"image": "alpine"}),
         ({"repo_hash": "1" * 64}, {"repo_hash": "1" * 64}),
+        ({"tree": tree("zlib", "make")}, {"in_tree": "make"}),
+        ({"tree": tree("zlib", "make")}, {"in_tree": "make 1.0"}),
         ({"timestamp": later(10)}, {"newer_than": later(10)}),
         ({"timestamp": later(-10)}, {"older_than": later(-9)}),
         (

@@ -36,34 +36,44 @@ CREATE FUNCTION job_fingerprint(
     input_sha256s bytea[]
 ) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN text_sha256(
-    netstring(package_name)
-    || netstring(package_version)
-    || netstring(image_name)
-    || netstring(script)
-    || netstring(coalesce((
-        SELECT string_agg(
-            netstring(e.name) || netstring(e.value), ''
-            ORDER BY e.name COLLATE "C", e.value COLLATE "C"
+RETURN CASE
+    -- unnest() would fill up the shorter array with NULL, and the sum leave such an entry out.
+    WHEN coalesce(cardinality(env_names), 0) = coalesce(cardinality(env_values), 0)
+        AND coalesce(cardinality(input_paths), 0) = coalesce(cardinality(input_sha256s), 0)
+        AND array_position(env_names || env_values || input_paths, NULL) IS NULL
+        AND array_position(input_sha256s, NULL) IS NULL
+        THEN text_sha256(
+            netstring(package_name)
+            || netstring(package_version)
+            || netstring(image_name)
+            || netstring(script)
+            || netstring(coalesce((
+                SELECT string_agg(
+                    netstring(e.name) || netstring(e.value), ''
+                    ORDER BY e.name COLLATE "C", e.value COLLATE "C"
+                )
+                FROM unnest(env_names, env_values) AS e (name, value)
+            ), ''))
+            || netstring(coalesce((
+                SELECT string_agg(
+                    netstring(i.path) || netstring(encode(i.sha256, 'hex')), ''
+                    ORDER BY i.path COLLATE "C", i.sha256
+                )
+                FROM unnest(input_paths, input_sha256s) AS i (path, sha256)
+            ), ''))
         )
-        FROM unnest(env_names, env_values) AS e (name, value)
-    ), ''))
-    || netstring(coalesce((
-        SELECT string_agg(
-            netstring(i.path) || netstring(encode(i.sha256, 'hex')), ''
-            ORDER BY i.path COLLATE "C", i.sha256
-        )
-        FROM unnest(input_paths, input_sha256s) AS i (path, sha256)
-    ), ''))
-);
+END;
 
 COMMENT ON FUNCTION job_fingerprint(text, text, text, text, text[], text[], text[], bytea[]) IS
-'SHA-256 over all that decides what a job builds; environment and inputs in any order';
+'SHA-256 over all that decides what a job builds; environment and inputs in any order. '
+'NULL where anything is NULL or an array is longer than the one beside it';
 
 CREATE FUNCTION tree_is_valid(tree jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(
     jsonb_typeof(tree -> 'nodes') = 'array'
+    -- A filter of a lax path looks into arrays, so their elements are checked by strict ones.
+    AND NOT jsonb_path_exists(tree, 'strict $.nodes[*] ? (@.type() != "object")', silent => TRUE)
     AND jsonb_path_exists(
         tree,
         '$ ? (@.root.type() == "number" && @.root.floor() == @.root
@@ -78,6 +88,9 @@ RETURN coalesce(
         tree,
         '$.nodes[*].dependencies[*] ? (!(@.type() == "number" && @.floor() == @
                                          && @ >= 0 && @ < $.nodes.size()))'
+    )
+    AND NOT jsonb_path_exists(
+        tree, 'strict $.nodes[*].dependencies[*] ? (@.type() != "number")', silent => TRUE
     ),
     FALSE
 );
@@ -106,14 +119,17 @@ CREATE FUNCTION buildplan_is_valid(buildplan jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(
     jsonb_typeof(buildplan -> 'jobs') = 'array'
+    AND NOT jsonb_path_exists(buildplan, 'strict $.jobs[*] ? (@.type() != "object")', silent => TRUE)
     AND NOT jsonb_path_exists(
         buildplan,
         '$.jobs[*] ? (!(@.type() == "object" && @.package.type() == "string"
                         && @.version.type() == "string" && @.needs.type() == "array"
-                        && @.uuid like_regex
+                        && @.uuid.type() == "string" && @.uuid like_regex
                            "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"))'
     )
-    AND NOT jsonb_path_exists(buildplan, '$.jobs[*].needs[*] ? (@.type() != "string")'),
+    AND NOT jsonb_path_exists(
+        buildplan, 'strict $.jobs[*].needs[*] ? (@.type() != "string")', silent => TRUE
+    ),
     FALSE
 );
 
@@ -264,6 +280,7 @@ CREATE TABLE job (
     container_hash text,
     script text NOT NULL,
     log text,
+    log_seq bigint,
     CONSTRAINT job_pkey PRIMARY KEY (uuid),
     CONSTRAINT job_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
     CONSTRAINT job_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoint (id),
@@ -294,7 +311,9 @@ COMMENT ON COLUMN job.image_id IS 'The image of its container';
 COMMENT ON COLUMN job.state IS
 'running; then success, error, or lost when its builder went silent. Only success is reused';
 COMMENT ON COLUMN job.started_at IS 'Start, by the builder''s clock';
-COMMENT ON COLUMN job.finished_at IS 'End, by the builder''s clock; of a lost job its last heartbeat';
+COMMENT ON COLUMN job.finished_at IS
+'End, by the builder''s clock, so before the start where that was set back; '
+'of a lost job its last heartbeat';
 COMMENT ON COLUMN job.heartbeat_at IS 'Last sign of life, by the database''s clock';
 COMMENT ON COLUMN job.fingerprint IS
 'job_fingerprint() of package, image, script, environment and inputs: equal means the same build';
@@ -303,6 +322,8 @@ COMMENT ON COLUMN job.script IS 'The script that ran in the container';
 COMMENT ON COLUMN job.log IS
 'The whole log of an ended job; of a running one see job_log(). '
 'Bytes that are no UTF-8 text stand as \xHH, and a backslash before such a form as \x5c';
+COMMENT ON COLUMN job.log_seq IS
+'Place of the last piece that was folded into log; NULL where there was none';
 
 DO $$
 BEGIN

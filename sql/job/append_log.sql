@@ -37,5 +37,14 @@ SELECT
         WHEN EXISTS (SELECT FROM appended) THEN 'appended'
         WHEN EXISTS (SELECT FROM stored AS s WHERE s.same) THEN 'repeated'
         WHEN EXISTS (SELECT FROM stored) THEN 'differs'
+        -- Appended before the job ended, and said again because the answer was lost.
+        WHEN EXISTS (
+            SELECT
+            FROM job AS j
+            WHERE
+                j.uuid = :'job'::uuid
+                AND j.log_seq >= :'seq'::bigint
+                AND strpos(j.log, :'chunk'::text) > 0
+        ) THEN 'repeated'
         ELSE coalesce((SELECT j.state FROM job AS j WHERE j.uuid = :'job'::uuid), 'no job')
     END AS outcome;

@@ -39,7 +39,8 @@ finished AS (
     SET
         state = :'state'::text,
         finished_at = :'finished_at'::timestamptz,
-        log = coalesce((SELECT string_agg(f.chunk, '' ORDER BY f.seq) FROM folded AS f), '')
+        log = coalesce((SELECT string_agg(f.chunk, '' ORDER BY f.seq) FROM folded AS f), ''),
+        log_seq = (SELECT max(f.seq) FROM folded AS f)
     WHERE uuid = (SELECT r.uuid FROM running AS r WHERE r.state = 'running')
     RETURNING uuid
 ),

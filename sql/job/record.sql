@@ -72,7 +72,8 @@ given_input AS (
         coalesce(a.sha256, o.sha256) AS sha256
     FROM unnest(:'input_jobs'::uuid[], :'input_artifacts'::uuid[]) AS t (job_uuid, artifact_uuid)
     LEFT JOIN artifact AS a ON a.uuid = t.artifact_uuid
-    LEFT JOIN given_output AS o ON o.uuid = t.artifact_uuid
+    -- No job reads what it makes itself.
+    LEFT JOIN given_output AS o ON o.uuid = t.artifact_uuid AND o.job_uuid <> t.job_uuid
 ),
 
 env AS (

@@ -40,7 +40,8 @@ folded AS (
 log AS (
     SELECT
         f.job_uuid,
-        string_agg(f.chunk, '' ORDER BY f.seq) AS text
+        string_agg(f.chunk, '' ORDER BY f.seq) AS text,
+        max(f.seq) AS seq
     FROM folded AS f
     GROUP BY f.job_uuid
 ),
@@ -50,7 +51,8 @@ lost AS (
     SET
         state = 'lost',
         finished_at = greatest(j.started_at, j.heartbeat_at),
-        log = coalesce((SELECT l.text FROM log AS l WHERE l.job_uuid = j.uuid), '')
+        log = coalesce((SELECT l.text FROM log AS l WHERE l.job_uuid = j.uuid), ''),
+        log_seq = (SELECT l.seq FROM log AS l WHERE l.job_uuid = j.uuid)
     FROM silent AS s
     WHERE j.uuid = s.uuid
     RETURNING j.uuid, j.started_at

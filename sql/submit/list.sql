@@ -4,6 +4,7 @@
 -- version: only those that asked for this version
 -- image: only those that asked for this image
 -- repo_hash: only those at this commit of the package repository
+-- in_tree: only those whose tree has this package: 'name', or 'name version'
 -- newer_than: only those made at or after this time
 -- older_than: only those made before this time
 -- before_timestamp: with before_submit, go on after this last row of the page before
@@ -33,6 +34,9 @@ WHERE
 \endif
 \if :{?repo_hash}
     AND s.repo_hash_id = (SELECT wanted.id FROM git_hash AS wanted WHERE wanted.hash = :'repo_hash'::text)
+\endif
+\if :{?in_tree}
+    AND tree_packages(s.tree) @> ARRAY[:'in_tree'::text]
 \endif
 \if :{?newer_than}
     AND s.timestamp >= :'newer_than'::timestamptz

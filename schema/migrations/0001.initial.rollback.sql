@@ -5,15 +5,22 @@
 
 SET LOCAL lock_timeout = '5s';
 
+DROP VIEW release_current;
 DROP VIEW artifact_overview;
 DROP VIEW job_overview;
 DROP VIEW submit_overview;
+DROP FUNCTION artifact_descendants(uuid[]);
+DROP FUNCTION artifact_ancestors(uuid[]);
+DROP TABLE release_withdrawal;
+DROP TABLE release;
+DROP TABLE release_store;
 DROP FUNCTION job_log(uuid);
 DROP TABLE job_input_artifacts;
 DROP TABLE artifact;
 DROP TABLE job_log_chunk;
 DROP TABLE jobenvs;
 DROP TABLE job;
+DROP FUNCTION failure_lines(text);
 DROP TABLE submitenvs;
 DROP TABLE submit;
 DROP TABLE endpoint;
@@ -24,6 +31,7 @@ DROP TABLE envvar;
 DROP FUNCTION buildplan_is_valid(jsonb);
 DROP FUNCTION tree_packages(jsonb);
 DROP FUNCTION tree_is_valid(jsonb);
+DROP FUNCTION rfc3339(timestamptz);
 DROP FUNCTION job_fingerprint(text, text, text, text, text[], text[], text[], bytea[]);
 DROP FUNCTION netstring(text);
 DROP FUNCTION text_sha256(text);

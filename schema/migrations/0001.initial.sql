@@ -68,6 +68,13 @@ COMMENT ON FUNCTION job_fingerprint(text, text, text, text, text[], text[], text
 'SHA-256 over all that decides what a job builds; environment and inputs in any order. '
 'NULL where anything is NULL or an array is longer than the one beside it';
 
+CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+
+COMMENT ON FUNCTION rfc3339(timestamptz) IS
+'A time as documents have it, the same whatever the session''s TimeZone';
+
 CREATE FUNCTION tree_is_valid(tree jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(
@@ -264,6 +271,54 @@ COMMENT ON COLUMN submitenvs.submit_uuid IS 'The submit';
 COMMENT ON COLUMN submitenvs.env_id IS 'A variable added by the request';
 
 
+CREATE FUNCTION failure_lines(log text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+-- What differs from one run to the next is cut out, so that the same failure reads the same.
+RETURN (
+    SELECT
+        string_agg(
+            left(
+                regexp_replace(
+                    regexp_replace(
+                        regexp_replace(
+                            regexp_replace(l.line, '\x1b\[[0-9;]*[A-Za-z]', '', 'g'),
+                            '/(tmp|var/tmp)/[^ :''")\]]*', '/tmp/#', 'g'
+                        ),
+                        '\m0x[0-9a-f]+\M|\m[0-9a-f]{7,}\M|[0-9]+', '#', 'gi'
+                    ),
+                    '\s+', ' ', 'g'
+                ),
+                300
+            ), E'\n'
+            ORDER BY l.place
+        )
+    FROM (
+        SELECT
+            m.line,
+            m.place
+        FROM (
+            SELECT
+                t.line,
+                t.place,
+                rank() OVER (
+                    ORDER BY
+                        t.line ~* '\m(error|err|fatal|fail|fails|failed|failure|exception|panic|undefined|killed)\M'
+                        OR t.line ~ '[A-Za-z](Error|Exception)\M' DESC
+                ) AS kind
+            FROM string_to_table(right(log, 20000), E'\n') WITH ORDINALITY AS t (line, place)
+            WHERE t.line ~ '\S'
+        ) AS m
+        WHERE m.kind = 1
+        ORDER BY m.place DESC
+        LIMIT 3
+    ) AS l
+);
+
+COMMENT ON FUNCTION failure_lines(text) IS
+'The last 3 lines of a log that tell of an error, or else the last 3, without the numbers, '
+'addresses and temporary paths that differ from run to run';
+
+
 -- Builds ----------------------------------------------------------------------------------------
 
 CREATE TABLE job (
@@ -281,6 +336,8 @@ CREATE TABLE job (
     script text NOT NULL,
     log text,
     log_seq bigint,
+    failure_sha256 bytea
+    GENERATED ALWAYS AS (CASE WHEN state = 'error' THEN text_sha256(failure_lines(log)) END) STORED,
     CONSTRAINT job_pkey PRIMARY KEY (uuid),
     CONSTRAINT job_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
     CONSTRAINT job_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoint (id),
@@ -301,6 +358,8 @@ CREATE INDEX job_image_id_started_at_uuid_idx ON job (image_id, started_at, uuid
 CREATE INDEX job_state_started_at_uuid_idx ON job (state, started_at, uuid);
 CREATE INDEX job_fingerprint_started_at_uuid_idx ON job (fingerprint, started_at, uuid)
 WHERE state = 'success';
+CREATE INDEX job_failure_sha256_started_at_uuid_idx ON job (failure_sha256, started_at, uuid)
+WHERE failure_sha256 IS NOT NULL;
 
 COMMENT ON TABLE job IS 'Builds, each one run in one container; a row from the moment it starts';
 COMMENT ON COLUMN job.uuid IS 'The job''s id, made by the builder';
@@ -324,6 +383,8 @@ COMMENT ON COLUMN job.log IS
 'Bytes that are no UTF-8 text stand as \xHH, and a backslash before such a form as \x5c';
 COMMENT ON COLUMN job.log_seq IS
 'Place of the last piece that was folded into log; NULL where there was none';
+COMMENT ON COLUMN job.failure_sha256 IS
+'SHA-256 of failure_lines() of a failed job''s log: equal means the same failure';
 
 DO $$
 BEGIN
@@ -432,6 +493,141 @@ RETURN (
 
 COMMENT ON FUNCTION job_log(uuid) IS
 'The log of a job, running or ended; NULL where there is no such job. Call it for single jobs';
+
+
+-- Releases --------------------------------------------------------------------------------------
+
+CREATE TABLE release_store (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL,
+    CONSTRAINT release_store_pkey PRIMARY KEY (id),
+    CONSTRAINT release_store_name_key UNIQUE (name),
+    CONSTRAINT release_store_name_check CHECK (char_length(name) BETWEEN 1 AND 255)
+);
+
+COMMENT ON TABLE release_store IS 'Places that artifacts are released to';
+COMMENT ON COLUMN release_store.id IS 'Key within this database';
+COMMENT ON COLUMN release_store.name IS 'Name in the configuration of the builder';
+
+CREATE TABLE release (
+    uuid uuid NOT NULL,
+    artifact_uuid uuid NOT NULL,
+    release_store_id bigint NOT NULL,
+    timestamp timestamptz NOT NULL,
+    actor text NOT NULL,
+    CONSTRAINT release_pkey PRIMARY KEY (uuid, artifact_uuid),
+    CONSTRAINT release_artifact_uuid_fkey FOREIGN KEY (artifact_uuid) REFERENCES artifact (uuid),
+    CONSTRAINT release_release_store_id_fkey
+    FOREIGN KEY (release_store_id) REFERENCES release_store (id),
+    CONSTRAINT release_actor_check CHECK (char_length(actor) BETWEEN 1 AND 255)
+);
+
+CREATE INDEX release_artifact_uuid_timestamp_uuid_idx ON release (artifact_uuid, timestamp, uuid);
+CREATE INDEX release_release_store_id_timestamp_uuid_idx
+ON release (release_store_id, timestamp, uuid);
+CREATE INDEX release_timestamp_uuid_idx ON release (timestamp, uuid);
+
+COMMENT ON TABLE release IS
+'Artifacts given to a release store, for ever: rows are only added. '
+'An artifact with a release cannot be deleted';
+COMMENT ON COLUMN release.uuid IS 'The act of releasing, of one artifact or of all of a submit';
+COMMENT ON COLUMN release.artifact_uuid IS 'What was released';
+COMMENT ON COLUMN release.release_store_id IS 'Where to';
+COMMENT ON COLUMN release.timestamp IS 'When, by the clock of who released it';
+COMMENT ON COLUMN release.actor IS 'Who released it';
+
+CREATE TABLE release_withdrawal (
+    release_uuid uuid NOT NULL,
+    artifact_uuid uuid NOT NULL,
+    timestamp timestamptz NOT NULL,
+    actor text NOT NULL,
+    reason text NOT NULL,
+    CONSTRAINT release_withdrawal_pkey PRIMARY KEY (release_uuid, artifact_uuid),
+    CONSTRAINT release_withdrawal_release_uuid_artifact_uuid_fkey
+    FOREIGN KEY (release_uuid, artifact_uuid) REFERENCES release (uuid, artifact_uuid),
+    CONSTRAINT release_withdrawal_actor_check CHECK (char_length(actor) BETWEEN 1 AND 255),
+    CONSTRAINT release_withdrawal_reason_check CHECK (reason <> '')
+);
+
+COMMENT ON TABLE release_withdrawal IS 'Releases that were taken back; rows are only added';
+COMMENT ON COLUMN release_withdrawal.release_uuid IS 'The release, with artifact_uuid';
+COMMENT ON COLUMN release_withdrawal.artifact_uuid IS 'What was taken back';
+COMMENT ON COLUMN release_withdrawal.timestamp IS 'When, by the clock of who took it back';
+COMMENT ON COLUMN release_withdrawal.actor IS 'Who took it back';
+COMMENT ON COLUMN release_withdrawal.reason IS 'Why';
+
+
+-- Provenance and impact -------------------------------------------------------------------------
+
+CREATE FUNCTION artifact_ancestors(artifacts uuid[]) RETURNS SETOF uuid
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+-- Jobs and artifacts in turn, so that each of either is followed once, on however many ways it is
+-- reached: the time grows with the edges.
+BEGIN ATOMIC
+    WITH RECURSIVE node (is_job, uuid) AS (
+        SELECT
+            TRUE AS is_job,
+            a.job_uuid
+        FROM artifact AS a
+        WHERE a.uuid = ANY(artifacts) AND a.job_uuid IS NOT NULL
+        UNION
+        SELECT
+            NOT n.is_job AS is_job,
+            x.uuid
+        FROM node AS n
+        CROSS JOIN LATERAL (
+            SELECT ji.artifact_uuid AS uuid
+            FROM job_input_artifacts AS ji
+            WHERE n.is_job AND ji.job_uuid = n.uuid
+            UNION ALL
+            SELECT a.job_uuid
+            FROM artifact AS a
+            WHERE NOT n.is_job AND a.uuid = n.uuid AND a.job_uuid IS NOT NULL
+        ) AS x
+    )
+
+    SELECT n.uuid
+    FROM node AS n
+    WHERE NOT n.is_job;
+END;
+
+COMMENT ON FUNCTION artifact_ancestors(uuid[]) IS
+'All that went into these artifacts, each once, to the last file that no job made. '
+'Call it once, not for each row';
+
+CREATE FUNCTION artifact_descendants(artifacts uuid[]) RETURNS SETOF uuid
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    WITH RECURSIVE node (is_job, uuid) AS (
+        SELECT
+            TRUE AS is_job,
+            ji.job_uuid
+        FROM job_input_artifacts AS ji
+        WHERE ji.artifact_uuid = ANY(artifacts)
+        UNION
+        SELECT
+            NOT n.is_job AS is_job,
+            x.uuid
+        FROM node AS n
+        CROSS JOIN LATERAL (
+            SELECT a.uuid
+            FROM artifact AS a
+            WHERE n.is_job AND a.job_uuid = n.uuid
+            UNION ALL
+            SELECT ji.job_uuid
+            FROM job_input_artifacts AS ji
+            WHERE NOT n.is_job AND ji.artifact_uuid = n.uuid
+        ) AS x
+    )
+
+    SELECT n.uuid
+    FROM node AS n
+    WHERE NOT n.is_job;
+END;
+
+COMMENT ON FUNCTION artifact_descendants(uuid[]) IS
+'All that was made from these artifacts, each once, by whatever jobs in between. '
+'Call it once, not for each row';
 
 
 -- Views for people ------------------------------------------------------------------------------
@@ -552,3 +748,35 @@ COMMENT ON COLUMN artifact_overview.package IS 'Name of the package that the job
 COMMENT ON COLUMN artifact_overview.version IS 'Version of that package';
 COMMENT ON COLUMN artifact_overview.made_at IS 'End of that job';
 COMMENT ON COLUMN artifact_overview.used_by IS 'Jobs that read it';
+
+CREATE VIEW release_current AS
+SELECT
+    r.uuid,
+    r.artifact_uuid,
+    rs.name AS store,
+    a.path,
+    a.sha256,
+    a.size,
+    a.job_uuid,
+    r.timestamp,
+    r.actor
+FROM release AS r
+JOIN release_store AS rs ON rs.id = r.release_store_id
+JOIN artifact AS a ON a.uuid = r.artifact_uuid
+WHERE
+    NOT EXISTS (
+        SELECT
+        FROM release_withdrawal AS w
+        WHERE w.release_uuid = r.uuid AND w.artifact_uuid = r.artifact_uuid
+    );
+
+COMMENT ON VIEW release_current IS 'What is released and was not taken back';
+COMMENT ON COLUMN release_current.uuid IS 'release.uuid';
+COMMENT ON COLUMN release_current.artifact_uuid IS 'The artifact';
+COMMENT ON COLUMN release_current.store IS 'Name of the release store';
+COMMENT ON COLUMN release_current.path IS 'Path of the artifact';
+COMMENT ON COLUMN release_current.sha256 IS 'SHA-256 of its content';
+COMMENT ON COLUMN release_current.size IS 'Its size in bytes';
+COMMENT ON COLUMN release_current.job_uuid IS 'The job that made it; NULL for a file from outside';
+COMMENT ON COLUMN release_current.timestamp IS 'When it was released';
+COMMENT ON COLUMN release_current.actor IS 'Who released it';

@@ -7,6 +7,7 @@
 -- images: names of images
 -- endpoints: names of endpoints
 -- hashes: git hashes
+-- release_stores: names of release stores
 
 SELECT
     'envvar' AS subject,
@@ -46,4 +47,11 @@ SELECT
     '' AS value
 FROM unnest(:'hashes'::text[]) AS t (hash)
 WHERE NOT EXISTS (SELECT FROM git_hash AS g WHERE g.hash = t.hash)
+UNION ALL
+SELECT
+    'release_store' AS subject,
+    t.name,
+    '' AS value
+FROM unnest(:'release_stores'::text[]) AS t (name)
+WHERE NOT EXISTS (SELECT FROM release_store AS rs WHERE rs.name = t.name)
 ORDER BY subject, name, value;

@@ -1,0 +1,11 @@
+-- Add release stores that are not in the store yet.
+--
+-- names: the release stores; give only what is missing, since a conflict burns an id
+
+INSERT INTO release_store (name)
+SELECT t.name
+FROM unnest(:'names'::text[]) AS t (name)
+-- Always the same order, so that concurrent writers wait for each other and never in a circle.
+ORDER BY t.name COLLATE "C"
+ON CONFLICT DO NOTHING
+RETURNING id, name;

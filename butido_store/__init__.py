@@ -1,10 +1,10 @@
 """The memory of a package build system, in plain PostgreSQL.
 
-Functions of the modules `submit`, `job` and `artifact` return statements; a `Store` or an
-`AsyncStore` runs them.
+Functions of the modules `submit`, `job`, `artifact`, `release` and `report` return statements; a
+`Store` or an `AsyncStore` runs them.
 """
 
-from butido_store import artifact, errors, job, log, submit
+from butido_store import artifact, errors, job, log, release, report, submit
 from butido_store._statement import Statement
 from butido_store._uuid7 import uuid7
 from butido_store.store import AsyncStore, Store, open_schema, open_schema_async
@@ -19,6 +19,8 @@ __all__ = [
     "log",
     "open_schema",
     "open_schema_async",
+    "release",
+    "report",
     "submit",
     "uuid7",
 ]

@@ -7,7 +7,7 @@ of psql's language is accepted, so what a reviewer reads is what the server gets
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -41,7 +41,7 @@ _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _IF = re.compile(r"\\if[ \t]+:\{\?(\w+)\}[ \t]*")
 _ENDIF = re.compile(r"\\endif[ \t]*")
 _HEADER_LINE = re.compile(r"--(?: ?)(.*)")
-_HEADER_PARAMETER = re.compile(r"(\w+):\s+(.*)")
+_HEADER_PARAMETER = re.compile(r"(\w+)(?:, -(\w))?(?: \{([\w|]+)\})?:\s+(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,15 @@ def tokenize(sql: str, path: Path) -> Iterator[Token]:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What a header says of a parameter: its meaning, its letter and its values, if it has any."""
+
+    text: str
+    letter: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """A query as the server gets it: `$1`-style text and the parameters' names in order."""
 
@@ -101,7 +110,7 @@ class Query:
     name: str
     path: Path
     summary: str
-    notes: Mapping[str, str]
+    notes: Mapping[str, Note]
     types: Mapping[str, str]
     required: frozenset[str]
     clauses: Mapping[str, frozenset[str]]
@@ -228,7 +237,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
     return Query(name, path, summary, notes, types, required, clauses, tuple(tokens))
 
 
-def _header(sql: str, path: Path) -> tuple[str, dict[str, str], int]:
+def _header(sql: str, path: Path) -> tuple[str, dict[str, Note], int]:
     """Split off the header: its sentence, its notes by parameter, and the first line after it."""
     lines: list[str] = []
     for text in sql.split("\n"):
@@ -243,14 +252,15 @@ def _header(sql: str, path: Path) -> tuple[str, dict[str, str], int]:
             f"{path}:1: the file starts with a comment whose first paragraph is a sentence "
             "saying what the query answers"
         )
-    notes: dict[str, str] = {}
+    notes: dict[str, Note] = {}
     current = ""
     for text in rest.split("\n"):
         if match := _HEADER_PARAMETER.fullmatch(text):
             current = match[1]
-            notes[current] = match[2]
+            choices = tuple(match[3].split("|")) if match[3] else ()
+            notes[current] = Note(match[4], match[2] or "", choices)
         elif current and text:
-            notes[current] += f" {text}"
+            notes[current] = replace(notes[current], text=f"{notes[current].text} {text}")
         else:
             current = ""
     return summary, notes, len(lines) + 1

@@ -28,6 +28,7 @@ class Shared:
     image: frozenset[str] = frozenset()
     endpoint: frozenset[str] = frozenset()
     git_hash: frozenset[str] = frozenset()
+    release_store: frozenset[str] = frozenset()
 
     def __or__(self, other: "Shared") -> "Shared":
         """Return what either needs."""
@@ -37,6 +38,7 @@ class Shared:
             self.image | other.image,
             self.endpoint | other.endpoint,
             self.git_hash | other.git_hash,
+            self.release_store | other.release_store,
         )
 
 
@@ -134,6 +136,7 @@ def _ask_missing(shared: Shared) -> Statement[dict[object, list[Row]]]:
             "images": sorted(shared.image),
             "endpoints": sorted(shared.endpoint),
             "hashes": sorted(shared.git_hash),
+            "release_stores": sorted(shared.release_store),
         },
         by_subject,
     )
@@ -147,6 +150,7 @@ def _intern(missing: Mapping[object, list[Row]]) -> list[Statement[None]]:
         "git_hash": ("hashes",),
         "image": ("names",),
         "package": ("names", "versions"),
+        "release_store": ("names",),
     }
     return [
         Statement(

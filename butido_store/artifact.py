@@ -25,13 +25,6 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Ancestor(Artifact):
-    """A file that went into another one, `depth` jobs before it."""
-
-    depth: int
-
-
-@dataclass(frozen=True, slots=True)
 class Output:
     """A file that a job made, as its builder reports it; `size` in bytes."""
 
@@ -108,21 +101,24 @@ def get(uuid: UUID) -> Statement[Artifact]:
 
 def find(
     *,
+    job: UUID | None = None,
     path: str | None = None,
     sha256: bytes | None = None,
     before: Artifact | None = None,
     limit: int | None = 50,
 ) -> Statement[_list[Artifact]]:
-    """Which artifacts have this path or content, newest first?
+    """Which artifacts are there, newest first?
 
+    :param job: only those that this job made
     :param path: only those with this path
     :param sha256: only those with this SHA-256 of their content
     :param before: go on after this last artifact of the page before
     :param limit: at most this many; None for all
     """
     return read(
-        "artifact/find",
+        "report/artifacts",
         {
+            "job": _check.given(_check.uuid, "job", job),
             "path": _check.given(_check.path, "path", path),
             "sha256": _check.given(_check.sha256, "sha256", sha256),
             "before": None if before is None else _check.instance("before", before, Artifact).uuid,
@@ -177,17 +173,4 @@ def reusable(
             "input_sha256s": [sha256 for _, sha256 in files],
         },
         collect,
-    )
-
-
-def ancestors(uuid: UUID) -> Statement[_list[Ancestor]]:
-    """Which files went into this artifact, down to those that no job made?
-
-    :param uuid: the artifact's uuid
-    :returns: each file once, with its shortest distance; nearest first
-    """
-    return read(
-        "artifact/ancestors",
-        {"artifact": _check.uuid("uuid", uuid)},
-        lambda rows: [Ancestor(*row) for row in rows],  # type: ignore[arg-type]
     )

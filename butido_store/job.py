@@ -38,6 +38,15 @@ class Job:
     fingerprint: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """What a job wrote since it was last asked: its state, the text, and the text's last place."""
+
+    state: State
+    text: str
+    seq: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
     """A job that has ended and is recorded at once, as its builder reports it."""
@@ -387,33 +396,30 @@ def list(
     :param before: go on after this last job of the page before
     :param limit: at most this many; None for all
     """
-    name, value = (None, None) if env is None else _pair(env)
-    last = None if before is None else _check.instance("before", before, Job)
     return read(
-        "job/list",
+        "report/jobs",
         {
-            "submit": _check.given(_check.uuid, "submit", submit),
+            "of_submit": _check.given(_check.uuid, "submit", submit),
             "package": _check.given(_check.text, "package", package),
             "version": _check.given(_check.text, "version", version),
             "image": _check.given(_check.text, "image", image),
             "endpoint": _check.given(_check.text, "endpoint", endpoint),
             "state": state if state is None else _check.choice("state", state, _STATES),
-            "env_name": _check.given(_check.text, "name in env", name),
-            "env_value": _check.given(_check.text, "value in env", value),
+            "env": _check.given(_variable, "env", env),
             "newer_than": _check.given(_check.time, "newer_than", newer_than),
             "older_than": _check.given(_check.time, "older_than", older_than),
-            "before_started_at": last and last.started_at,
-            "before_job": last and last.uuid,
+            "before": None if before is None else _check.instance("before", before, Job).uuid,
             "limit": _check.given(_check.count, "limit", limit),
         },
         lambda rows: [Job(*row) for row in rows],  # type: ignore[arg-type]
     )
 
 
-def _pair(env: object) -> tuple[str, str]:
-    if not isinstance(env, tuple) or len(env) != 2:
-        raise InvalidInput("env must be a tuple of a name and a value")
-    return env
+def _variable(field: str, value: object) -> str:
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise InvalidInput(f"{field} must be a tuple of a name and a value")
+    ((name, content),) = _check.env(field, dict([value])).items()
+    return f"{name}={content}"
 
 
 def log(uuid: UUID) -> Statement[str]:
@@ -425,6 +431,28 @@ def log(uuid: UUID) -> Statement[str]:
     """
     return read(
         "job/log", {"job": _check.uuid("uuid", uuid)}, lambda rows: str(_one(uuid, rows)[0])
+    )
+
+
+def log_after(uuid: UUID, *, after: int | None = None, characters: int = 0) -> Statement[LogPiece]:
+    """What has this job written to its log since it was last asked?
+
+    To follow a log, ask again with the `seq` of the last piece that had one, and the length of all
+    texts so far, until the state is not running.
+
+    :param uuid: the job's uuid
+    :param after: place of the last piece that was read, while the job was running
+    :param characters: how many characters were read
+    :raises NotFound: when run, if there is no such job
+    """
+    return read(
+        "job/log_after",
+        {
+            "job": _check.uuid("uuid", uuid),
+            "after": _check.given(_check.count, "after", after),
+            "characters": _check.count("characters", characters),
+        },
+        lambda rows: LogPiece(*_one(uuid, rows)),  # type: ignore[arg-type]
     )
 
 

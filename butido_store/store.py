@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -37,6 +37,7 @@ R = TypeVar("R")
 
 RETRY_FOR = 30.0
 _CLOSED = "the store is closed"
+_CURSOR, _FETCH = "butido_store", 1000
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
 
 _Talk = Generator[Batch, Sequence[Rows], R]
@@ -299,6 +300,25 @@ class Store:
                 delay = _next_delay(delays, error, retries=self._retries)
             time.sleep(delay)
 
+    def stream(self, statement: Statement[list[A]]) -> Generator[A, None, None]:
+        """Run a statement that reads rows, and yield them as they come, however many there are.
+
+        The connection is the iterator's until it ends or is closed; nothing is tried again.
+
+        :param statement: what to run
+        :returns: the rows, one after the other
+        :raises StoreError: while iterating, when the database fails
+        """
+        with (
+            self._source.connection() as connection,
+            _Acknowledged(connection),
+            connection.transaction(),
+            psycopg.RawServerCursor(connection, _CURSOR, row_factory=tuple_row) as cursor,
+        ):
+            cursor.execute(*statement.rendered())
+            while rows := cursor.fetchmany(_FETCH):
+                yield from statement.collect(rows)
+
     def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""
         if isinstance(self._source, _Own):
@@ -500,6 +520,21 @@ class AsyncStore:
             except (StoreError, psycopg.Error) as error:
                 delay = _next_delay(delays, error, retries=self._retries)
             await asyncio.sleep(delay)
+
+    async def stream(self, statement: Statement[list[A]]) -> AsyncGenerator[A, None]:
+        """Run a statement that reads rows, and yield them as they come, as `Store.stream` does."""
+        async with self._source.connection() as connection:
+            with _Acknowledged(connection):
+                async with (
+                    connection.transaction(),
+                    psycopg.AsyncRawServerCursor(
+                        connection, _CURSOR, row_factory=tuple_row
+                    ) as cursor,
+                ):
+                    await cursor.execute(*statement.rendered())
+                    while rows := await cursor.fetchmany(_FETCH):
+                        for row in statement.collect(rows):
+                            yield row
 
     async def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""

@@ -142,19 +142,17 @@ def list(
     :param before: go on after this last submit of the page before
     :param limit: at most this many; None for all
     """
-    last = None if before is None else _check.instance("before", before, Submit)
     return read(
-        "submit/list",
+        "report/submits",
         {
-            "package": _check.given(_check.text, "package", package),
-            "version": _check.given(_check.text, "version", version),
+            "for_pkg": _check.given(_check.text, "package", package),
+            "for_version": _check.given(_check.text, "version", version),
             "image": _check.given(_check.text, "image", image),
-            "repo_hash": _check.given(_check.text, "repo_hash", repo_hash),
-            "in_tree": _check.given(_check.text, "in_tree", in_tree),
+            "commit": _check.given(_check.text, "repo_hash", repo_hash),
+            "with_pkg": _check.given(_check.text, "in_tree", in_tree),
             "newer_than": _check.given(_check.time, "newer_than", newer_than),
             "older_than": _check.given(_check.time, "older_than", older_than),
-            "before_timestamp": last and last.timestamp,
-            "before_submit": last and last.uuid,
+            "before": None if before is None else _check.instance("before", before, Submit).uuid,
             "limit": _check.given(_check.count, "limit", limit),
         },
         lambda rows: [Submit(*row) for row in rows],  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 from conftest import AnyStore
 from samples import create, ended, finish, later, sha256, start
 
-from butido_store import artifact, job, uuid7
+from butido_store import artifact, job, report, uuid7
 from butido_store.artifact import Output, Reuse
 from butido_store.errors import Conflict, NotFound
 
@@ -149,7 +149,7 @@ def test_a_rebuilt_dependency_is_no_reuse_but_the_same_content_is(
     assert store.run(artifact.reusable(**rebuilt)) is None
 
 
-def test_ancestors_go_down_to_the_sources_each_once(store: AnyStore, of_submit: UUID) -> None:
+def test_provenance_goes_down_to_the_sources_each_once(store: AnyStore, of_submit: UUID) -> None:
     source = register(store, "src", "src")
     base, left, right, top = (Output(name, sha256(name), 1) for name in ("base", "l", "r", "top"))
     # A diamond: both sides need the base, the top needs both, and the source too.
@@ -167,9 +167,11 @@ def test_ancestors_go_down_to_the_sources_each_once(store: AnyStore, of_submit: 
             )
         )
     )
-    found = store.run(artifact.ancestors(top.uuid))
-    assert [(a.path, a.depth) for a in found] == [("l", 1), ("r", 1), ("src", 1), ("base", 2)]
-    assert store.run(artifact.ancestors(source)) == []
+    found = store.run(report.ask(report.Ingredient, artifact=top.uuid))
+    assert [a.path for a in found] == ["top", "base", "l", "r", "src"]
+    assert sorted(found[0].inputs) == sorted([left.uuid, right.uuid, source])
+    (alone,) = store.run(report.ask(report.Ingredient, artifact=source))
+    assert (alone.uuid, alone.inputs, alone.package) == (source, [], None)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_psql_has_the_search_path_set(run: Run, database_dsn: str, schema_: str)
     with Store.connect(database_dsn, schema=schema_) as store:
         of_submit, one = uuid7(), uuid7()
         store.run(create(of_submit), start(one, of_submit))
-    query = Path(__file__).parent.parent / "sql" / "job" / "list.sql"
+    query = Path(__file__).parent.parent / "sql" / "report" / "jobs.sql"
     done = run(*on, "psql", "-XAt", "-v", "package=zlib", "-f", str(query))
     assert (done.returncode, done.stdout.split("|")[0]) == (0, str(one))
     # Its own exit code comes through.

@@ -12,13 +12,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from butido_store import _files, artifact, job, submit
-from butido_store._query import Query, Token, names, parse, query, read, tokenize
+from butido_store import _files, artifact, job, release, report, submit
+from butido_store._query import Note, Query, Token, names, parse, query, read, tokenize
 from butido_store.errors import QueryFileError
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-SUBJECTS: dict[str, ModuleType] = {"artifact": artifact, "job": job, "submit": submit}
+SUBJECTS: dict[str, ModuleType] = {
+    "artifact": artifact,
+    "job": job,
+    "release": release,
+    "submit": submit,
+}
+# Functions with typed parameters for what is a report, too.
+LISTS = {
+    "artifact/find": "report/artifacts",
+    "job/list": "report/jobs",
+    "submit/list": "report/submits",
+}
 NAMES = names()
 PATH = Path("subject/verb.sql")
 
@@ -27,7 +38,7 @@ PATH = Path("subject/verb.sql")
 PUBLIC = [
     name
     for name in NAMES
-    if not name.startswith(("store/", "migration/")) and not name.endswith("/intern")
+    if not name.startswith(("store/", "migration/", "report/")) and not name.endswith("/intern")
 ]
 
 
@@ -85,11 +96,14 @@ def test_the_server_takes_a_file_with_none_each_and_all_of_its_clauses(
         assert result.error_message == b""
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", [*PUBLIC, *LISTS])
 def test_the_header_and_the_docstring_say_the_same(name: str) -> None:
     subject, verb = name.split("/")
     function = getattr(SUBJECTS[subject], verb)
-    assert query(name).summary == (inspect.getdoc(function) or "").partition("\n\n")[0]
+    assert (
+        query(LISTS.get(name, name)).summary
+        == (inspect.getdoc(function) or "").partition("\n\n")[0]
+    )
 
 
 def test_every_public_function_that_makes_a_statement_has_a_file() -> None:
@@ -101,26 +115,28 @@ def test_every_public_function_that_makes_a_statement_has_a_file() -> None:
         and not verb.startswith("_")
         and str(inspect.signature(function).return_annotation).find("Statement[") >= 0
     }
-    assert functions == {*PUBLIC}
+    assert functions == {*PUBLIC, *LISTS}
 
 
 ROWS: dict[str, tuple[str, ...]] = {
     name: tuple(field.name for field in fields(row))
     for row, queries in {
-        job.Job: ("job/get", "job/list"),
-        submit.Submit: ("submit/list",),
+        job.Job: ("job/get",),
+        job.LogPiece: ("job/log_after",),
         submit.SubmitDetail: ("submit/get",),
         artifact.Artifact: (
             "artifact/get",
-            "artifact/find",
             "artifact/register",
             "job/inputs",
             "job/outputs",
         ),
-        artifact.Ancestor: ("artifact/ancestors",),
     }.items()
     for name in queries
 } | {
+    **{
+        f"report/{name}": tuple(field.name for field in fields(row))
+        for name, row in report.ROWS.items()
+    },
     "artifact/reusable": ("job_uuid", "finished_at", "uuid", "path", "sha256", "size"),
     "job/env": ("name", "value"),
     "submit/env": ("name", "value"),
@@ -165,7 +181,9 @@ def problems(sql: str) -> list[str]:
             found.append("VALUES ((SELECT")
         qualified = is_name(place) and after(place) == "." and is_name(place + 2)
         # The system catalog is the same one whatever the schema.
-        if qualified and text != "PG_CATALOG":
+        # IS DISTINCT FROM a column.
+        compared = before == "FROM" and texts[place - 2] == "DISTINCT"
+        if qualified and not compared and text != "PG_CATALOG":
             called = texts[place + 3 : place + 4] == ["("]
             if before in _NAMES_A_TABLE or before == "::" or called:
                 found.append("qualified name")
@@ -293,11 +311,15 @@ def test_the_header_is_read() -> None:
     loaded = parse(
         "subject/verb",
         "-- What is\n-- asked for?\n--\n-- More than that: this.\n--\n-- a: the first,\n"
-        "--    on two lines\n-- b: the second\n\n-- no: header\nSELECT :'a'::text, :'b'::text;",
+        "--    on two lines\n-- b, -b {x|y}: the second\n\n-- no: header\n"
+        "SELECT :'a'::text, :'b'::text;",
         PATH,
     )
     assert loaded.summary == "What is asked for?"
-    assert loaded.notes == {"a": "the first, on two lines", "b": "the second"}
+    assert loaded.notes == {
+        "a": Note("the first, on two lines"),
+        "b": Note("the second", "b", ("x", "y")),
+    }
     assert "no: header" in loaded.render(frozenset("ab")).sql
 
 

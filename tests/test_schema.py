@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -16,9 +17,9 @@ from conftest import Postgres
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import errors, sql
-from samples import buildplan, create, fingerprint, finish, sha256, start, tree
+from samples import TIME, buildplan, create, fingerprint, finish, sha256, start, tree
 
-from butido_store import Store, artifact, job, uuid7
+from butido_store import Store, artifact, job, release, uuid7
 from butido_store._files import directory
 from butido_store.migrate import ZERO, Migrator, shipped
 
@@ -129,13 +130,16 @@ def test_each_migration_can_be_undone_and_done_again(
 def fill(dsn: str, schema: str) -> None:
     """Put a row into every table."""
     with Store.connect(dsn, schema=schema) as store:
-        submit, done, running = uuid7(), uuid7(), uuid7()
+        submit, done, running, act = uuid7(), uuid7(), uuid7(), uuid7()
         source = store.run(artifact.register("src", sha256=sha256("src"), size=3))
         store.run(create(submit))
         store.run(start(done, submit, inputs=[source.uuid]))
         store.run(finish(done, "out"))
         store.run(start(running, submit))
         store.run(job.append_log(running, seq=0, data="so far"))
+        said: dict[str, Any] = {"store": "stable", "actor": "somebody", "timestamp": TIME}
+        store.run(release.create(act, artifacts=[source.uuid], **said))
+        store.run(release.withdraw(artifact=source.uuid, reason="a mistake", **said))
 
 
 def tables(connection: Connection, schema: str) -> list[str]:

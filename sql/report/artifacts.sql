@@ -1,8 +1,9 @@
--- Which artifacts have this path or content, newest first?
+-- Which artifacts are there, newest first?
 --
+-- job, -J: only those that this job made
 -- path: only those with this path
 -- sha256: only those with this SHA-256 of their content
--- before: go on after this last row of the page before
+-- before: go on after this artifact, the last row of the page before
 -- limit: at most this many
 
 SELECT
@@ -14,6 +15,9 @@ SELECT
 FROM artifact AS a
 WHERE
     TRUE
+\if :{?job}
+    AND a.job_uuid = :'job'::uuid
+\endif
 \if :{?path}
     AND a.path_sha256 = text_sha256(:'path'::text)
 \endif

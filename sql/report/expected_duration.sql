@@ -1,0 +1,44 @@
+-- How many seconds will the next job of this package take?
+--
+-- From its newest 20 successful jobs; no row where there is none.
+--
+-- package: name of the package
+-- version: only jobs of this version
+-- image, -I: only jobs in this image
+-- endpoint, -e: only jobs on this endpoint
+
+SELECT
+    count(*) AS jobs,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY n.seconds) AS p50,
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY n.seconds) AS p95
+FROM (
+    SELECT date_part('epoch', j.finished_at - j.started_at) AS seconds
+    FROM package AS p
+    CROSS JOIN LATERAL (
+        SELECT
+            c.uuid,
+            c.started_at,
+            c.finished_at
+        FROM job AS c
+        WHERE
+            c.package_id = p.id
+            AND c.state = 'success'
+\if :{?image}
+            AND c.image_id = (SELECT m.id FROM image AS m WHERE m.name = :'image'::text)
+\endif
+\if :{?endpoint}
+            AND c.endpoint_id = (SELECT b.id FROM endpoint AS b WHERE b.name = :'endpoint'::text)
+\endif
+        ORDER BY c.started_at DESC, c.uuid DESC
+        LIMIT 20
+    ) AS j
+    WHERE
+        p.name = :'package'::text
+\if :{?version}
+        AND p.version = :'version'::text
+\endif
+    ORDER BY j.started_at DESC, j.uuid DESC
+    LIMIT 20
+) AS n
+HAVING count(*) > 0
+ORDER BY jobs;

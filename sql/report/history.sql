@@ -1,0 +1,121 @@
+-- When did this package last build, which job broke it, and what changed in between?
+--
+-- One row: the newest success, the first failure after it, the commits of the submits from the one
+-- to the other, and the inputs that differ. Without a failure since, the bad columns are NULL.
+--
+-- package: name of the package
+-- image, -I: only jobs in this image
+-- endpoint, -e: only jobs on this endpoint
+
+WITH ended AS (
+    SELECT
+        j.uuid,
+        j.state,
+        j.started_at,
+        j.finished_at,
+        p.version,
+        s.timestamp,
+        g.hash AS repo_hash
+    FROM package AS p
+    JOIN job AS j ON j.package_id = p.id
+    JOIN submit AS s ON s.uuid = j.submit_uuid
+    JOIN git_hash AS g ON g.id = s.repo_hash_id
+    WHERE
+        p.name = :'package'::text
+        AND j.state IN ('success', 'error')
+\if :{?image}
+        AND j.image_id = (SELECT m.id FROM image AS m WHERE m.name = :'image'::text)
+\endif
+\if :{?endpoint}
+        AND j.endpoint_id = (SELECT b.id FROM endpoint AS b WHERE b.name = :'endpoint'::text)
+\endif
+),
+
+good AS (
+    SELECT
+        e.uuid,
+        e.started_at,
+        e.finished_at,
+        e.version,
+        e.timestamp,
+        e.repo_hash
+    FROM ended AS e
+    WHERE e.state = 'success'
+    ORDER BY e.started_at DESC, e.uuid DESC
+    LIMIT 1
+),
+
+bad AS (
+    SELECT
+        e.uuid,
+        e.finished_at,
+        e.version,
+        e.timestamp,
+        e.repo_hash
+    FROM ended AS e
+    LEFT JOIN good AS g ON TRUE
+    WHERE e.state = 'error' AND (g.uuid IS NULL OR (e.started_at, e.uuid) > (g.started_at, g.uuid))
+    ORDER BY e.started_at ASC, e.uuid ASC
+    LIMIT 1
+)
+
+SELECT
+    e.jobs,
+    g.uuid AS good_job,
+    g.version AS good_version,
+    g.finished_at AS good_at,
+    g.repo_hash AS good_commit,
+    b.uuid AS bad_job,
+    b.version AS bad_version,
+    b.finished_at AS bad_at,
+    b.repo_hash AS bad_commit,
+    c.commits,
+    i.inputs
+FROM (SELECT count(*) AS jobs FROM ended) AS e
+LEFT JOIN good AS g ON TRUE
+LEFT JOIN bad AS b ON TRUE
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(t.hash ORDER BY t.first_at, t.hash), '{}') AS commits
+    FROM (
+        SELECT
+            h.hash,
+            min(s.timestamp) AS first_at
+        FROM submit AS s
+        JOIN git_hash AS h ON h.id = s.repo_hash_id
+        WHERE s.timestamp > g.timestamp AND s.timestamp <= b.timestamp AND h.hash <> g.repo_hash
+        GROUP BY h.hash
+    ) AS t
+) AS c
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(
+            json_agg(
+                json_strip_nulls(
+                    json_build_object(
+                        'path', coalesce(o.path, n.path), 'old', encode(o.sha256, 'hex'),
+                        'new', encode(n.sha256, 'hex'), 'job', n.job_uuid
+                    )
+                ) ORDER BY coalesce(o.path, n.path), o.sha256, n.sha256
+            ), '[]'
+        ) AS inputs
+    FROM (
+        SELECT
+            a.path,
+            a.sha256
+        FROM job_input_artifacts AS ji
+        JOIN artifact AS a ON a.uuid = ji.artifact_uuid
+        WHERE ji.job_uuid = g.uuid
+    ) AS o
+    FULL JOIN (
+        SELECT
+            a.path,
+            a.sha256,
+            a.job_uuid
+        FROM job_input_artifacts AS ji
+        JOIN artifact AS a ON a.uuid = ji.artifact_uuid
+        WHERE ji.job_uuid = b.uuid
+    ) AS n ON o.path = n.path
+    WHERE o.sha256 IS DISTINCT FROM n.sha256 AND b.uuid IS NOT NULL
+) AS i
+WHERE e.jobs > 0
+ORDER BY g.uuid;

@@ -1,0 +1,77 @@
+-- What is this job, how did it end, and what did it read and make?
+--
+-- job: the job's uuid
+-- log, -L: its log, too
+-- script, -s: its script, too
+-- env, -E: its environment, too
+
+SELECT
+    j.uuid,
+    j.submit_uuid,
+    p.name AS package,
+    p.version,
+    i.name AS image,
+    e.name AS endpoint,
+    j.state,
+    j.started_at,
+    j.finished_at,
+    j.finished_at - j.started_at AS duration,
+    j.heartbeat_at,
+    j.container_hash,
+    j.fingerprint,
+    j.failure_sha256,
+    (
+        SELECT
+            coalesce(
+                json_agg(
+                    json_build_object(
+                        'uuid', a.uuid, 'path', a.path, 'sha256', encode(a.sha256, 'hex'),
+                        'size', a.size, 'job_uuid', a.job_uuid
+                    ) ORDER BY a.path COLLATE "C", a.uuid
+                ), '[]'
+            )
+        FROM job_input_artifacts AS ji
+        JOIN artifact AS a ON a.uuid = ji.artifact_uuid
+        WHERE ji.job_uuid = j.uuid
+    ) AS inputs,
+    (
+        SELECT
+            coalesce(
+                json_agg(
+                    json_build_object(
+                        'uuid', a.uuid, 'path', a.path, 'sha256', encode(a.sha256, 'hex'), 'size', a.size
+                    ) ORDER BY a.path COLLATE "C"
+                ), '[]'
+            )
+        FROM artifact AS a
+        WHERE a.job_uuid = j.uuid
+    ) AS outputs,
+    coalesce(
+\if :{?env}
+        (
+            SELECT coalesce(json_object_agg(v.name, v.value), '{}')
+            FROM jobenvs AS je
+            JOIN envvar AS v ON v.id = je.env_id
+            WHERE :'env'::boolean AND je.job_uuid = j.uuid
+        ),
+\endif
+        NULL
+    ) AS env,
+    coalesce(
+\if :{?script}
+        CASE WHEN :'script'::boolean THEN j.script END,
+\endif
+        NULL
+    ) AS script,
+    coalesce(
+\if :{?log}
+        CASE WHEN :'log'::boolean THEN job_log(j.uuid) END,
+\endif
+        NULL
+    ) AS log
+FROM job AS j
+JOIN package AS p ON p.id = j.package_id
+JOIN image AS i ON i.id = j.image_id
+JOIN endpoint AS e ON e.id = j.endpoint_id
+WHERE j.uuid = :'job'::uuid
+ORDER BY j.uuid;

@@ -1,0 +1,51 @@
+-- How much is in the store?
+
+SELECT
+    m.metric,
+    m.labels,
+    m.value::double precision,
+    m.help
+FROM (
+    SELECT
+        'butido_jobs' AS metric,
+        jsonb_build_object('state', s.state) AS labels,
+        count(j.uuid) AS value,
+        'Jobs by state' AS help
+    FROM (VALUES ('running'), ('success'), ('error'), ('lost')) AS s (state)
+    LEFT JOIN job AS j ON j.state = s.state
+    GROUP BY s.state
+    UNION ALL
+    SELECT
+        'butido_oldest_heartbeat_timestamp_seconds' AS metric,
+        '{}' AS labels,
+        coalesce(date_part('epoch', min(j.heartbeat_at)), 0) AS value,
+        'Oldest last sign of life of a running job, 0 where none runs' AS help
+    FROM job AS j
+    WHERE j.state = 'running'
+    UNION ALL
+    SELECT
+        'butido_releases' AS metric,
+        jsonb_build_object('store', rs.name) AS labels,
+        count(r.uuid) AS value,
+        'Current releases by release store' AS help
+    FROM release_store AS rs
+    LEFT JOIN release_current AS r ON r.store = rs.name
+    GROUP BY rs.name
+    UNION ALL
+    SELECT
+        'butido_table_rows' AS metric,
+        jsonb_build_object('table', c.relname) AS labels,
+        greatest(c.reltuples, 0) AS value,
+        'Rows of a table, as of its last analyze' AS help
+    FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relkind = 'r'
+    UNION ALL
+    SELECT
+        'butido_table_bytes' AS metric,
+        jsonb_build_object('table', c.relname) AS labels,
+        pg_total_relation_size(c.oid) AS value,
+        'Size of a table with its indexes and its long values' AS help
+    FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relkind = 'r'
+) AS m
+ORDER BY m.metric, m.labels;

@@ -1,0 +1,38 @@
+-- What went into this artifact, to the last source file, and which job made each?
+--
+-- The artifact itself comes first; each file once, however many ways lead to it.
+--
+-- artifact: the artifact's uuid
+
+SELECT
+    a.uuid,
+    a.path,
+    a.sha256,
+    a.size,
+    a.job_uuid,
+    p.name AS package,
+    p.version,
+    i.name AS image,
+    e.name AS endpoint,
+    g.hash AS repo_hash,
+    j.finished_at,
+    ARRAY(
+        SELECT ji.artifact_uuid
+        FROM job_input_artifacts AS ji
+        WHERE ji.job_uuid = a.job_uuid
+        ORDER BY ji.artifact_uuid
+    ) AS inputs
+FROM (
+    SELECT :'artifact'::uuid AS uuid
+    UNION
+    SELECT t.uuid
+    FROM artifact_ancestors(ARRAY[:'artifact'::uuid]) AS t (uuid)
+) AS n
+JOIN artifact AS a ON a.uuid = n.uuid
+LEFT JOIN job AS j ON j.uuid = a.job_uuid
+LEFT JOIN package AS p ON p.id = j.package_id
+LEFT JOIN image AS i ON i.id = j.image_id
+LEFT JOIN endpoint AS e ON e.id = j.endpoint_id
+LEFT JOIN submit AS s ON s.uuid = j.submit_uuid
+LEFT JOIN git_hash AS g ON g.id = s.repo_hash_id
+ORDER BY a.uuid = :'artifact'::uuid DESC, a.path COLLATE "C", a.uuid;

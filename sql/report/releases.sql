@@ -1,0 +1,58 @@
+-- What is released, newest first?
+--
+-- store: only what went to this release store
+-- package, -p: only what jobs made for the package of this name
+-- artifact: only this artifact
+-- history: also what was withdrawn
+-- newer_than: only what was released at or after this time
+-- older_than: only what was released before this time
+-- limit: at most this many
+
+SELECT
+    r.uuid,
+    r.artifact_uuid,
+    rs.name AS store,
+    a.path,
+    a.sha256,
+    a.size,
+    a.job_uuid,
+    p.name AS package,
+    p.version,
+    r.timestamp,
+    r.actor,
+    w.timestamp AS withdrawn_at,
+    w.actor AS withdrawn_by,
+    w.reason
+FROM release AS r
+JOIN release_store AS rs ON rs.id = r.release_store_id
+JOIN artifact AS a ON a.uuid = r.artifact_uuid
+LEFT JOIN job AS j ON j.uuid = a.job_uuid
+LEFT JOIN package AS p ON p.id = j.package_id
+LEFT JOIN release_withdrawal AS w ON w.release_uuid = r.uuid AND w.artifact_uuid = r.artifact_uuid
+WHERE
+    (
+        w.release_uuid IS NULL
+\if :{?history}
+        OR :'history'::boolean
+\endif
+    )
+\if :{?store}
+    AND rs.name = :'store'::text
+\endif
+\if :{?package}
+    AND p.name = :'package'::text
+\endif
+\if :{?artifact}
+    AND r.artifact_uuid = :'artifact'::uuid
+\endif
+\if :{?newer_than}
+    AND r.timestamp >= :'newer_than'::timestamptz
+\endif
+\if :{?older_than}
+    AND r.timestamp < :'older_than'::timestamptz
+\endif
+ORDER BY r.timestamp DESC, r.uuid DESC, r.artifact_uuid DESC
+\if :{?limit}
+LIMIT :'limit'::bigint
+\endif
+;

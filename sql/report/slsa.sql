@@ -1,0 +1,81 @@
+-- How was this artifact built, as an in-toto statement with a SLSA provenance predicate?
+--
+-- https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1; an artifact that no job of
+-- the store made has none.
+--
+-- artifact: the artifact's uuid
+-- builder: URI of the builder; by default one made of the endpoint's name
+
+SELECT
+    jsonb_build_object(
+        '_type', 'https://in-toto.io/Statement/v1',
+        'subject', jsonb_build_array(
+            jsonb_build_object(
+                'name', a.path, 'digest', jsonb_build_object('sha256', encode(a.sha256, 'hex'))
+            )
+        ),
+        'predicateType', 'https://slsa.dev/provenance/v1',
+        'predicate', jsonb_build_object(
+            'buildDefinition', jsonb_build_object(
+                'buildType', 'urn:butido-store:job:v1',
+                'externalParameters', jsonb_build_object(
+                    'package', p.name, 'version', p.version, 'image', i.name, 'script', j.script,
+                    'environment', (
+                        SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
+                        FROM jobenvs AS je
+                        JOIN envvar AS v ON v.id = je.env_id
+                        WHERE je.job_uuid = j.uuid
+                    )
+                ),
+                'internalParameters', jsonb_strip_nulls(
+                    jsonb_build_object(
+                        'submit', s.uuid, 'endpoint', e.name, 'container', j.container_hash,
+                        'fingerprint', encode(j.fingerprint, 'hex')
+                    )
+                ),
+                'resolvedDependencies', jsonb_build_array(
+                    jsonb_build_object(
+                        'name', 'package repository', 'digest', jsonb_build_object('gitCommit', g.hash)
+                    )
+                ) || (
+                    SELECT
+                        coalesce(
+                            jsonb_agg(
+                                jsonb_build_object(
+                                    'name', d.path,
+                                    'digest', jsonb_build_object('sha256', encode(d.sha256, 'hex'))
+                                ) ORDER BY d.path COLLATE "C", d.uuid
+                            ), '[]'
+                        )
+                    FROM job_input_artifacts AS ji
+                    JOIN artifact AS d ON d.uuid = ji.artifact_uuid
+                    WHERE ji.job_uuid = j.uuid
+                )
+            ),
+            'runDetails', jsonb_build_object(
+                'builder', jsonb_build_object(
+                    'id', coalesce(
+\if :{?builder}
+                        :'builder'::text,
+\endif
+                        'urn:butido-store:endpoint:' || e.name
+                    )
+                ),
+                'metadata', jsonb_strip_nulls(
+                    jsonb_build_object(
+                        'invocationId', j.uuid, 'startedOn', rfc3339(j.started_at),
+                        'finishedOn', rfc3339(j.finished_at)
+                    )
+                )
+            )
+        )
+    ) AS statement
+FROM artifact AS a
+JOIN job AS j ON j.uuid = a.job_uuid
+JOIN submit AS s ON s.uuid = j.submit_uuid
+JOIN git_hash AS g ON g.id = s.repo_hash_id
+JOIN package AS p ON p.id = j.package_id
+JOIN image AS i ON i.id = j.image_id
+JOIN endpoint AS e ON e.id = j.endpoint_id
+WHERE a.uuid = :'artifact'::uuid
+ORDER BY a.uuid;

@@ -1,0 +1,154 @@
+"""A store with a row in every table and something to say in every report.
+
+`WRITTEN` fills it, and `REPORTS` has parameters of each report, the optional ones too, such that
+each choice of them finds rows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from samples import HASH, TIME, create, finish, later, sha256, start
+
+from butido_store import Statement, artifact, job, release
+from butido_store.artifact import Output
+
+SUBMIT, DONE, NEXT, RUNNING, NEW, TWIN, BROKEN, RELEASE, LATER = (UUID(int=n) for n in range(1, 10))
+SOURCE, LIBRARY, PROGRAM, MADE, OTHER = (UUID(int=n) for n in range(11, 16))
+LAST = UUID(int=2**128 - 1)
+
+# What quoting could get wrong on the way: through psql's variables, arrays, and output.
+ODD = "it's \"odd\", {NULL} \\ \\n :'x' $1 %s ü🐘\n\t,;"
+ENV = {"LANG": "C.UTF-8", "ODD": ODD}
+FILE = ("src/zlib.tar.gz", sha256("src/zlib.tar.gz"), 15)
+STARTED: dict[str, Any] = {"env": ENV, "script": ODD, "inputs": [LIBRARY, SOURCE]}
+
+WRITTEN: tuple[Statement[object], ...] = (
+    create(SUBMIT, env=ENV),
+    create(LATER, timestamp=later(2)),
+    artifact.register(FILE[0], sha256=FILE[1], size=FILE[2], uuid=SOURCE),
+    start(DONE, SUBMIT, env=ENV, inputs=[SOURCE], container_hash="c0ffee"),
+    job.append_log(DONE, seq=0, data=ODD + "\n"),
+    job.append_log(DONE, seq=1, data=b"\xff\0\\x41"),
+    finish(DONE, outputs=[Output("lib/libz.a", sha256("libz.a"), 6, LIBRARY)]),
+    start(NEXT, SUBMIT, started_at=later(70), **STARTED),
+    finish(NEXT, outputs=[Output(ODD, sha256(ODD), 0, PROGRAM)]),
+    start(RUNNING, SUBMIT, started_at=later(80), **STARTED),
+    job.append_log(RUNNING, seq=0, data=ODD),
+    # Just what was done before, with another outcome; then a failure.
+    start(TWIN, SUBMIT, started_at=later(72), env=ENV, inputs=[SOURCE]),
+    finish(TWIN, outputs=[Output("lib/libz.a", sha256("other"), 6, OTHER)]),
+    start(BROKEN, SUBMIT, started_at=later(90), env=ENV, inputs=[OTHER]),
+    job.append_log(BROKEN, seq=0, data=f"{ODD}\nerror: no space\n"),
+    finish(BROKEN, state="error", finished_at=later(95)),
+    release.create(RELEASE, store="stable", timestamp=TIME, actor=ODD, artifacts=[LIBRARY, OTHER]),
+    release.withdraw(
+        store="stable", artifact=OTHER, timestamp=later(1), actor=ODD, reason="differs"
+    ),
+)
+
+_TIMES = {"newer_than": TIME, "older_than": later(100)}
+_VARIABLES = [f"{name}={value}" for name, value in ENV.items()]
+
+REPORTS: Mapping[str, Mapping[str, object]] = {
+    "artifacts": {
+        "job": NEXT,
+        "path": ODD,
+        "sha256": sha256(ODD),
+        "before": LAST,
+        "limit": 1,
+    },
+    "durations": {"package": "zlib", "endpoint": "builder-1", "limit": 1, **_TIMES},
+    "endpoints": {"limit": 1},
+    "envvars": {"name": "ODD", "limit": 1},
+    "expected_duration": {
+        "package": "zlib",
+        "version": "1.3",
+        "image": "debian:12",
+        "endpoint": "builder-1",
+    },
+    "explain_miss": {
+        "package": "zlib",
+        "version": "1.4",
+        "image": "debian:13",
+        "script": ODD,
+        "env": ["LANG=C", f"NEW={ODD}", "EMPTY="],
+        "inputs": [
+            f"{sha256(path).hex()}  {path}" for path in (FILE[0], ODD, "lib/libz.a", "more")
+        ],
+        "limit": 3,
+    },
+    "failures": {
+        "package": "zlib",
+        "failure": sha256("error: no space"),
+        "limit": 1,
+        **_TIMES,
+    },
+    "find_artifact": {
+        "package": "zlib",
+        "version": "1.3",
+        "image": "debian:12",
+        "allow_image": ["debian:12", ODD],
+        "deny_image": ["debian:11", ODD],
+        "script": ODD,
+        "env": _VARIABLES,
+        "limit": 1,
+    },
+    "history": {"package": "zlib", "image": "debian:12", "endpoint": "builder-1"},
+    "images": {"limit": 1},
+    "impact": {
+        "artifact": SOURCE,
+        "package": "zlib 1.3",
+        "commit": HASH,
+        "image": "debian:12",
+        "endpoint": "builder-1",
+        "limit": 3,
+    },
+    "irreproducible": {"package": "zlib", "limit": 1, **_TIMES},
+    "job": {"job": NEXT, "log": True, "script": True, "env": True},
+    "jobs": {
+        "of_submit": SUBMIT,
+        "package": "zlib",
+        "version": "1.3",
+        "image": "debian:12",
+        "endpoint": "builder-1",
+        "state": "success",
+        "env": f"ODD={ODD}",
+        "before": RUNNING,
+        "limit": 1,
+        **_TIMES,
+    },
+    "metrics": {},
+    "packages": {"name": "zlib", "limit": 1},
+    "provenance": {"artifact": PROGRAM},
+    "regressions": {"package": "zlib", "newer_than": TIME, "limit": 1},
+    "releases": {
+        "store": "stable",
+        "package": "zlib",
+        "artifact": LIBRARY,
+        "history": True,
+        "limit": 1,
+        **_TIMES,
+    },
+    "search_log": {
+        "text": "odd",
+        "regex": "^it.s",
+        "of_submit": SUBMIT,
+        "package": "zlib",
+        "state": "success",
+        "limit": 1,
+        **_TIMES,
+    },
+    "slsa": {"artifact": PROGRAM, "builder": "https://example.org/builder"},
+    "submit": {"submit": SUBMIT},
+    "submits": {
+        "for_pkg": "zlib",
+        "for_version": "1.3",
+        "with_pkg": "gcc 1.0",
+        "image": "debian:12",
+        "commit": HASH,
+        "before": LATER,
+        "limit": 1,
+        **_TIMES,
+    },
+}

@@ -1,26 +1,35 @@
 """The command line `butido-store`: migrations, the embedded server, psql and a demonstration."""
 
+import getpass
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import click
 import psycopg
+from click.shell_completion import get_completion_class
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 from rich.table import Table
 
+from butido_store import _reports, job, release
 from butido_store._schema import DEFAULT_SCHEMA
 from butido_store._target import Target, refused
+from butido_store._uuid7 import uuid7
 from butido_store.embedded import Server, find_binaries
 from butido_store.errors import EmbeddedServerError, StoreError
 from butido_store.migrate import ZERO, Migrator
+
+_PROGRAM = "butido-store"
+_FOLLOW_EVERY = 0.25
 
 
 class _Group(click.Group):
@@ -32,6 +41,18 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except StoreError as error:
             raise click.ClickException(str(error)) from error
+
+
+class _Main(_Group):
+    """The commands here and one for each report, which is made when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(ctx), *_reports.names()])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command."""
+        return super().get_command(ctx, cmd_name) or _reports.command(cmd_name)
 
 
 class _Chosen:
@@ -53,7 +74,7 @@ class _Chosen:
                 yield Migrator(connection, schema=self.schema, lock_wait=lock_wait)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--dsn",
     envvar="BUTIDO_STORE_DSN",
@@ -212,6 +233,92 @@ def server_status(chosen: _Chosen) -> None:
         click.echo(f"PostgreSQL {found.version}, process {found.pid}\n{found.dsn}")
     else:
         sys.exit(3)
+
+
+@main.command("log-of")
+@click.argument("job_prefix", metavar="JOB")
+@click.option("--follow", is_flag=True, help="Go on until the job ends.")
+@click.pass_context
+def log_of(context: click.Context, job_prefix: str, follow: bool) -> None:
+    """Print the log of JOB as far as it came, or as it comes."""
+    with _reports.opened(context) as store:
+        uuid = _reports.resolve(store, job_prefix, "job")
+        after, characters = None, 0
+        while True:
+            piece = store.run(job.log_after(uuid, after=after, characters=characters))
+            sys.stdout.write(piece.text)
+            sys.stdout.flush()
+            if piece.state != "running" or not follow:
+                break
+            characters += len(piece.text)
+            after = after if piece.seq is None else piece.seq
+            time.sleep(_FOLLOW_EVERY)
+
+
+def _user() -> str:
+    return getpass.getuser()
+
+
+@main.command("release")
+@click.argument("store_name", metavar="STORE")
+@click.option("--artifact", "-a", multiple=True, help="This artifact; more than one may be given.")
+@click.option("--submit", "-S", help="All that the successful jobs of this submit made.")
+@click.option("--actor", default=_user, show_default="the user", help="Who releases it.")
+@click.pass_context
+def release_(
+    context: click.Context,
+    store_name: str,
+    artifact: tuple[str, ...],
+    submit: str | None,
+    actor: str,
+) -> None:
+    """Release artifacts, or all of a submit, to the release store STORE."""
+    with _reports.opened(context) as store:
+        released = store.run(
+            release.create(
+                uuid7(),
+                store=store_name,
+                timestamp=datetime.now(UTC),
+                actor=actor,
+                artifacts=[_reports.resolve(store, text, "artifact") for text in artifact] or None,
+                submit=_reports.resolve(store, submit, "submit") if submit else None,
+            )
+        )
+    click.echo(
+        "\n".join(f"released {uuid}" for uuid in released) or "all of it was released before"
+    )
+
+
+@main.command("withdraw")
+@click.argument("store_name", metavar="STORE")
+@click.argument("artifact")
+@click.option("--reason", required=True, help="Why it is taken back.")
+@click.option("--actor", default=_user, show_default="the user", help="Who takes it back.")
+@click.pass_context
+def withdraw(
+    context: click.Context, store_name: str, artifact: str, reason: str, actor: str
+) -> None:
+    """Take ARTIFACT back from the release store STORE; that it was there stays recorded."""
+    with _reports.opened(context) as store:
+        uuid = _reports.resolve(store, artifact, "artifact")
+        store.run(
+            release.withdraw(
+                store=store_name,
+                artifact=uuid,
+                timestamp=datetime.now(UTC),
+                actor=actor,
+                reason=reason,
+            )
+        )
+    click.echo(f"withdrawn {uuid}")
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
+def completion(shell: str) -> None:
+    """Print what SHELL reads to complete this command: source <(butido-store completion bash)."""
+    if found := get_completion_class(shell):
+        click.echo(found(main, {}, _PROGRAM, "_BUTIDO_STORE_COMPLETE").source())
 
 
 @main.command()

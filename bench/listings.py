@@ -1,0 +1,159 @@
+"""The newest 50 of each listing report, by each single filter, against SELECT 1; and their plans.
+
+Run it with `./dev run python bench/listings.py` on a store that bench/generate.py has filled: the
+embedded server's, or with --dsn one of yours. Each statement is sent as the library sends it and
+takes turns with SELECT 1 on the same connection, first as PostgreSQL plans it of its own accord
+("auto"), then with the plan that serves all values ("generic"). The number is the median. At the
+end stands whatever took 20 times SELECT 1 or more, or read all of a large table.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from butido_store import embedded
+from butido_store._query import Query, Rendered, query, read
+
+_LIMIT = 50
+_TIMES_SELECT_1 = 20
+_LARGE = ("job", "jobenvs", "job_input_artifacts", "artifact", "submit")
+_MODES = {"auto": "auto", "generic": "force_generic_plan"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A listing with one filter: its value, of which kind that is, and how many rows have it."""
+
+    report: str
+    filter: str
+    kind: str
+    value: str
+    uses: int | None
+
+    @property
+    def statement(self) -> Rendered:
+        """Return the text of the statement, and the order of its parameters."""
+        return self._query.render(frozenset(self.given))
+
+    @property
+    def given(self) -> Mapping[str, object]:
+        """Return what the parameters are."""
+        given: dict[str, object] = {"limit": _LIMIT}
+        return given | {self.filter: self.value} if self.filter else given
+
+    @property
+    def parameters(self) -> list[object]:
+        """Return what the parameters are, in their order."""
+        return [self.given[name] for name in self.statement.order]
+
+    @property
+    def _query(self) -> Query:
+        return query(f"report/{self.report}")
+
+    def __str__(self) -> str:
+        uses = "" if self.uses is None else f"{self.uses}"
+        return f"{self.report:9}  {self.filter:11}  {self.kind:7}  {uses:>7}"
+
+
+def cases(cursor: psycopg.RawCursor[tuple[object, ...]]) -> list[Case]:
+    """Choose the values from what the store holds.
+
+    :param cursor: of a session whose search path is the store's
+    """
+    file = Path(__file__).with_suffix(".sql")
+    cursor.execute(read(file, file.parent).render(frozenset()).sql.encode())
+    return [Case(*row) for row in cursor.fetchall()]  # type: ignore[arg-type]
+
+
+def measure(
+    cursor: psycopg.RawCursor[tuple[object, ...]], case: Case, runs: int
+) -> tuple[float, float]:
+    """Return the seconds that a case and SELECT 1 take, in turns, each the median.
+
+    :param cursor: of the session to measure in
+    :param case: what to measure
+    :param runs: how many times
+    """
+    text, parameters = case.statement.sql.encode(), case.parameters
+    taken: dict[str, list[float]] = {"case": [], "select": []}
+    # psycopg prepares at the sixth run, and the server may settle on a plan five runs after that.
+    for turn in range(-12, runs):
+        for what, sql, values in (("case", text, parameters), ("select", b"SELECT 1", [])):
+            start = time.perf_counter()
+            cursor.execute(sql, values)
+            cursor.fetchall()
+            if turn >= 0:
+                taken[what].append(time.perf_counter() - start)
+    return statistics.median(taken["case"]), statistics.median(taken["select"])
+
+
+def scans(cursor: psycopg.RawCursor[tuple[object, ...]], case: Case) -> set[str]:
+    """Return the large tables that the plan for any value, or that for this one, reads in full.
+
+    :param cursor: of a session whose search path is the store's
+    :param case: what to explain
+    """
+
+    def walk(node: dict[str, object]) -> Iterator[str]:
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in _LARGE:
+            yield str(node["Relation Name"])
+        below = node.get("Plans")
+        for child in below if isinstance(below, list) else []:
+            yield from walk(child)
+
+    sql = case.statement.sql
+    found: set[str] = set()
+    # A statement with a parameter is not run here, so none is given for the plan that serves all.
+    for option, parameters in (("", case.parameters), (", GENERIC_PLAN", None)):
+        if option and cursor.connection.info.server_version < 160000:
+            continue
+        cursor.execute(f"EXPLAIN (FORMAT JSON{option}) {sql}".encode(), parameters)
+        ((plan,),) = cursor.fetchall()
+        found |= set(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
+    return found
+
+
+def main() -> None:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dsn", help="by default the embedded server's")
+    parser.add_argument("--schema", default="butido")
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--only", default="", help="one report, or report and filter: jobs.env")
+    options = parser.parse_args()
+    missed: list[str] = []
+    dsn = options.dsn or embedded.Server().dsn
+    with (
+        psycopg.connect(dsn, autocommit=True) as connection,
+        psycopg.RawCursor(connection) as cursor,
+    ):
+        cursor.execute("SELECT set_config('search_path', quote_ident($1), false)", [options.schema])
+        print(f"{'report':9}  {'filter':11}  {'value':7}  {'rows':>7}", end="")
+        print("".join(f"  {mode + ' ms':>10}  {'ratio':>6}" for mode in _MODES))
+        for case in cases(cursor):
+            if not f"{case.report}.{case.filter}".startswith(options.only):
+                continue
+            line, slow = str(case), False
+            for mode in _MODES.values():
+                cursor.execute(f"SET plan_cache_mode = {mode}".encode())
+                taken, least = measure(cursor, case, options.runs)
+                slow = slow or taken >= _TIMES_SELECT_1 * least
+                line += f"  {taken * 1000:10.3f}  {taken / least:6.1f}"
+            if found := scans(cursor, case):
+                line += f"  reads all of {', '.join(sorted(found))}"
+            line += "  <-- slow" if slow else ""
+            print(line, flush=True)
+            if slow or found:
+                missed.append(line)
+    print(f"\n{len(missed)} read all of a large table or take {_TIMES_SELECT_1} times SELECT 1")
+    print("\n".join(missed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+-- Which values shall each listing be filtered by?
+--
+-- Of each filter the value that most rows have (common), one that fewest have (rare), one that
+-- many have, but none of the newer half (old), and one that none has (unknown).
+
+WITH middle AS (
+    SELECT t.started_at
+    FROM job AS t
+    ORDER BY t.started_at
+    OFFSET (SELECT count(*) / 2 FROM job)
+    LIMIT 1
+),
+
+middle_artifact AS (
+    SELECT t.uuid
+    FROM artifact AS t
+    ORDER BY t.uuid
+    OFFSET (SELECT count(*) / 2 FROM artifact)
+    LIMIT 1
+),
+
+by_package AS (
+    SELECT
+        p.name,
+        p.version,
+        count(*) AS uses,
+        max(j.started_at) AS last
+    FROM job AS j
+    JOIN package AS p ON p.id = j.package_id
+    GROUP BY p.name, p.version
+),
+
+by_asked AS (
+    SELECT
+        p.name,
+        p.version,
+        count(*) AS uses,
+        max(s.timestamp) AS last
+    FROM submit AS s
+    JOIN package AS p ON p.id = s.requested_package_id
+    GROUP BY p.name, p.version
+),
+
+used (report, filter, value, uses, is_old) AS (
+    SELECT
+        'jobs' AS report,
+        'of_submit' AS filter,
+        j.submit_uuid::text AS value,
+        count(*) AS uses,
+        max(j.started_at) < (SELECT m.started_at FROM middle AS m) AS is_old
+    FROM job AS j
+    GROUP BY j.submit_uuid
+    UNION ALL
+    SELECT
+        'jobs',
+        'package',
+        t.name,
+        sum(t.uses),
+        max(t.last) < (SELECT m.started_at FROM middle AS m)
+    FROM by_package AS t
+    GROUP BY t.name
+    UNION ALL
+    SELECT
+        'jobs',
+        'version',
+        t.version,
+        sum(t.uses),
+        max(t.last) < (SELECT m.started_at FROM middle AS m)
+    FROM by_package AS t
+    GROUP BY t.version
+    UNION ALL
+    SELECT
+        'jobs',
+        'image',
+        (SELECT i.name FROM image AS i WHERE i.id = j.image_id),
+        count(*),
+        max(j.started_at) < (SELECT m.started_at FROM middle AS m)
+    FROM job AS j
+    GROUP BY j.image_id
+    UNION ALL
+    SELECT
+        'jobs',
+        'endpoint',
+        (SELECT e.name FROM endpoint AS e WHERE e.id = j.endpoint_id),
+        count(*),
+        max(j.started_at) < (SELECT m.started_at FROM middle AS m)
+    FROM job AS j
+    GROUP BY j.endpoint_id
+    UNION ALL
+    SELECT
+        'jobs',
+        'state',
+        j.state,
+        count(*),
+        max(j.started_at) < (SELECT m.started_at FROM middle AS m)
+    FROM job AS j
+    GROUP BY j.state
+    UNION ALL
+    SELECT
+        'jobs',
+        'env',
+        (SELECT concat_ws('=', v.name, v.value) FROM envvar AS v WHERE v.id = je.env_id),
+        count(*),
+        max(j.started_at) < (SELECT m.started_at FROM middle AS m)
+    FROM jobenvs AS je
+    JOIN job AS j ON j.uuid = je.job_uuid
+    GROUP BY je.env_id
+    UNION ALL
+    SELECT
+        'submits',
+        'for_pkg',
+        t.name,
+        sum(t.uses),
+        max(t.last) < (SELECT m.started_at FROM middle AS m)
+    FROM by_asked AS t
+    GROUP BY t.name
+    UNION ALL
+    SELECT
+        'submits',
+        'for_version',
+        t.version,
+        sum(t.uses),
+        max(t.last) < (SELECT m.started_at FROM middle AS m)
+    FROM by_asked AS t
+    GROUP BY t.version
+    UNION ALL
+    SELECT
+        'submits',
+        'with_pkg',
+        entry,
+        count(*),
+        max(s.timestamp) < (SELECT m.started_at FROM middle AS m)
+    FROM submit AS s
+    CROSS JOIN LATERAL unnest(tree_packages(s.tree)) AS entry
+    GROUP BY entry
+    UNION ALL
+    SELECT
+        'submits',
+        'image',
+        (SELECT i.name FROM image AS i WHERE i.id = s.requested_image_id),
+        count(*),
+        max(s.timestamp) < (SELECT m.started_at FROM middle AS m)
+    FROM submit AS s
+    GROUP BY s.requested_image_id
+    UNION ALL
+    SELECT
+        'submits',
+        'commit',
+        (SELECT g.hash FROM git_hash AS g WHERE g.id = s.repo_hash_id),
+        count(*),
+        max(s.timestamp) < (SELECT m.started_at FROM middle AS m)
+    FROM submit AS s
+    GROUP BY s.repo_hash_id
+    UNION ALL
+    SELECT
+        'artifacts',
+        'job',
+        a.job_uuid::text,
+        count(*),
+        max(a.uuid::text) < (SELECT m.uuid::text FROM middle_artifact AS m)
+    FROM artifact AS a
+    WHERE a.job_uuid IS NOT NULL
+    GROUP BY a.job_uuid
+    UNION ALL
+    SELECT
+        'artifacts',
+        'path',
+        a.path,
+        count(*),
+        max(a.uuid::text) < (SELECT m.uuid::text FROM middle_artifact AS m)
+    FROM artifact AS a
+    GROUP BY a.path
+    UNION ALL
+    SELECT
+        'artifacts',
+        'sha256',
+        a.sha256::text,
+        count(*),
+        max(a.uuid::text) < (SELECT m.uuid::text FROM middle_artifact AS m)
+    FROM artifact AS a
+    GROUP BY a.sha256
+    UNION ALL
+    SELECT
+        'packages',
+        'name',
+        t.name,
+        count(*),
+        FALSE
+    FROM package AS t
+    GROUP BY t.name
+    UNION ALL
+    SELECT
+        'envvars',
+        'name',
+        t.name,
+        count(*),
+        FALSE
+    FROM envvar AS t
+    GROUP BY t.name
+),
+
+picked (report, filter, kind, value) AS (
+    (
+        SELECT DISTINCT ON (u.report, u.filter)
+            u.report,
+            u.filter,
+            'common' AS kind,
+            u.value
+        FROM used AS u
+        ORDER BY u.report, u.filter, u.uses DESC, u.value
+    )
+    UNION ALL
+    (
+        SELECT DISTINCT ON (u.report, u.filter)
+            u.report,
+            u.filter,
+            'rare',
+            u.value
+        FROM used AS u
+        -- Of those with as few, one that is not at the end where the search begins.
+        ORDER BY u.report, u.filter, u.uses, u.is_old DESC, u.value
+    )
+    UNION ALL
+    (
+        SELECT DISTINCT ON (u.report, u.filter)
+            u.report,
+            u.filter,
+            'old',
+            u.value
+        FROM used AS u
+        WHERE u.is_old
+        ORDER BY u.report, u.filter, u.uses DESC, u.value
+    )
+    UNION ALL
+    SELECT DISTINCT
+        u.report,
+        u.filter,
+        'unknown',
+        CASE
+            WHEN u.filter IN ('of_submit', 'job') THEN '00000000-0000-7000-8000-000000000000'
+            WHEN u.filter = 'sha256' THEN '\x' || repeat('00', 32)
+            WHEN u.filter = 'env' THEN 'NOT=THERE'
+            ELSE 'not-there'
+        END
+    FROM used AS u
+    WHERE u.filter <> 'state'
+    UNION ALL
+    SELECT
+        r.report,
+        f.filter,
+        k.kind,
+        (
+            (SELECT max(j.started_at) FROM job AS j)
+            - CASE WHEN k.kind = 'new' THEN interval '1 day' ELSE interval '364 days' END
+        )::text
+    FROM unnest(ARRAY['jobs', 'submits']) AS r (report)
+    CROSS JOIN unnest(ARRAY['newer_than', 'older_than']) AS f (filter)
+    CROSS JOIN unnest(ARRAY['new', 'old']) AS k (kind)
+    UNION ALL
+    SELECT
+        'jobs',
+        'before',
+        'middle',
+        (
+            SELECT j.uuid::text
+            FROM job AS j
+            WHERE j.started_at = (SELECT m.started_at FROM middle AS m)
+            ORDER BY j.uuid
+            LIMIT 1
+        )
+    UNION ALL
+    SELECT
+        'submits',
+        'before',
+        'middle',
+        (
+            SELECT s.uuid::text
+            FROM submit AS s
+            WHERE s.timestamp < (SELECT m.started_at FROM middle AS m)
+            ORDER BY s.timestamp DESC, s.uuid DESC
+            LIMIT 1
+        )
+    UNION ALL
+    SELECT
+        'artifacts',
+        'before',
+        'middle',
+        (SELECT m.uuid::text FROM middle_artifact AS m)
+    UNION ALL
+    SELECT
+        r.report,
+        '',
+        '',
+        ''
+    FROM unnest(
+        ARRAY['jobs', 'submits', 'artifacts', 'packages', 'images', 'endpoints', 'envvars']
+    ) AS r (report)
+)
+
+SELECT
+    p.report,
+    p.filter,
+    p.kind,
+    p.value,
+    (
+        SELECT u.uses
+        FROM used AS u
+        WHERE (u.report, u.filter, u.value) = (p.report, p.filter, p.value)
+    ) AS uses
+FROM picked AS p
+ORDER BY
+    array_position(
+        ARRAY['jobs', 'submits', 'artifacts', 'packages', 'images', 'endpoints', 'envvars'], p.report
+    ),
+    p.filter,
+    array_position(ARRAY['common', 'rare', 'old', 'unknown', 'new', 'middle'], p.kind);

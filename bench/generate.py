@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psycopg
 
-from butido_store import embedded
 from butido_store._query import tokenize
+from butido_store._target import Target
 
 _FILE = Path(__file__).with_suffix(".sql")
 
@@ -82,8 +82,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     start = time.monotonic()
-    dsn = options.dsn or embedded.Server().dsn
-    generate(dsn, schema=options.schema, jobs=options.jobs, until=options.until)
+    with Target(options.dsn) as target:
+        generate(target.dsn, schema=options.schema, jobs=options.jobs, until=options.until)
     print(f"{options.jobs} jobs in {time.monotonic() - start:.0f} s")
 
 

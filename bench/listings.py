@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psycopg
 
-from butido_store import embedded
 from butido_store._query import Query, Rendered, query, read
+from butido_store._target import Target
 
 _LIMIT = 50
 _TIMES_SELECT_1 = 20
@@ -128,9 +128,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="one report, or report and filter: jobs.env")
     options = parser.parse_args()
     missed: list[str] = []
-    dsn = options.dsn or embedded.Server().dsn
     with (
-        psycopg.connect(dsn, autocommit=True) as connection,
+        Target(options.dsn) as target,
+        psycopg.connect(target.dsn, autocommit=True) as connection,
         psycopg.RawCursor(connection) as cursor,
     ):
         cursor.execute("SELECT set_config('search_path', quote_ident($1), false)", [options.schema])

@@ -13,7 +13,8 @@
 -- limit: at most this many
 
 -- The newest are picked first, for each version of a package by the index that ends in their
--- order; names are joined to the few that are left.
+-- order; names are joined to the few that are left. A variable is different: all jobs that have it
+-- are looked up, since to look for them among the newest would take longest for the rare ones.
 SELECT
     j.uuid,
     j.submit_uuid,
@@ -66,7 +67,7 @@ FROM
             AND n.state = :'state'::text
 \endif
 \if :{?env}
-            AND n.uuid IN (
+            AND n.uuid = ANY(ARRAY(
                 SELECT je.job_uuid
                 FROM jobenvs AS je
                 WHERE je.env_id = (
@@ -76,7 +77,7 @@ FROM
                         v.name = split_part(:'env'::text, '=', 1)
                         AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
                 )
-            )
+            ))
 \endif
 \if :{?newer_than}
             AND n.started_at >= :'newer_than'::timestamptz

@@ -2,9 +2,8 @@
 
 Run it with `./dev run python bench/listings.py` on a store that bench/generate.py has filled: the
 embedded server's, or with --dsn one of yours. Each statement is sent as the library sends it and
-takes turns with SELECT 1 on the same connection, first as PostgreSQL plans it of its own accord
-("auto"), then with the plan that serves all values ("generic"). The number is the median. At the
-end stands whatever took 20 times SELECT 1 or more, or read all of a large table.
+takes turns with SELECT 1 on the same connection, prepared as the driver does it. The number is the
+median. At the end stands whatever took 20 times SELECT 1 or more, or read all of a large table.
 """
 
 import argparse
@@ -23,7 +22,6 @@ from butido_store._target import Target
 _LIMIT = 50
 _TIMES_SELECT_1 = 20
 _LARGE = ("job", "jobenvs", "job_input_artifacts", "artifact", "submit")
-_MODES = {"auto": "auto", "generic": "force_generic_plan"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ def measure(
 
 
 def scans(cursor: psycopg.RawCursor[tuple[object, ...]], case: Case) -> set[str]:
-    """Return the large tables that the plan for any value, or that for this one, reads in full.
+    """Return the large tables that the plan reads in full.
 
     :param cursor: of a session whose search path is the store's
     :param case: what to explain
@@ -107,16 +105,9 @@ def scans(cursor: psycopg.RawCursor[tuple[object, ...]], case: Case) -> set[str]
         for child in below if isinstance(below, list) else []:
             yield from walk(child)
 
-    sql = case.statement.sql
-    found: set[str] = set()
-    # A statement with a parameter is not run here, so none is given for the plan that serves all.
-    for option, parameters in (("", case.parameters), (", GENERIC_PLAN", None)):
-        if option and cursor.connection.info.server_version < 160000:
-            continue
-        cursor.execute(f"EXPLAIN (FORMAT JSON{option}) {sql}".encode(), parameters)
-        ((plan,),) = cursor.fetchall()
-        found |= set(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
-    return found
+    cursor.execute(f"EXPLAIN (FORMAT JSON) {case.statement.sql}".encode(), case.parameters)
+    ((plan,),) = cursor.fetchall()
+    return set(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
 
 
 def main() -> None:
@@ -134,17 +125,13 @@ def main() -> None:
         psycopg.RawCursor(connection) as cursor,
     ):
         cursor.execute("SELECT set_config('search_path', quote_ident($1), false)", [options.schema])
-        print(f"{'report':9}  {'filter':11}  {'value':7}  {'rows':>7}", end="")
-        print("".join(f"  {mode + ' ms':>10}  {'ratio':>6}" for mode in _MODES))
+        print(f"{'report':9}  {'filter':11}  {'value':7}  {'rows':>7}  {'ms':>10}  {'ratio':>6}")
         for case in cases(cursor):
             if not f"{case.report}.{case.filter}".startswith(options.only):
                 continue
-            line, slow = str(case), False
-            for mode in _MODES.values():
-                cursor.execute(f"SET plan_cache_mode = {mode}".encode())
-                taken, least = measure(cursor, case, options.runs)
-                slow = slow or taken >= _TIMES_SELECT_1 * least
-                line += f"  {taken * 1000:10.3f}  {taken / least:6.1f}"
+            taken, least = measure(cursor, case, options.runs)
+            slow = taken >= _TIMES_SELECT_1 * least
+            line = f"{case}  {taken * 1000:10.3f}  {taken / least:6.1f}"
             if found := scans(cursor, case):
                 line += f"  reads all of {', '.join(sorted(found))}"
             line += "  <-- slow" if slow else ""

@@ -11,14 +11,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar, overload
 
 import psycopg
 import pytest
+from filled import WRITTEN
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors.noop import NoopExecutor
+from samples import TIME
 
 from butido_store import AsyncStore, Statement, Store
 from butido_store.embedded import Server
@@ -127,6 +131,19 @@ def dsn(_worker_dsn: str, schema: str) -> Iterator[str]:
 def database_dsn(empty_connection: psycopg.Connection[tuple[object, ...]]) -> str:
     """DSN of an empty database of the test's own."""
     return _dsn(empty_connection)
+
+
+@pytest.fixture
+def filled(dsn: str, schema: str) -> str:
+    """DSN of a database with a row in every table."""
+    with Store.connect(dsn, schema=schema) as store, psycopg.connect(dsn) as connection:
+        store.run(*WRITTEN)
+        connection.execute(
+            sql.SQL("UPDATE {} SET heartbeat_at = {} WHERE state = 'running'").format(
+                sql.Identifier(schema, "job"), TIME - timedelta(days=9999)
+            )
+        )
+    return dsn
 
 
 @pytest.fixture

@@ -105,7 +105,9 @@ COMMENT ON FUNCTION tree_is_valid(jsonb) IS
 'more keys allowed';
 
 CREATE FUNCTION tree_packages(tree jsonb) RETURNS text[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 1000
+-- A tree has hundreds of nodes: to work them out for each submit in turn must not look cheaper to
+-- the planner than the index on them.
 -- Cut to what a package's name and version may have: a GIN index refuses longer entries.
 RETURN ARRAY(
     SELECT p.entry

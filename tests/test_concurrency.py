@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from contention import contend
 from samples import create, ended, finish, later, start
 
 from butido_store import Store, job, uuid7
@@ -18,9 +19,6 @@ from butido_store._statement import Statement
 from butido_store.embedded import Server
 from butido_store.errors import Conflict, NotRunning, StoreError
 from butido_store.migrate import Migrator
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
-from contention import contend
 
 
 def test_processes_that_share_values_in_random_orders(dsn: str, schema: str) -> None:

@@ -16,14 +16,11 @@ from threading import Event
 
 import psycopg
 import pytest
-
-from butido_store import Store, artifact, job, submit
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
 from wheelhouse.builder import Summary, build
 from wheelhouse.machine import Interrupted, WheelhouseError
 from wheelhouse.plan import resolve
+
+from butido_store import Store, artifact, job, submit
 
 REPOSITORY = Path(__file__).parents[1]
 WHEELHOUSE = REPOSITORY / "examples" / "wheelhouse"

@@ -1,0 +1,132 @@
+"""find-artifact equals butido's rules, written a second time in plain Python."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from conftest import AnyStore
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samples import TIME, create, ended, later, sha256
+
+from butido_store import job, release, report, uuid7
+from butido_store.artifact import Output
+
+VERSIONS, IMAGES, SCRIPTS = ("1", "2"), ("a", "b", "c"), ("make", "make -j")
+VARIABLES = ("A=1", "A=2", "B=1", "C=", "C==x")
+some = st.booleans()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job was and left: its outputs, and those of them that are released."""
+
+    uuid: UUID
+    version: str
+    image: str
+    script: str
+    env: dict[str, str]
+    state: str
+    started_at: int
+    outputs: tuple[tuple[str, UUID], ...]
+    released: frozenset[UUID]
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> Done:
+    """Draw a job."""
+    paths = draw(st.lists(st.sampled_from(["x", "y", "Z"]), unique=True))
+    outputs = tuple((path, uuid4()) for path in paths)
+    state = draw(st.sampled_from(["success", "success", "success", "error"]))
+    released = [uuid for _, uuid in outputs if state == "success" and draw(some)]
+    return Done(
+        uuid4(),
+        draw(st.sampled_from(VERSIONS)),
+        draw(st.sampled_from(IMAGES)),
+        draw(st.sampled_from(SCRIPTS)),
+        dict(entry.split("=", 1) for entry in draw(st.lists(st.sampled_from(VARIABLES)))),
+        state,
+        draw(st.integers(0, 3)),
+        outputs,
+        frozenset(released),
+    )
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw what is asked for: each filter or none."""
+    images = st.lists(st.sampled_from(IMAGES), unique=True)
+    env = st.dictionaries(st.sampled_from("ABC"), st.sampled_from(["1", "2", "", "=x"]))
+    asked = {
+        "version": draw(st.none() | st.sampled_from(VERSIONS)),
+        "image": draw(st.none() | st.sampled_from(IMAGES)),
+        "allow_image": draw(st.none() | images),
+        "deny_image": draw(st.none() | images),
+        "script": draw(st.none() | st.sampled_from(SCRIPTS)),
+        "env": draw(st.none() | env),
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def find(done: Sequence[Done], asked: dict[str, Any]) -> list[UUID]:
+    """Answer as butido does: filter, then sort the released and the newest to the front."""
+    found = []
+    for one in done:
+        if (
+            one.state == "success"
+            and asked.get("version", one.version) == one.version
+            and asked.get("image", one.image) == one.image
+            and one.image in asked.get("allow_image", [one.image])
+            and one.image not in asked.get("deny_image", [])
+            and asked.get("script", one.script) == one.script
+            and asked.get("env", one.env) == one.env
+        ):
+            found += [(one, path, uuid) for path, uuid in one.outputs]
+    # Python sorts stably: the last key first.
+    found.sort(key=lambda hit: hit[1].encode())
+    found.sort(key=lambda hit: (hit[0].started_at, hit[0].uuid), reverse=True)
+    found.sort(key=lambda hit: hit[2] not in hit[0].released)
+    return [uuid for _, _, uuid in found]
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(done=st.lists(jobs(), max_size=12), asked=st.lists(questions(), min_size=1, max_size=4))
+def test_it_finds_what_butido_finds(
+    store: AnyStore, done: list[Done], asked: list[dict[str, Any]]
+) -> None:
+    # The database is not emptied between examples: each has a package of its own.
+    of_submit, package = uuid7(), str(uuid7())
+    released = sorted(set[UUID]().union(*(one.released for one in done)))
+    records = [
+        ended(
+            one.uuid,
+            of_submit,
+            package=package,
+            version=one.version,
+            image=one.image,
+            script=one.script,
+            env=one.env,
+            state=one.state,
+            started_at=later(one.started_at),
+            outputs=[Output(path, sha256(path), 1, uuid) for path, uuid in one.outputs],
+        )
+        for one in done
+    ]
+    store.run(
+        create(of_submit),
+        *([job.record(*records)] if records else []),
+        *(
+            [release.create(uuid7(), store="s", timestamp=TIME, actor="a", artifacts=released)]
+            if released
+            else []
+        ),
+    )
+    for question in asked:
+        given = dict(question)
+        if "env" in given:
+            given["env"] = [f"{name}={value}" for name, value in given["env"].items()] or [""]
+        rows = store.run(report.ask(report.Found, package=package, **given))
+        assert [row.uuid for row in rows] == find(done, question)

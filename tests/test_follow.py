@@ -1,0 +1,151 @@
+"""Following a log: each line as it comes, to the job's end, also over a restart of the server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import AnyStore
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samples import create, finish, start
+
+from butido_store import Store, job, uuid7
+from butido_store.embedded import Server
+from butido_store.errors import NotFound
+from butido_store.migrate import Migrator
+
+_MAIN = "from butido_store.cli import main; main(prog_name='butido-store')"
+
+
+@contextmanager
+def following(dsn: str, schema: str, what: str) -> Iterator[subprocess.Popen[str]]:
+    """Follow a log in a process of its own, which ends with the test."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _MAIN, "--dsn", dsn, "--schema", schema, "log-of", "--follow", what],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """Return the next line that it prints."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_lines_come_while_the_job_runs_and_end_with_it(dsn: str, schema: str) -> None:
+    of_submit, one = uuid7(), uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), start(one, of_submit))
+        store.run(job.append_log(one, seq=0, data="before\n"))
+        with following(dsn, schema, str(one)) as process:
+            assert line(process) == "before\n"
+            for seq, text in enumerate(["one\n", "a\\b é\0\n", "three\n"], 1):
+                store.run(job.append_log(one, seq=seq, data=text))
+                assert line(process) == text.replace("\0", "\\x00")
+            # The last piece comes in the same moment as the end.
+            store.run(job.append_log(one, seq=4, data="four\nfive"), finish(one))
+            assert line(process) == "four\n"
+            assert line(process) == "five"
+            assert process.wait(60) == 0
+
+
+def test_a_restart_of_the_server_is_survived(short_directory: Path) -> None:
+    of_submit, one = uuid7(), uuid7()
+    with Server(short_directory) as server:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            Migrator(connection).apply()
+        with Store.connect(server.dsn) as store:
+            store.run(create(of_submit), start(one, of_submit))
+            store.run(job.append_log(one, seq=0, data="one\n"))
+            with following(server.dsn, "butido", str(one)) as process:
+                assert line(process) == "one\n"
+                server.stop()
+                server.start()
+                store.run(job.append_log(one, seq=1, data="two\n"))
+                assert line(process) == "two\n"
+                store.run(job.append_log(one, seq=2, data="three\n"), finish(one))
+                assert line(process) == "three\n"
+                assert line(process) == ""
+                assert process.wait(60) == 0
+
+
+def test_without_follow_it_prints_what_there_is(dsn: str, schema: str) -> None:
+    of_submit, one = uuid7(), uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), start(one, of_submit))
+        store.run(job.append_log(one, seq=0, data="so far"))
+    command = [sys.executable, "-c", _MAIN, "--dsn", dsn, "--schema", schema, "log-of", str(one)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("so far", "", 0)
+
+
+def test_what_reads_it_may_stop_reading(dsn: str, schema: str) -> None:
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit))
+        store.run(*(start(uuid7(), of_submit) for _ in range(3000)))
+    command = [sys.executable, "-c", _MAIN, "--dsn", dsn, "--schema", schema]
+    process = subprocess.Popen(
+        [*command, "jobs", "--limit=0", "--format=jsonl"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "uuid" in json.loads(process.stdout.readline())
+    process.stdout.close()
+    with process.stderr:
+        assert "Traceback" not in process.stderr.read()
+    process.wait(60)
+
+
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    pieces=st.lists(st.text(alphabet="ab\n\\é😀\0", max_size=6), max_size=6),
+    asks=st.sets(st.integers(0, 6)),
+)
+def test_the_pieces_are_the_log(store: AnyStore, pieces: list[str], asks: set[int]) -> None:
+    """Whenever it is asked between the pieces, and after the end, nothing is missing or double."""
+    of_submit, one = uuid7(), uuid7()
+    store.run(create(of_submit), start(one, of_submit))
+    seen, after = "", None
+
+    def ask() -> str:
+        nonlocal seen, after
+        piece = store.run(job.log_after(one, after=after, characters=len(seen)))
+        seen += piece.text
+        after = after if piece.seq is None else piece.seq
+        return piece.state
+
+    for seq, data in enumerate(pieces):
+        if seq in asks:
+            assert ask() == "running"
+        if data:
+            store.run(job.append_log(one, seq=seq, data=data))
+    store.run(finish(one))
+    assert ask() == "success"
+    assert seen == store.run(job.log(one))
+    assert ask() == "success"
+    assert seen == store.run(job.log(one))
+
+
+def test_a_job_that_is_not_there_has_no_log(store: AnyStore) -> None:
+    with pytest.raises(NotFound):
+        store.run(job.log_after(uuid7()))

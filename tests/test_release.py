@@ -1,0 +1,132 @@
+"""Releases: given to a store, taken back, and kept from being deleted."""
+
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from conftest import AnyStore
+from samples import TIME, create, finish, later, sha256, start
+
+from butido_store import artifact, job, release, report, uuid7
+from butido_store.artifact import Output
+from butido_store.errors import Conflict, InvalidInput, NotFound
+
+SUBMIT, GOOD, BAD, LIB, BIN, BROKEN, SOURCE = (UUID(int=n) for n in range(1, 8))
+BY: dict[str, Any] = {"store": "stable", "actor": "jane", "timestamp": TIME}
+
+
+@pytest.fixture(autouse=True)
+def _built(store: AnyStore) -> None:
+    """A submit with a job that made two files, one that failed, and a source file."""
+    store.run(
+        create(SUBMIT),
+        artifact.register("src", sha256=sha256("src"), size=3, uuid=SOURCE),
+        start(GOOD, SUBMIT),
+        finish(
+            GOOD, outputs=[Output("lib", sha256("lib"), 3, LIB), Output("bin", sha256("b"), 1, BIN)]
+        ),
+        start(BAD, SUBMIT),
+        finish(BAD, state="error", outputs=[Output("lib", sha256("broken"), 6, BROKEN)]),
+    )
+
+
+def current(store: AnyStore) -> list[tuple[str, UUID]]:
+    """Return what is in the release stores."""
+    rows = store.run(report.ask(report.Release))
+    return sorted((row.store, row.artifact_uuid) for row in rows)
+
+
+def test_artifacts_or_all_of_a_submit_are_released(store: AnyStore) -> None:
+    one, all_ = uuid7(), uuid7()
+    assert store.run(release.create(one, artifacts=[LIB, SOURCE], **BY)) == [LIB, SOURCE]
+    # The failed job's file is none of it, and what is there already is left as it is.
+    assert store.run(release.create(all_, submit=SUBMIT, **BY)) == [BIN]
+    assert current(store) == [("stable", LIB), ("stable", BIN), ("stable", SOURCE)]
+    assert store.run(release.create(uuid7(), submit=SUBMIT, **BY)) == []
+    other = store.run(release.create(uuid7(), submit=SUBMIT, **(BY | {"store": "testing"})))
+    assert other == [LIB, BIN]
+
+
+def test_a_repeated_release_is_no_error_and_another_one_is(store: AnyStore) -> None:
+    one = release.create(uuid7(), artifacts=[LIB], **BY)
+    store.run(one)
+    store.run(one)
+    assert current(store) == [("stable", LIB)]
+    uuid = UUID(str(one.parameters["release"]))
+    with pytest.raises(Conflict, match=str(uuid)):
+        store.run(release.create(uuid, artifacts=[LIB], **(BY | {"actor": "joe"})))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"artifacts": [LIB, BROKEN]}, Conflict, str(BROKEN)),
+        ({"artifacts": [LIB, UUID(int=99)]}, NotFound, str(UUID(int=99))),
+        ({"submit": UUID(int=99)}, NotFound, "no artifact to release"),
+        ({}, InvalidInput, "either artifacts or submit"),
+        ({"artifacts": [LIB], "submit": SUBMIT}, InvalidInput, "either artifacts or submit"),
+        ({"artifacts": []}, NotFound, "no artifact to release"),
+        ({"artifacts": [LIB], "store": ""}, InvalidInput, "store"),
+        ({"artifacts": [LIB], "actor": "x" * 1000}, InvalidInput, "actor"),
+        ({"artifacts": ["lib"]}, InvalidInput, "artifacts"),
+        ({"artifacts": [LIB], "timestamp": TIME.replace(tzinfo=None)}, InvalidInput, "timestamp"),
+    ],
+)
+def test_all_or_none(
+    store: AnyStore, given: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        store.run(release.create(uuid7(), **(BY | given)))
+    assert current(store) == []
+
+
+def test_what_is_withdrawn_stays_in_the_history(store: AnyStore) -> None:
+    store.run(release.create(uuid7(), artifacts=[LIB, BIN], **BY))
+    back = release.withdraw(
+        store="stable", artifact=LIB, timestamp=later(5), actor="joe", reason="it leaks"
+    )
+    store.run(back)
+    store.run(back)
+    assert current(store) == [("stable", BIN)]
+    (row,) = store.run(report.ask(report.Release, artifact=LIB, history=True))
+    assert (row.actor, row.timestamp, row.withdrawn_by, row.withdrawn_at, row.reason) == (
+        "jane",
+        TIME,
+        "joe",
+        later(5),
+        "it leaks",
+    )
+    # Released again, it is there again; both times stay recorded.
+    assert store.run(release.create(uuid7(), artifacts=[LIB], **BY)) == [LIB]
+    assert len(store.run(report.ask(report.Release, artifact=LIB, history=True))) == 2
+    assert len(current(store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"artifact": BIN}, NotFound),
+        ({"store": "testing"}, NotFound),
+        ({"reason": " "}, InvalidInput),
+        ({"reason": "\0"}, InvalidInput),
+    ],
+)
+def test_what_is_not_released_is_not_withdrawn(
+    store: AnyStore, changes: dict[str, Any], error: type[Exception]
+) -> None:
+    store.run(release.create(uuid7(), artifacts=[LIB], **BY))
+    values = {"artifact": LIB, "reason": "why", **BY} | changes
+    with pytest.raises(error):
+        store.run(release.withdraw(**values))
+    assert current(store) == [("stable", LIB)]
+
+
+def test_a_released_artifact_cannot_be_deleted(
+    store: AnyStore, connection: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    store.run(release.create(uuid7(), artifacts=[LIB], **BY))
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="release"):
+        connection.execute("DELETE FROM artifact WHERE uuid = %s", [LIB])
+    connection.execute("DELETE FROM artifact WHERE uuid = %s", [BIN])
+    assert [row.uuid for row in store.run(job.outputs(GOOD))] == [LIB]

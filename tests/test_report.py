@@ -1,0 +1,435 @@
+"""Reports: the same rows through the library, psql and the command line, and what is refused."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from conftest import Postgres
+from doors import Both
+from filled import DONE, NEXT, ODD, PROGRAM, REPORTS, RUNNING, SOURCE, SUBMIT
+from psycopg.adapt import Transformer
+from psycopg.pq import Format
+from samples import TIME, create, ended, finish, later, sha256, start
+
+from butido_store import AsyncStore, Statement, Store, artifact, job, report, uuid7
+from butido_store._query import query
+from butido_store.artifact import Output
+from butido_store.cli import main
+from butido_store.errors import InvalidInput
+
+Ask = Callable[..., list[Any]]
+Shell = Callable[..., Result]
+
+
+@pytest.fixture
+def shell(dsn: str, schema: str) -> Shell:
+    """Run a command on the test's database."""
+
+    def run(*arguments: str, **options: Any) -> Result:
+        return CliRunner().invoke(main, ["--dsn", dsn, "--schema", schema, *arguments], **options)
+
+    return run
+
+
+@pytest.fixture
+def ask(dsn: str, schema: str) -> Iterator[Ask]:
+    """Ask a report by its row type."""
+    with Store.connect(dsn, schema=schema) as store:
+        yield lambda row, **given: store.run(report.ask(row, **given))
+
+
+def choices() -> Iterator[Any]:
+    """Yield each report with none, each and all of its optional parameters."""
+    for name, sample in REPORTS.items():
+        file = query(f"report/{name}")
+        optional = [field for field in sample if field not in file.required]
+        for chosen in dict.fromkeys([(), *((field,) for field in optional), tuple(optional)]):
+            given = {field: sample[field] for field in (*file.required, *chosen)}
+            yield pytest.param(name, given, id="+".join([name, *chosen][:3]))
+
+
+def as_option(name: str, given: Mapping[str, object]) -> list[str]:
+    """Return the parameters of a report as somebody would type them."""
+    file, words, arguments = query(f"report/{name}"), [], []
+    first = next((f for f in (*file.notes, *file.types) if f in file.required), None)
+    for field, value in given.items():
+        match value:
+            case True:
+                texts = [""]
+            case bytes():
+                texts = [value.hex()]
+            case datetime():
+                texts = [value.isoformat()]
+            case list():
+                texts = [str(item) for item in value]
+            case _:
+                texts = [str(value)]
+        if field == first:
+            arguments = texts
+        else:
+            option = f"--{field.replace('_', '-')}"
+            words += [option if value is True else f"{option}={text}" for text in texts]
+    if "limit" in file.types and "limit" not in given:
+        words.append("--limit=0")
+    return [name.replace("_", "-"), *words, "--", *arguments]
+
+
+def back(value: Any, like: object) -> object:
+    """Return what JSON has for a value as that value again."""
+    match like:
+        case UUID():
+            return UUID(value)
+        case bytes():
+            return bytes.fromhex(value)
+        case datetime():
+            assert value.endswith("Z")
+            return datetime.fromisoformat(value)
+        case timedelta():
+            return timedelta(seconds=value)
+        case list():
+            return [back(item, other) for item, other in zip(value, like, strict=True)]
+        case _:
+            return value
+
+
+@pytest.mark.parametrize(("name", "given"), [*choices()])
+def test_a_report_gives_the_same_through_each_door(
+    name: str,
+    given: dict[str, object],
+    postgres: Postgres,
+    filled: str,
+    schema: str,
+    ask: Ask,
+    shell: Shell,
+    tmp_path: Path,
+) -> None:
+    row_type = report.ROWS[name]
+    rows = ask(row_type, **given)
+    assert bool(rows) is not (name == "impact" and not given.keys() - {"limit"})
+
+    both = Both(postgres, filled, schema, schema, tmp_path)
+    with psycopg.connect(filled, options=f"-c search_path={schema}") as connection:
+        cursor = psycopg.RawCursor(connection)
+        cursor.execute(*Statement(query(f"report/{name}"), given, list).rendered())
+        load = [
+            Transformer(connection).get_loader(column.type_code, Format.TEXT).load
+            for column in cursor.description or []
+        ]
+    found = both.by_psql(query(f"report/{name}"), given)
+    assert found.columns == tuple(field.name for field in fields(row_type))
+    assert rows == [
+        row_type(
+            *(None if c is None else to(c.encode()) for to, c in zip(load, cells, strict=True))
+        )
+        for cells in found.rows
+    ]
+
+    shown = shell(*as_option(name, given)[:1], "--format=json", *as_option(name, given)[1:])
+    assert shown.exit_code == 0, shown.output
+    by_json = json.loads(shown.stdout)
+    assert [list(record) for record in by_json] == [list(found.columns)] * len(rows)
+    assert rows == [
+        row_type(**{key: back(value, getattr(row, key)) for key, value in record.items()})
+        for row, record in zip(rows, by_json, strict=True)
+    ]
+
+
+def test_every_report_file_has_a_row_type_and_sample_parameters() -> None:
+    files = {path.stem for path in query("report/jobs").path.parent.glob("*.sql")}
+    assert files == set(report.ROWS) == set(REPORTS)
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "says"),
+    [
+        (int, {}, "row is <class 'int'>"),
+        (report.Image, {"name": "x"}, "name: the report images has no such parameter"),
+        (report.Image, {"limit": -1}, "limit"),
+        (report.Image, {"limit": True}, "limit"),
+        (report.Image, {"limit": "5"}, "limit"),
+        (report.SubmitReport, {}, "submit: the report submit needs it"),
+        (report.SubmitReport, {"submit": None}, "submit: the report submit needs it"),
+        (report.SubmitReport, {"submit": "5"}, "submit"),
+        (job.Job, {"state": "done"}, "state is 'done'"),
+        (job.Job, {"newer_than": datetime(2026, 11, 23)}, "newer_than"),
+        (job.Job, {"package": "z\0"}, "package"),
+        (artifact.Artifact, {"sha256": b"short"}, "sha256"),
+        (report.Found, {"package": "zlib", "env": "A=b"}, "env must be a list"),
+        (report.Found, {"package": "zlib", "env": [1]}, r"env\[0\]"),
+        (report.JobReport, {"job": DONE, "log": "yes"}, "log"),
+    ],
+)
+def test_a_bad_question_is_refused_at_once(row: type, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        report.ask(row, **given)
+
+
+def test_a_parameter_that_is_none_is_as_good_as_not_given() -> None:
+    assert report.ask(job.Job, package=None).parameters == report.ask(job.Job).parameters == {}
+
+
+@pytest.mark.parametrize("newest_first", [True, False], ids=["all", "by package"])
+def test_pages_follow_each_other(ask: Ask, dsn: str, schema: str, newest_first: bool) -> None:
+    of_submit = uuid7()
+    # Three start at the same time: only their uuids tell which is the newer one.
+    starts = [0, 1, 1, 1, 2, 3, 4]
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(
+            create(of_submit),
+            *(start(uuid7(), of_submit, started_at=later(second)) for second in starts),
+        )
+    given = {} if newest_first else {"package": "zlib"}
+    every = [row.uuid for row in ask(job.Job, **given)]
+    paged: list[UUID] = []
+    while page := ask(job.Job, limit=2, before=paged[-1] if paged else None, **given):
+        paged += [row.uuid for row in page]
+    assert (paged, len(every)) == (every, len(starts))
+
+
+def test_the_limit_counts_jobs_not_their_versions(ask: Ask, dsn: str, schema: str) -> None:
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(
+            create(of_submit),
+            *(
+                start(uuid7(), of_submit, version=version, started_at=later(second))
+                for second, version in enumerate(["1", "2", "1", "3", "2", "1"])
+            ),
+        )
+    assert [row.version for row in ask(job.Job, package="zlib", limit=4)] == ["1", "2", "3", "1"]
+
+
+def test_both_stores_stream(dsn: str, schema: str) -> None:
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit))
+        store.run(job.record(*(ended(uuid7(), of_submit) for _ in range(2500))))
+        every = [row.uuid for row in store.run(report.ask(job.Job))]
+        assert [row.uuid for row in store.stream(report.ask(job.Job))] == every
+        # One that is left early gives its connection back.
+        rows = store.stream(report.ask(job.Job))
+        assert next(rows).uuid == every[0]
+        rows.close()
+        assert len(store.run(report.ask(job.Job, limit=1))) == 1
+
+    async def stream() -> list[UUID]:
+        async with await AsyncStore.connect(dsn, schema=schema) as store:
+            return [row.uuid async for row in store.stream(report.ask(job.Job))]
+
+    assert asyncio.run(stream()) == every
+    assert len(every) == 2500
+
+
+# Answers --------------------------------------------------------------------------------------
+
+
+def test_explain_miss_says_what_differs(ask: Ask, dsn: str, schema: str) -> None:
+    of_submit, maker, before, source, made = (uuid7() for _ in range(5))
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(
+            create(of_submit),
+            artifact.register("src", sha256=sha256("old"), size=1, uuid=source),
+            start(before, of_submit, env={"A": "1", "B": "1"}, script="x\ny\n", inputs=[source]),
+            finish(before),
+            start(maker, of_submit, package="gen"),
+            finish(maker, outputs=[Output("src", sha256("new"), 1, made)]),
+        )
+    wanted = {"package": "zlib", "version": "1.3", "image": "debian:12", "script": "x\nz\n"}
+    env, inputs = ["A=2", "C=1"], [f"{sha256('new').hex()}  src"]
+    (miss,) = ask(report.Miss, **wanted, env=env, inputs=inputs)
+    assert (miss.job_uuid, miss.version, miss.image) == (before, None, None)
+    assert miss.env == [
+        {"name": "A", "old": "1", "new": "2"},
+        {"name": "B", "old": "1"},
+        {"name": "C", "new": "1"},
+    ]
+    old, new = sha256("old").hex(), sha256("new").hex()
+    assert miss.inputs == [{"path": "src", "old": old, "new": new, "job": str(maker)}]
+    assert miss.script_diff(wanted["script"]).splitlines()[-3:] == [" x", "-y", "+z"]
+    same = ask(
+        report.Miss,
+        **(wanted | {"script": "x\ny\n"}),
+        env=["A=1", "B=1"],
+        inputs=[f"{sha256('old').hex()}  src"],
+    )
+    assert (same[0].env, same[0].inputs, same[0].script) == (None, None, None)
+    assert same[0].script_diff("x\ny\n") is None
+
+
+def test_history_and_regressions_tell_how_a_package_fares(ask: Ask, dsn: str, schema: str) -> None:
+    good, bad = uuid7(), uuid7()
+    commits = {good: "a" * 40, bad: "b" * 40}
+    states = {
+        "fixed": ["error", "success"],
+        "new failure": ["success", "error"],
+        "still failing": ["error", "error"],
+        "fine": ["success", "success"],
+    }
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(*(create(uuid, repo_hash=commit) for uuid, commit in commits.items()))
+        for package, (first, second) in states.items():
+            for of_submit, state, at in ((good, first, 1), (bad, second, 100)):
+                one = ended(
+                    uuid7(),
+                    of_submit,
+                    package=package,
+                    state=state,
+                    started_at=later(at),
+                    finished_at=later(at + 10),
+                )
+                store.run(job.record(one))
+    found = {row.package: row.status for row in ask(report.Regression)}
+    assert found == {name: name for name in ("fixed", "new failure", "still failing")}
+    (history,) = ask(report.History, package="new failure")
+    assert (history.good_commit, history.bad_commit) == ("a" * 40, "b" * 40)
+    (durations,) = ask(report.Durations, package="new failure")
+    assert (durations.jobs, durations.failed, durations.failure_rate) == (2, 1, 0.5)
+
+
+def test_the_same_failure_is_one_whatever_its_numbers(ask: Ask, dsn: str, schema: str) -> None:
+    of_submit = uuid7()
+    logs = [f"cc -c a.c\n/tmp/build-{n}/a.c:{n}: error: no member 0x{n:x}\n" for n in range(10, 24)]
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit))
+        for log in (*logs, "error: another\n"):
+            store.run(job.record(ended(uuid7(), of_submit, state="error", log=log)))
+    found = ask(report.Failure)
+    assert sorted(row.jobs for row in found) == [1, len(logs)]
+
+
+def test_search_log_counts_lines_as_the_log_has_them(ask: Ask, dsn: str, schema: str) -> None:
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit))
+        store.run(job.record(ended(uuid7(), of_submit, log="a\nB needle\n\nneedle 2\n")))
+    hits = ask(report.LogLine, text="needle")
+    assert [(hit.line_number, hit.line) for hit in hits] == [(2, "B needle"), (4, "needle 2")]
+    assert [hit.line_number for hit in ask(report.LogLine, regex="^needle [0-9]$")] == [4]
+    assert [hit.line_number for hit in ask(report.LogLine, text="needle", limit=1)] == [2]
+
+
+# The command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_uuid_may_be_its_unique_beginning(shell: Shell, dsn: str, schema: str) -> None:
+    one = UUID("abcdef12-0000-7000-8000-000000000001")
+    two = UUID("abcdef12-ffff-7000-8000-000000000002")
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(start(one, SUBMIT), start(two, SUBMIT))
+    for text in ("abcdef12-0", "ABCDEF120", str(one), one.hex):
+        shown = shell("job", "--format=jsonl", text)
+        assert json.loads(shown.stdout)["uuid"] == str(one)
+    for text, says in (
+        ("abcdef", "more than one uuid begins with abcdef"),
+        ("99", "there is no job whose uuid begins with 99"),
+        ("xyz", "'xyz' is not a uuid"),
+        ("", "'' is not a uuid"),
+        (str(uuid7()), "there is no job"),
+    ):
+        failed = shell("job", text)
+        assert (failed.exit_code, failed.stderr.count("\n")) == (1, 1)
+        assert says in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["jobs", "--newer-than", "yesterday"], "'yesterday' is not a time"),
+        (["jobs", "--newer-than", "2026-11-23T12:00:00"], "is not a time"),
+        (["jobs", "--newer-than", "2026-13-01"], "is not a time"),
+        (["jobs", "--newer-than", "999999999d"], "is not a time"),
+        (["jobs", "--state", "done"], "'done' is not one of"),
+        (["jobs", "--limit", "-1"], "-1"),
+        (["artifacts", "--sha256", "c0ffee"], "is not a SHA-256"),
+        (["jobs", "--format", "yaml"], "'yaml' is not one of"),
+        (["find-artifact", "zlib", "--script", "@/nowhere"], "/nowhere cannot be read"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_usage_error(
+    shell: Shell, arguments: list[str], says: str
+) -> None:
+    failed = shell(*arguments)
+    assert failed.exit_code == 2
+    assert says in failed.stderr
+    assert "Traceback" not in failed.output
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_time_is_a_moment_a_day_or_how_long_ago(shell: Shell) -> None:
+    def count(*arguments: str) -> int:
+        return len(json.loads(shell("jobs", "--format=json", *arguments).stdout))
+
+    every = count()
+    assert count(f"--newer-than={later(75).isoformat()}") < every
+    assert count(f"--older-than={TIME:%Y-%m-%d}") == 0
+    assert count("--newer-than=36500d") == every
+    assert count("--older-than=876000h") == 0
+
+
+@pytest.mark.usefixtures("filled")
+def test_formats(shell: Shell) -> None:
+    csv_ = shell("jobs", "--format=csv", "--limit=1", "--state=success").stdout.splitlines()
+    assert csv_[0].startswith("uuid,submit_uuid,package,version,image,endpoint,state,started_at")
+    assert "2026-11-23T12:01:12.000000Z" in csv_[1]
+    assert len(shell("jobs", "--format=jsonl", "--limit=0").stdout.splitlines()) == 5
+    assert json.loads(shell("jobs", "--format=json", "--package=none").stdout) == []
+    table = shell("jobs").stdout
+    assert (table.count("\n"), "\x1b" in table) == (6, False)
+    assert "# TYPE butido_jobs gauge\n" in shell("metrics", "--format=prometheus").stdout
+    # What is in a cell stays in its line.
+    assert shell("envvars").stdout.count("\n") == 1 + len(
+        json.loads(shell("envvars", "--format=json").stdout)
+    )
+
+
+@pytest.mark.usefixtures("filled")
+def test_lineage_is_drawn(shell: Shell) -> None:
+    tree = shell("provenance", str(PROGRAM)).stdout.splitlines()
+    assert tree[0].startswith("it's \\\"odd".replace("\\", ""))
+    assert [line[:4] for line in tree[1:]] == ["├── ", "│   ", "└── "]
+    assert tree[1].startswith("├── lib/libz.a")
+    below = shell("impact", "--artifact", str(SOURCE)).stdout
+    assert below.startswith("src/zlib.tar.gz")
+    assert "released to stable" in below
+    dot = shell("provenance", "--format=dot", str(PROGRAM)).stdout
+    assert f'"{SOURCE}" -> "{PROGRAM}";' in dot
+    mermaid = shell("provenance", "--format=mermaid", str(PROGRAM)).stdout
+    assert (mermaid.splitlines()[0], mermaid.count("-->")) == ("flowchart LR", 3)
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_parts_of_a_job_are_shown_on_demand(shell: Shell) -> None:
+    short = shell("job", str(NEXT)).stdout
+    assert ODD.splitlines()[0] not in short.replace(ODD, "") or "script" not in short
+    long = shell("job", "-L", "-s", "-E", str(DONE)).stdout
+    assert "\nscript\n" in long
+    assert "\nlog\n" in long
+    assert "LANG=C.UTF-8" in long
+    assert shell("log-of", str(RUNNING)).stdout == ODD
+
+
+def test_completion_is_offered(shell: Shell) -> None:
+    for shell_name in ("bash", "zsh", "fish"):
+        try:
+            done = shell("completion", shell_name)
+        except OSError:
+            pytest.skip(f"{shell_name} is not there")
+        assert "BUTIDO_STORE_COMPLETE" in done.stdout, done.output
+    offered = shell(
+        env={
+            "_BUTIDO_STORE_COMPLETE": "bash_complete",
+            "COMP_WORDS": "butido-store find",
+            "COMP_CWORD": "1",
+        }
+    )
+    assert offered.exit_code in (0, 2)

@@ -26,13 +26,10 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         program = str(Path(sys.executable).parent / "butido-store")
-        command = [program] if Path(program).exists() else [sys.executable, "-c", _MAIN]
+        command = [program] if Path(program).exists() else [sys.executable, "-m", "butido_store"]
         return subprocess.run([*command, *arguments], capture_output=True, text=True)
 
     return run
-
-
-_MAIN = "from butido_store.cli import main; main(prog_name='butido-store')"
 
 
 @pytest.mark.parametrize("schema_", ["butido", ODD])

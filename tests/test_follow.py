@@ -20,14 +20,25 @@ from butido_store.embedded import Server
 from butido_store.errors import NotFound
 from butido_store.migrate import Migrator
 
-_MAIN = "from butido_store.cli import main; main(prog_name='butido-store')"
+_PROGRAM = (sys.executable, "-m", "butido_store")
 
 
 @contextmanager
 def following(dsn: str, schema: str, what: str) -> Iterator[subprocess.Popen[str]]:
     """Follow a log in a process of its own, which ends with the test."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _MAIN, "--dsn", dsn, "--schema", schema, "log-of", "--follow", what],
+        [
+            sys.executable,
+            "-m",
+            "butido_store",
+            "--dsn",
+            dsn,
+            "--schema",
+            schema,
+            "log-of",
+            "--follow",
+            what,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -88,7 +99,17 @@ def test_without_follow_it_prints_what_there_is(dsn: str, schema: str) -> None:
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit), start(one, of_submit))
         store.run(job.append_log(one, seq=0, data="so far"))
-    command = [sys.executable, "-c", _MAIN, "--dsn", dsn, "--schema", schema, "log-of", str(one)]
+    command = [
+        sys.executable,
+        "-m",
+        "butido_store",
+        "--dsn",
+        dsn,
+        "--schema",
+        schema,
+        "log-of",
+        str(one),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("so far", "", 0)
 
@@ -98,7 +119,7 @@ def test_what_reads_it_may_stop_reading(dsn: str, schema: str) -> None:
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit))
         store.run(*(start(uuid7(), of_submit) for _ in range(3000)))
-    command = [sys.executable, "-c", _MAIN, "--dsn", dsn, "--schema", schema]
+    command = [*_PROGRAM, "--dsn", dsn, "--schema", schema]
     process = subprocess.Popen(
         [*command, "jobs", "--limit=0", "--format=jsonl"],
         stdout=subprocess.PIPE,

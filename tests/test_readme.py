@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from pictures import draw
 from psycopg.conninfo import conninfo_to_dict
 from samples import create
 
-from butido_store import Store, job, uuid7
+from butido_store import Store, _reports, job, uuid7
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -24,6 +25,15 @@ def test_the_example_runs(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
         exec(compile(code, str(README), "exec"), {"submit": of_submit})
         found = store.run(job.list())
         assert [(one.package, one.state) for one in found] == [("zlib", "running")]
+
+
+def test_its_pictures_are_what_the_commands_print(dsn: str, schema: str) -> None:
+    assert draw(dsn, schema) in README.read_text(encoding="utf-8")
+
+
+def test_its_table_has_every_command() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert [name for name in _reports.names() if f"`{name}" not in text] == []
 
 
 def test_the_files_it_names_are_there() -> None:

@@ -6,12 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.tree import Tree
 
-from butido_store import job, submit
+from butido_store import _output, job, report, submit
 from butido_store._files import directory
 from butido_store._target import Target
-from butido_store.artifact import Artifact
 from butido_store.embedded import data_directory
 from butido_store.errors import StoreError
 from butido_store.store import Store
@@ -87,28 +85,11 @@ def _show(console: Console, store: Store) -> None:
             for line in store.run(job.log(one.uuid)).splitlines()[-_LOG_LINES:]:
                 console.print(line, markup=False, highlight=False)
             console.rule(f"What went into {wheels[0].path}")
-            console.print(_inputs(store, wheels[0]))
+            lineage = report.ask(report.Ingredient, artifact=wheels[0].uuid)
+            ingredients = store.stream(lineage)
+            _output.show(ingredients, report.Ingredient, "tree")
             break
     _reuse(console, store, submits[0])
-
-
-def _inputs(store: Store, made: Artifact) -> Tree:
-    """Draw an artifact with the files that its job read, each with theirs, down to the sources."""
-    tree = Tree(f"{made.path} [dim]{made.sha256.hex()[:12]}[/]")
-    pending = [(tree, made)]
-    drawn = {made.uuid}
-    while pending:
-        branch, parent = pending.pop()
-        if parent.job_uuid is None:
-            continue
-        for file in store.run(job.inputs(parent.job_uuid)):
-            seen = file.uuid in drawn
-            label = f"{file.path} [dim]{file.sha256.hex()[:12]}{' (above)' if seen else ''}[/]"
-            twig = branch.add(label)
-            if not seen:
-                drawn.add(file.uuid)
-                pending.append((twig, file))
-    return tree
 
 
 def _reuse(console: Console, store: Store, last: submit.Submit) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from conftest import Postgres
-from doors import Both
+from doors import Both, Connection
 from filled import DONE, NEXT, ODD, PROGRAM, REPORTS, RUNNING, SOURCE, SUBMIT
 from psycopg.adapt import Transformer
 from psycopg.pq import Format
@@ -107,6 +107,7 @@ def test_a_report_gives_the_same_through_each_door(
     postgres: Postgres,
     filled: str,
     schema: str,
+    connection: Connection,
     ask: Ask,
     shell: Shell,
     tmp_path: Path,
@@ -116,15 +117,15 @@ def test_a_report_gives_the_same_through_each_door(
     assert bool(rows) is not (name == "impact" and not given.keys() - {"limit"})
 
     both = Both(postgres, filled, schema, schema, tmp_path)
-    with psycopg.connect(filled, options=f"-c search_path={schema}") as connection:
-        cursor = psycopg.RawCursor(connection)
-        cursor.execute(*Statement(query(f"report/{name}"), given, list).rendered())
-        load = [
-            Transformer(connection).get_loader(column.type_code, Format.TEXT).load
-            for column in cursor.description or []
-        ]
     found = both.by_psql(query(f"report/{name}"), given)
+    assert found == both.by_library(query(f"report/{name}"), given)
     assert found.columns == tuple(field.name for field in fields(row_type))
+    cursor = psycopg.RawCursor(connection)
+    cursor.execute(*Statement(query(f"report/{name}"), given, list).rendered())
+    load = [
+        Transformer(connection).get_loader(column.type_code, Format.TEXT).load
+        for column in cursor.description or []
+    ]
     assert rows == [
         row_type(
             *(None if c is None else to(c.encode()) for to, c in zip(load, cells, strict=True))

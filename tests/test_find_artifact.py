@@ -1,16 +1,16 @@
 """find-artifact equals butido's rules, written a second time in plain Python."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from conftest import AnyStore
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import TIME, create, ended, later, sha256
 
-from butido_store import job, release, report, uuid7
+from butido_store import Store, job, release, report, uuid7
 from butido_store.artifact import Output
 
 VERSIONS, IMAGES, SCRIPTS = ("1", "2"), ("a", "b", "c"), ("make", "make -j")
@@ -90,12 +90,19 @@ def find(done: Sequence[Done], asked: dict[str, Any]) -> list[UUID]:
     return [uuid for _, _, uuid in found]
 
 
+@pytest.fixture
+def store(dsn: str, schema: str) -> Iterator[Store]:
+    """A store on the test's database."""
+    with Store.connect(dsn, schema=schema) as store:
+        yield store
+
+
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(done=st.lists(jobs(), max_size=12), asked=st.lists(questions(), min_size=1, max_size=4))
 def test_it_finds_what_butido_finds(
-    store: AnyStore, done: list[Done], asked: list[dict[str, Any]]
+    store: Store, done: list[Done], asked: list[dict[str, Any]]
 ) -> None:
     # The database is not emptied between examples: each has a package of its own.
     of_submit, package = uuid7(), str(uuid7())

@@ -23,35 +23,40 @@ RETURN octet_length(value)::text || ':' || value || ',';
 COMMENT ON FUNCTION netstring(text) IS
 'The text with its length in bytes before it, so that joined texts cannot be mistaken for others';
 
+CREATE FUNCTION environment_sha256(environment jsonb) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE
+    WHEN jsonb_typeof(environment) = 'object'
+        AND NOT jsonb_path_exists(environment, '$.* ? (@.type() != "string")')
+        THEN text_sha256(coalesce((
+            SELECT string_agg(netstring(e.name) || netstring(e.value), '' ORDER BY e.name COLLATE "C")
+            FROM jsonb_each_text(environment) AS e (name, value)
+        ), ''))
+END;
+
+COMMENT ON FUNCTION environment_sha256(jsonb) IS
+'SHA-256 over a whole environment, {"name": "value"}; NULL where it is anything else';
+
 CREATE FUNCTION job_fingerprint(
     package_name text,
     package_version text,
     image_name text,
     script text,
-    env_names text[],
-    env_values text[],
+    environment_sha256 bytea,
     input_paths text[],
     input_sha256s bytea[]
 ) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
-    -- unnest() would fill up the shorter array with NULL, and the sum leave such an entry out.
-    WHEN coalesce(cardinality(env_names), 0) = coalesce(cardinality(env_values), 0)
-        AND coalesce(cardinality(input_paths), 0) = coalesce(cardinality(input_sha256s), 0)
-        AND array_position(env_names || env_values || input_paths, NULL) IS NULL
+    WHEN coalesce(cardinality(input_paths), 0) = coalesce(cardinality(input_sha256s), 0)
+        AND array_position(input_paths, NULL) IS NULL
         AND array_position(input_sha256s, NULL) IS NULL
         THEN text_sha256(
             netstring(package_name)
             || netstring(package_version)
             || netstring(image_name)
             || netstring(script)
-            || netstring(coalesce((
-                SELECT string_agg(
-                    netstring(e.name) || netstring(e.value), ''
-                    ORDER BY e.name COLLATE "C", e.value COLLATE "C"
-                )
-                FROM unnest(env_names, env_values) AS e (name, value)
-            ), ''))
+            || netstring(encode(environment_sha256, 'hex'))
             || netstring(coalesce((
                 SELECT string_agg(
                     netstring(i.path) || netstring(encode(i.sha256, 'hex')), ''
@@ -62,8 +67,8 @@ RETURN CASE
         )
 END;
 
-COMMENT ON FUNCTION job_fingerprint(text, text, text, text, text[], text[], text[], bytea[]) IS
-'SHA-256 over all that decides what a job builds; environment and inputs in any order. '
+COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[], bytea[]) IS
+'SHA-256 over all that decides what a job builds; inputs in any order. '
 'NULL where anything is NULL or an array is longer than the one beside it';
 
 CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
@@ -164,6 +169,35 @@ COMMENT ON COLUMN envvar.name IS 'Name, without "="';
 COMMENT ON COLUMN envvar.value IS 'Value, of any length';
 COMMENT ON COLUMN envvar.value_sha256 IS 'SHA-256 of the value, which may be too long for an index';
 
+CREATE TABLE environment (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    sha256 bytea NOT NULL,
+    CONSTRAINT environment_pkey PRIMARY KEY (id),
+    CONSTRAINT environment_sha256_key UNIQUE (sha256),
+    CONSTRAINT environment_sha256_check CHECK (octet_length(sha256) = 32)
+);
+
+COMMENT ON TABLE environment IS
+'Whole environments, each once however many jobs and submits have it; also the empty one';
+COMMENT ON COLUMN environment.id IS 'Key within this database';
+COMMENT ON COLUMN environment.sha256 IS 'environment_sha256() of its variables';
+
+CREATE TABLE environment_envvar (
+    environment_id bigint NOT NULL,
+    env_id bigint NOT NULL,
+    CONSTRAINT environment_envvar_pkey PRIMARY KEY (environment_id, env_id),
+    CONSTRAINT environment_envvar_environment_id_fkey
+    FOREIGN KEY (environment_id) REFERENCES environment (id),
+    CONSTRAINT environment_envvar_env_id_fkey FOREIGN KEY (env_id) REFERENCES envvar (id)
+);
+
+CREATE INDEX environment_envvar_env_id_environment_id_idx
+ON environment_envvar (env_id, environment_id);
+
+COMMENT ON TABLE environment_envvar IS 'The variables of each environment';
+COMMENT ON COLUMN environment_envvar.environment_id IS 'The environment';
+COMMENT ON COLUMN environment_envvar.env_id IS 'A variable of it';
+
 CREATE TABLE git_hash (
     id bigint GENERATED ALWAYS AS IDENTITY,
     hash text NOT NULL,
@@ -225,6 +259,7 @@ CREATE TABLE submit (
     requested_image_id bigint NOT NULL,
     requested_package_id bigint NOT NULL,
     repo_hash_id bigint NOT NULL,
+    environment_id bigint NOT NULL,
     tree jsonb NOT NULL,
     buildplan jsonb NOT NULL,
     CONSTRAINT submit_pkey PRIMARY KEY (uuid),
@@ -232,6 +267,8 @@ CREATE TABLE submit (
     CONSTRAINT submit_requested_package_id_fkey
     FOREIGN KEY (requested_package_id) REFERENCES package (id),
     CONSTRAINT submit_repo_hash_id_fkey FOREIGN KEY (repo_hash_id) REFERENCES git_hash (id),
+    CONSTRAINT submit_environment_id_fkey
+    FOREIGN KEY (environment_id) REFERENCES environment (id),
     CONSTRAINT submit_tree_check CHECK (tree_is_valid(tree)),
     CONSTRAINT submit_buildplan_check CHECK (buildplan_is_valid(buildplan))
 );
@@ -242,6 +279,7 @@ ON submit (requested_image_id, timestamp, uuid);
 CREATE INDEX submit_requested_package_id_timestamp_uuid_idx
 ON submit (requested_package_id, timestamp, uuid);
 CREATE INDEX submit_repo_hash_id_timestamp_uuid_idx ON submit (repo_hash_id, timestamp, uuid);
+CREATE INDEX submit_environment_id_timestamp_uuid_idx ON submit (environment_id, timestamp, uuid);
 CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree));
 
 COMMENT ON TABLE submit IS 'Requests to build a package with all that it depends on';
@@ -250,23 +288,21 @@ COMMENT ON COLUMN submit.timestamp IS 'When the request was made, by the builder
 COMMENT ON COLUMN submit.requested_image_id IS 'The image that was asked for';
 COMMENT ON COLUMN submit.requested_package_id IS 'The package that was asked for';
 COMMENT ON COLUMN submit.repo_hash_id IS 'The package repository''s HEAD at that time';
+COMMENT ON COLUMN submit.environment_id IS 'What is added to the environment of each of its jobs';
 COMMENT ON COLUMN submit.tree IS
 'Package tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}; '
 'a shared dependency is one node';
 COMMENT ON COLUMN submit.buildplan IS
 'Planned jobs: {"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}';
 
-CREATE TABLE submitenvs (
-    submit_uuid uuid NOT NULL,
-    env_id bigint NOT NULL,
-    CONSTRAINT submitenvs_pkey PRIMARY KEY (submit_uuid, env_id),
-    CONSTRAINT submitenvs_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
-    CONSTRAINT submitenvs_env_id_fkey FOREIGN KEY (env_id) REFERENCES envvar (id)
-);
+CREATE VIEW submitenvs AS
+SELECT
+    s.uuid AS submit_uuid,
+    ee.env_id
+FROM submit AS s
+JOIN environment_envvar AS ee ON ee.environment_id = s.environment_id;
 
-CREATE INDEX submitenvs_env_id_submit_uuid_idx ON submitenvs (env_id, submit_uuid);
-
-COMMENT ON TABLE submitenvs IS 'Environment added to every job of a submit';
+COMMENT ON VIEW submitenvs IS 'Environment added to every job of a submit';
 COMMENT ON COLUMN submitenvs.submit_uuid IS 'The submit';
 COMMENT ON COLUMN submitenvs.env_id IS 'A variable added by the request';
 
@@ -327,6 +363,7 @@ CREATE TABLE job (
     endpoint_id bigint NOT NULL,
     package_id bigint NOT NULL,
     image_id bigint NOT NULL,
+    environment_id bigint NOT NULL,
     state text NOT NULL,
     started_at timestamptz NOT NULL,
     finished_at timestamptz,
@@ -343,6 +380,7 @@ CREATE TABLE job (
     CONSTRAINT job_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoint (id),
     CONSTRAINT job_package_id_fkey FOREIGN KEY (package_id) REFERENCES package (id),
     CONSTRAINT job_image_id_fkey FOREIGN KEY (image_id) REFERENCES image (id),
+    CONSTRAINT job_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environment (id),
     CONSTRAINT job_state_check CHECK (state IN ('running', 'success', 'error', 'lost')),
     CONSTRAINT job_finished_at_check CHECK ((state = 'running') = (finished_at IS NULL)),
     CONSTRAINT job_log_check CHECK ((state = 'running') = (log IS NULL)),
@@ -355,6 +393,7 @@ CREATE INDEX job_submit_uuid_started_at_uuid_idx ON job (submit_uuid, started_at
 CREATE INDEX job_endpoint_id_started_at_uuid_idx ON job (endpoint_id, started_at, uuid);
 CREATE INDEX job_package_id_started_at_uuid_idx ON job (package_id, started_at, uuid);
 CREATE INDEX job_image_id_started_at_uuid_idx ON job (image_id, started_at, uuid);
+CREATE INDEX job_environment_id_started_at_uuid_idx ON job (environment_id, started_at, uuid);
 CREATE INDEX job_state_started_at_uuid_idx ON job (state, started_at, uuid);
 CREATE INDEX job_fingerprint_started_at_uuid_idx ON job (fingerprint, started_at, uuid)
 WHERE state = 'success';
@@ -367,6 +406,8 @@ COMMENT ON COLUMN job.submit_uuid IS 'The submit that it is part of';
 COMMENT ON COLUMN job.endpoint_id IS 'The host that it runs on';
 COMMENT ON COLUMN job.package_id IS 'The package that it builds';
 COMMENT ON COLUMN job.image_id IS 'The image of its container';
+COMMENT ON COLUMN job.environment_id IS
+'Its whole environment: the package''s own and the submit''s additional one';
 COMMENT ON COLUMN job.state IS
 'running; then success, error, or lost when its builder went silent. Only success is reused';
 COMMENT ON COLUMN job.started_at IS 'Start, by the builder''s clock';
@@ -400,17 +441,14 @@ BEGIN
 END
 $$;
 
-CREATE TABLE jobenvs (
-    job_uuid uuid NOT NULL,
-    env_id bigint NOT NULL,
-    CONSTRAINT jobenvs_pkey PRIMARY KEY (job_uuid, env_id),
-    CONSTRAINT jobenvs_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
-    CONSTRAINT jobenvs_env_id_fkey FOREIGN KEY (env_id) REFERENCES envvar (id)
-);
+CREATE VIEW jobenvs AS
+SELECT
+    j.uuid AS job_uuid,
+    ee.env_id
+FROM job AS j
+JOIN environment_envvar AS ee ON ee.environment_id = j.environment_id;
 
-CREATE INDEX jobenvs_env_id_job_uuid_idx ON jobenvs (env_id, job_uuid);
-
-COMMENT ON TABLE jobenvs IS
+COMMENT ON VIEW jobenvs IS
 'The whole environment of a job: the package''s own and the submit''s additional one';
 COMMENT ON COLUMN jobenvs.job_uuid IS 'The job';
 COMMENT ON COLUMN jobenvs.env_id IS 'A variable of its environment';
@@ -695,7 +733,7 @@ SELECT
     j.heartbeat_at,
     j.container_hash,
     encode(j.fingerprint, 'hex') AS fingerprint,
-    (SELECT count(*) FROM jobenvs AS je WHERE je.job_uuid = j.uuid) AS envs,
+    (SELECT count(*) FROM environment_envvar AS ee WHERE ee.environment_id = j.environment_id) AS envs,
     (SELECT count(*) FROM job_input_artifacts AS ji WHERE ji.job_uuid = j.uuid) AS inputs,
     (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) AS outputs
 FROM job AS j

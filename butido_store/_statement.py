@@ -1,7 +1,7 @@
 """What is run, as values, and the conversation with the database that runs them; no I/O here."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -21,9 +21,12 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Natural keys of the shared values that a statement needs to be in the store."""
+    """Natural keys of the shared values that a statement needs to be in the store.
 
-    envvar: frozenset[tuple[str, str]] = frozenset()
+    An environment is a JSON text, whose variables are needed, too.
+    """
+
+    environment: frozenset[str] = frozenset()
     package: frozenset[tuple[str, str]] = frozenset()
     image: frozenset[str] = frozenset()
     endpoint: frozenset[str] = frozenset()
@@ -33,16 +36,13 @@ class Shared:
     def __or__(self, other: "Shared") -> "Shared":
         """Return what either needs."""
         return Shared(
-            self.envvar | other.envvar,
+            self.environment | other.environment,
             self.package | other.package,
             self.image | other.image,
             self.endpoint | other.endpoint,
             self.git_hash | other.git_hash,
             self.release_store | other.release_store,
         )
-
-
-NOTHING_SHARED = Shared()
 
 
 class Incomplete(Exception):
@@ -62,7 +62,8 @@ class Statement(Generic[T_co]):
     parameters: Mapping[str, object]
     collect: Callable[[Rows], T_co]
     writes: bool = False
-    shared: Shared = field(default=NOTHING_SHARED)
+    # Asked for only when the statement finds that something is missing, which is rare.
+    shared: Callable[[], Shared] = Shared
 
     def rendered(self) -> tuple[str, list[object]]:
         """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
@@ -83,7 +84,7 @@ def write(
     parameters: Mapping[str, object],
     collect: Callable[[Rows], T_co],
     *,
-    shared: Shared = NOTHING_SHARED,
+    shared: Callable[[], Shared] = Shared,
 ) -> Statement[T_co]:
     """Make a statement that writes; parameters that are None count as not given."""
     given = {key: value for key, value in parameters.items() if value is not None}
@@ -125,12 +126,11 @@ def _ask_missing(shared: Shared) -> Statement[dict[object, list[Row]]]:
             found.setdefault(subject, []).append(tuple(key))
         return found
 
-    envs, packages = sorted(shared.envvar), sorted(shared.package)
+    packages = sorted(shared.package)
     return Statement(
         query("store/missing"),
         {
-            "env_names": [name for name, _ in envs],
-            "env_values": [value for _, value in envs],
+            "environments": sorted(shared.environment),
             "package_names": [name for name, _ in packages],
             "package_versions": [version for _, version in packages],
             "images": sorted(shared.image),
@@ -147,6 +147,8 @@ def _intern(missing: Mapping[object, list[Row]]) -> list[Statement[None]]:
     columns = {
         "endpoint": ("names",),
         "envvar": ("names", "values"),
+        # Its variables have to be there.
+        "environment": ("environments",),
         "git_hash": ("hashes",),
         "image": ("names",),
         "package": ("names", "versions"),
@@ -161,6 +163,14 @@ def _intern(missing: Mapping[object, list[Row]]) -> list[Statement[None]]:
         for subject, names in columns.items()
         if subject in missing
     ]
+
+
+def _shared(statements: "Batch") -> Shared:
+    """Return what any of the statements needs to be in the store."""
+    shared = Shared()
+    for statement in statements:
+        shared |= statement.shared()
+    return shared
 
 
 def _add_missing(shared: Shared) -> "Generator[Batch, Sequence[Rows], None]":
@@ -189,10 +199,7 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
     together = len(statements) > 1 and any(s.writes for s in statements)
     own = together and not in_transaction
     batch = [_control("begin"), *statements] if own else list(statements)
-    shared = NOTHING_SHARED
-    for statement in statements:
-        shared |= statement.shared
-    if together and in_transaction and shared != NOTHING_SHARED:
+    if together and in_transaction and (shared := _shared(statements)) != Shared():
         # There is nothing to undo the first statements with when a later one lacks a value.
         yield from _add_missing(shared)
     looked_again = False
@@ -229,5 +236,5 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
             continue
         if refused is not None:
             raise refused
-        yield from _add_missing(shared)
+        yield from _add_missing(_shared(statements))
     raise Unavailable("other writers kept changing the same records; try again later")

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from butido_store import _check
+from butido_store._literal import json_text
 from butido_store._statement import Incomplete, Rows, Statement, read, write
 from butido_store._uuid7 import uuid7
 from butido_store.errors import Conflict, NotFound
@@ -147,9 +148,11 @@ def reusable(
     :param inputs: path and SHA-256 of each file that the job would read
     :returns: the newest successful job with the same fingerprint, or None
     """
-    variables = _check.env("env", env)
     files = [
-        (_check.path("a path in inputs", path), _check.sha256(f"inputs[{path!r}]", sha256))
+        {
+            "path": _check.path("a path in inputs", path),
+            "sha256": _check.sha256(f"inputs[{path!r}]", sha256).hex(),
+        }
         for path, sha256 in inputs
     ]
 
@@ -167,10 +170,8 @@ def reusable(
             "version": _check.name("version", version),
             "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
             "script": _check.text("script", script),
-            "env_names": [*variables],
-            "env_values": [*variables.values()],
-            "input_paths": [path for path, _ in files],
-            "input_sha256s": [sha256 for _, sha256 in files],
+            "env": json_text(_check.env("env", env)),
+            "inputs": json_text(files),
         },
         collect,
     )

@@ -7,6 +7,7 @@ from typing import Literal, cast
 from uuid import UUID
 
 from butido_store import _check
+from butido_store._literal import json_text, uuid_array
 from butido_store._statement import Rows, Shared, Statement, read, refuse, write
 from butido_store._text import encode_log
 from butido_store.artifact import Artifact, Output, artifacts
@@ -68,16 +69,23 @@ class EndedJob:
     outputs: Sequence[Output] = ()
 
 
-def _shared(
-    package: str, version: str, image: str, endpoint: str, env: Mapping[str, str]
-) -> Shared:
-    """Check what a job shares with others and return it."""
+def _shared(package: str, version: str, image: str, endpoint: str, environment: str) -> Shared:
     return Shared(
-        envvar=frozenset(_check.env("env", env).items()),
-        package=frozenset({(_check.name("package", package), _check.name("version", version))}),
-        image=frozenset({_check.name("image", image, length=_check.IMAGE_LENGTH)}),
-        endpoint=frozenset({_check.name("endpoint", endpoint)}),
+        environment=frozenset({environment}),
+        package=frozenset({(package, version)}),
+        image=frozenset({image}),
+        endpoint=frozenset({endpoint}),
     )
+
+
+def _names(package: str, version: str, image: str, endpoint: str) -> dict[str, object]:
+    """Return the names of what a job shares with others, if they can be stored."""
+    return {
+        "package": _check.name("package", package),
+        "version": _check.name("version", version),
+        "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
+        "endpoint": _check.name("endpoint", endpoint),
+    }
 
 
 def _container(value: str | None) -> str | None:
@@ -89,15 +97,20 @@ def _missing_inputs(uuids: object) -> NotFound:
     return NotFound(f"inputs: there is no artifact {names} in the store")
 
 
-def _outputs(outputs: Iterable[Output]) -> _list[Output]:
+def _outputs(outputs: Iterable[Output]) -> _list[dict[str, object]]:
     """Return the outputs sorted by path, if each can be stored and no path comes twice."""
-    checked = sorted(outputs, key=lambda output: _check.path("path of an output", output.path))
-    for place, output in enumerate(checked):
-        if place and output.path == checked[place - 1].path:
+    checked: _list[dict[str, object]] = []
+    for output in sorted(outputs, key=lambda one: _check.path("path of an output", one.path)):
+        if checked and output.path == checked[-1]["path"]:
             raise InvalidInput(f"outputs has the path {output.path!r} twice")
-        _check.sha256(f"sha256 of output {output.path!r}", output.sha256)
-        _check.count(f"size of output {output.path!r}", output.size)
-        _check.uuid(f"uuid of output {output.path!r}", output.uuid)
+        checked.append(
+            {
+                "uuid": str(_check.uuid(f"uuid of output {output.path!r}", output.uuid)),
+                "path": output.path,
+                "sha256": _check.sha256(f"sha256 of output {output.path!r}", output.sha256).hex(),
+                "size": _check.count(f"size of output {output.path!r}", output.size),
+            }
+        )
     return checked
 
 
@@ -133,7 +146,7 @@ def start(
     :raises NotFound: when run, if the submit or an input is not in the store
     :raises Conflict: when run, if the uuid is there with other content
     """
-    shared = _shared(package, version, image, endpoint, env)
+    environment = json_text(_check.env("env", env))
 
     def collect(rows: Rows) -> bytes:
         outcome, fingerprint, missing = rows[0]
@@ -150,19 +163,15 @@ def start(
         {
             "job": _check.uuid("uuid", uuid),
             "submit": _check.uuid("submit", submit),
-            "package": package,
-            "version": version,
-            "image": image,
-            "endpoint": endpoint,
+            **_names(package, version, image, endpoint),
             "started_at": _check.time("started_at", started_at),
             "script": _check.text("script", script),
-            "env_names": [*env],
-            "env_values": [*env.values()],
-            "inputs": _check.uuids("inputs", inputs),
+            "env": environment,
+            "inputs": uuid_array(_check.uuids("inputs", inputs)),
             "container_hash": _container(container_hash),
         },
         collect,
-        shared=shared,
+        shared=lambda: _shared(package, version, image, endpoint, environment),
     )
 
 
@@ -247,7 +256,7 @@ def finish(
         if outcome not in ("finished", "repeated"):
             raise refuse(outcome, "job", uuid)
         made = cast(_list[UUID], stored)
-        return {output.path: uuid for output, uuid in zip(files, made, strict=True)}
+        return {str(file["path"]): uuid for file, uuid in zip(files, made, strict=True)}
 
     return write(
         "job/finish",
@@ -255,10 +264,7 @@ def finish(
             "job": _check.uuid("uuid", uuid),
             "state": _check.choice("state", state, _END_STATES),
             "finished_at": _check.time("finished_at", finished_at),
-            "output_uuids": [output.uuid for output in files],
-            "output_paths": [output.path for output in files],
-            "output_sha256s": [output.sha256 for output in files],
-            "output_sizes": [output.size for output in files],
+            "outputs": json_text(files),
         },
         collect,
     )
@@ -276,12 +282,29 @@ def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
     :raises Conflict: when run, if a uuid is there with other content
     """
     uuids = _check.uuids("uuid", [job.uuid for job in jobs])
-    shared = Shared()
-    for job in jobs:
-        shared |= _shared(job.package, job.version, job.image, job.endpoint, job.env)
-    envs = [(job.uuid, name, value) for job in jobs for name, value in job.env.items()]
-    inputs = [(job.uuid, uuid) for job in jobs for uuid in _check.uuids("inputs", job.inputs)]
-    outputs = [(job.uuid, output) for job in jobs for output in _outputs(job.outputs)]
+    documents = [
+        {
+            "uuid": str(job.uuid),
+            "submit": str(_check.uuid("submit", job.submit)),
+            **_names(job.package, job.version, job.image, job.endpoint),
+            "state": _check.choice("state", job.state, _END_STATES),
+            "started_at": _check.time("started_at", job.started_at).isoformat(),
+            "finished_at": _check.time("finished_at", job.finished_at).isoformat(),
+            "container_hash": _container(job.container_hash),
+            "script": _check.text("script", job.script),
+            "env": _check.env("env", job.env),
+            "inputs": _list(map(str, _check.uuids("inputs", job.inputs))),
+            "outputs": _outputs(job.outputs),
+        }
+        for job in jobs
+    ]
+
+    def shared() -> Shared:
+        needed = Shared()
+        for job in jobs:
+            environment = json_text(dict(job.env))
+            needed |= _shared(job.package, job.version, job.image, job.endpoint, environment)
+        return needed
 
     def collect(rows: Rows) -> _list[bytes]:
         outcome, fingerprints, differing, missing = rows[0]
@@ -298,28 +321,8 @@ def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
     return write(
         "job/record",
         {
-            "jobs": uuids,
-            "submits": [_check.uuid("submit", job.submit) for job in jobs],
-            "packages": [job.package for job in jobs],
-            "versions": [job.version for job in jobs],
-            "images": [job.image for job in jobs],
-            "endpoints": [job.endpoint for job in jobs],
-            "states": [_check.choice("state", job.state, _END_STATES) for job in jobs],
-            "started_ats": [_check.time("started_at", job.started_at) for job in jobs],
-            "finished_ats": [_check.time("finished_at", job.finished_at) for job in jobs],
-            "container_hashes": [_container(job.container_hash) for job in jobs],
-            "scripts": [_check.text("script", job.script) for job in jobs],
+            "jobs": json_text(documents),
             "logs": [encode_log(_check.output("log", job.log)) for job in jobs],
-            "env_jobs": [uuid for uuid, _, _ in envs],
-            "env_names": [name for _, name, _ in envs],
-            "env_values": [value for _, _, value in envs],
-            "input_jobs": [uuid for uuid, _ in inputs],
-            "input_artifacts": [artifact for _, artifact in inputs],
-            "output_jobs": [uuid for uuid, _ in outputs],
-            "output_uuids": [output.uuid for _, output in outputs],
-            "output_paths": [output.path for _, output in outputs],
-            "output_sha256s": [output.sha256 for _, output in outputs],
-            "output_sizes": [output.size for _, output in outputs],
         },
         collect,
         shared=shared,

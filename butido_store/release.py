@@ -66,7 +66,7 @@ def create(
             "submit": _check.given(_check.uuid, "submit", submit),
         },
         collect,
-        shared=Shared(release_store=frozenset({name})),
+        shared=lambda: Shared(release_store=frozenset({name})),
     )
 
 

@@ -73,7 +73,9 @@ def _next_delay(
 
 def _is_callers(connection: psycopg.Connection[object] | psycopg.AsyncConnection[object]) -> bool:
     """Tell whether what runs on this connection is part of a transaction of the caller's."""
-    return not connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE
+    return (
+        not connection.autocommit or connection.pgconn.transaction_status != TransactionStatus.IDLE
+    )
 
 
 class _Acknowledged:
@@ -127,7 +129,7 @@ def _converse(connection: psycopg.Connection[object], talk: _Talk[R]) -> R:
     except StopIteration as end:
         return cast(R, end.value)
     finally:
-        if not keep and connection.info.transaction_status != TransactionStatus.IDLE:
+        if not keep and connection.pgconn.transaction_status != TransactionStatus.IDLE:
             with suppress(psycopg.Error):
                 connection.rollback()
 
@@ -141,7 +143,8 @@ def _execute(connection: psycopg.Connection[object], batch: Batch) -> list[Rows]
         with connection.pipeline():
             for cursor, statement in zip(cursors, batch, strict=True):
                 cursor.execute(*statement.rendered())
-    return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+    # A cursor without rows has no row number; its description would say so, too, but is costly.
+    return [[] if cursor.rownumber is None else cursor.fetchall() for cursor in cursors]
 
 
 def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SCHEMA) -> None:
@@ -352,7 +355,7 @@ async def _converse_async(connection: psycopg.AsyncConnection[object], talk: _Ta
     except StopIteration as end:
         return cast(R, end.value)
     finally:
-        if not keep and connection.info.transaction_status != TransactionStatus.IDLE:
+        if not keep and connection.pgconn.transaction_status != TransactionStatus.IDLE:
             with suppress(psycopg.Error):
                 await connection.rollback()
 
@@ -366,7 +369,7 @@ async def _execute_async(connection: psycopg.AsyncConnection[object], batch: Bat
         async with connection.pipeline():
             for cursor, statement in zip(cursors, batch, strict=True):
                 await cursor.execute(*statement.rendered())
-    return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+    return [[] if cursor.rownumber is None else await cursor.fetchall() for cursor in cursors]
 
 
 async def open_schema_async(

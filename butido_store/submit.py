@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from butido_store import _check
+from butido_store._literal import json_text
 from butido_store._statement import Rows, Shared, Statement, read, refuse, write
 from butido_store.errors import NotFound
 
@@ -58,14 +59,15 @@ def create(
     :raises InvalidInput: at once, when a value cannot be stored
     :raises Conflict: when run, if the uuid is there with other content
     """
-    variables = _check.env("env", env or {})
-    wanted = (_check.name("package", package), _check.name("version", version))
-    shared = Shared(
-        envvar=frozenset(variables.items()),
-        package=frozenset({wanted}),
-        image=frozenset({_check.name("image", image, length=_check.IMAGE_LENGTH)}),
-        git_hash=frozenset({_check.git_hash("repo_hash", repo_hash)}),
-    )
+    environment = json_text(_check.env("env", env or {}))
+
+    def shared() -> Shared:
+        return Shared(
+            environment=frozenset({environment}),
+            package=frozenset({(package, version)}),
+            image=frozenset({image}),
+            git_hash=frozenset({repo_hash}),
+        )
 
     def collect(rows: Rows) -> None:
         if rows[0][0] not in ("created", "repeated"):
@@ -76,14 +78,13 @@ def create(
         {
             "submit": _check.uuid("uuid", uuid),
             "timestamp": _check.time("timestamp", timestamp),
-            "package": package,
-            "version": version,
-            "image": image,
-            "repo_hash": repo_hash,
+            "package": _check.name("package", package),
+            "version": _check.name("version", version),
+            "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
+            "repo_hash": _check.git_hash("repo_hash", repo_hash),
             "tree": _check.tree("tree", tree),
             "buildplan": _check.buildplan("buildplan", buildplan),
-            "env_names": [*variables],
-            "env_values": [*variables.values()],
+            "env": environment,
         },
         collect,
         shared=shared,

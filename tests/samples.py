@@ -100,6 +100,12 @@ def netstring(data: bytes) -> bytes:
     return b"%d:%s," % (len(data), data)
 
 
+def environment_sha256(env: Mapping[str, str]) -> bytes:
+    """Return what the function of this name has to give, written a second time."""
+    variables = sorted((name.encode(), value.encode()) for name, value in env.items())
+    return hashlib.sha256(b"".join(netstring(part) for pair in variables for part in pair)).digest()
+
+
 def fingerprint(
     package: str,
     version: str,
@@ -109,11 +115,10 @@ def fingerprint(
     inputs: Iterable[tuple[str, bytes]],
 ) -> bytes:
     """Return what `job_fingerprint` has to give, written a second time."""
-    variables = sorted((name.encode(), value.encode()) for name, value in env.items())
     files = sorted((path.encode(), digest) for path, digest in inputs)
     return hashlib.sha256(
         b"".join(netstring(text.encode()) for text in (package, version, image, script))
-        + netstring(b"".join(netstring(part) for pair in variables for part in pair))
+        + netstring(environment_sha256(env).hex().encode())
         + netstring(
             b"".join(netstring(path) + netstring(digest.hex().encode()) for path, digest in files)
         )

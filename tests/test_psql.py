@@ -36,6 +36,7 @@ from samples import HASH, TIME, buildplan, create, ended, finish, sha256, start,
 from yoyo.migrations import get_migration_hash
 
 from butido_store import Statement, artifact, job, release, submit
+from butido_store._literal import json_text
 from butido_store._query import Query, names, query
 from butido_store.artifact import Output
 
@@ -56,6 +57,9 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     ).parameters,
     "endpoint/intern": {"names": [ODD, "b", "a", "builder-1"]},
     "envvar/intern": {"names": ["b", "a", "ODD", "LANG"], "values": [ODD, "", ODD, ODD]},
+    "environment/intern": {
+        "environments": [json_text({"ODD": ODD}), "{}", '{"UNKNOWN": ""}', json_text(ENV)]
+    },
     "git_hash/intern": {"hashes": [sha256("b").hex(), sha256("a").hex(), HASH]},
     "image/intern": {"names": [ODD, "b", "a", "debian:12"]},
     "job/append_log": job.append_log(RUNNING, seq=1, data=ODD + "\0").parameters,
@@ -85,7 +89,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
             SUBMIT,
             state="error",
             inputs=[MADE],
-            env={"ODD": ODD},
+            env=ENV,
             log=b"\xff",
             container_hash=ODD,
         ),
@@ -131,8 +135,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "store/begin": {},
     "store/commit": {},
     "store/missing": {
-        "env_names": ["LANG", "ODD", "ODD"],
-        "env_values": ["C.UTF-8", ODD, ""],
+        "environments": ["{}", json_text({"LANG": "C.UTF-8", "ODD": ODD}), '{"ODD": ""}'],
         "package_names": ["zlib", ODD],
         "package_versions": ["1.3", "1"],
         "images": ["debian:12", ODD],
@@ -219,7 +222,7 @@ def test_a_file_gives_the_same_in_psql(
     ("name", "table", "rows"),
     [
         ("job/start", "job", 1),
-        ("job/start", "jobenvs", 2),
+        ("environment/intern", "environment_envvar", 1),
         ("job/record", "job", 2),
         ("job/finish", "artifact", 2),
         ("job/append_log", "job_log_chunk", 1),

@@ -17,6 +17,7 @@ from conftest import Postgres
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import errors, sql
+from psycopg.types.json import Jsonb
 from samples import TIME, buildplan, create, fingerprint, finish, sha256, start, tree
 
 from butido_store import Store, artifact, job, release, uuid7
@@ -526,16 +527,22 @@ def test_job_fingerprint_is_what_it_says(
 ) -> None:
     paths, digests = [path for path, _ in inputs], [digest for _, digest in inputs]
     found = connection.execute(
-        "SELECT job_fingerprint(%s, %s, %s, %s, %s::text[], %s::text[], %s::text[], %s::bytea[])",
-        [*texts, [*env], [*env.values()], paths, digests],
+        "SELECT job_fingerprint(%s, %s, %s, %s, environment_sha256(%s), %s::text[], %s::bytea[])",
+        [*texts, Jsonb(env), paths, digests],
     ).fetchone()
     assert found == (fingerprint(*texts, env, inputs),)
+
+
+@pytest.mark.parametrize("environment", ["null", "[]", '"A"', '{"A": null}', '{"A": 1}'])
+def test_what_is_no_environment_has_no_sha256(connection: Connection, environment: str) -> None:
+    found = connection.execute("SELECT environment_sha256(%s::jsonb)", [environment]).fetchone()
+    assert found == (None,)
 
 
 def test_a_fingerprint_without_arrays_is_that_of_empty_ones(connection: Connection) -> None:
     """An aggregate over no rows is NULL."""
     found = connection.execute(
-        "SELECT job_fingerprint('a', 'b', 'c', 'd', NULL, NULL, NULL, NULL)"
+        "SELECT job_fingerprint('a', 'b', 'c', 'd', environment_sha256('{}'), NULL, NULL)"
     ).fetchone()
     assert found == (fingerprint("a", "b", "c", "d", {}, []),)
 

@@ -3,10 +3,8 @@
 -- The newest successful job with the same package, image, script, environment and inputs: a row
 -- for each of its outputs, and one with an empty artifact where it has none.
 --
--- env_names: names of the whole environment, beside env_values
--- env_values: its values
--- input_paths: paths of the inputs, beside input_sha256s
--- input_sha256s: SHA-256 of each input's content
+-- env: the whole environment, {"name": "value"}
+-- inputs: path and content of each input, [{"path": "…", "sha256": "hexadecimal"}]
 
 WITH newest AS (
     SELECT
@@ -15,9 +13,13 @@ WITH newest AS (
     FROM job AS j
     WHERE
         j.state = 'success'
-        AND j.fingerprint = job_fingerprint(
-            :'package'::text, :'version'::text, :'image'::text, :'script'::text,
-            :'env_names'::text[], :'env_values'::text[], :'input_paths'::text[], :'input_sha256s'::bytea[]
+        AND j.fingerprint = (
+            SELECT
+                job_fingerprint(
+                    :'package'::text, :'version'::text, :'image'::text, :'script'::text,
+                    environment_sha256(:'env'::jsonb), array_agg(i.path), array_agg(decode(i.sha256, 'hex'))
+                )
+            FROM jsonb_to_recordset(:'inputs'::jsonb) AS i (path text, sha256 text)
         )
     ORDER BY j.started_at DESC, j.uuid DESC
     LIMIT 1

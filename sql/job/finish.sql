@@ -6,10 +6,8 @@
 -- job: the job's uuid
 -- state: success, error or lost
 -- finished_at: when it ended
--- output_uuids: the artifacts that it made, beside output_paths, output_sha256s and output_sizes
--- output_paths: their paths
--- output_sha256s: the SHA-256 of each
--- output_sizes: the size of each in bytes
+-- outputs: the files that it made,
+--   [{"uuid": "…", "path": "…", "sha256": "hexadecimal", "size": 1}], the size in bytes
 
 WITH running AS (
     SELECT
@@ -49,12 +47,9 @@ output AS (
     SELECT
         t.uuid,
         t.path,
-        t.sha256,
+        decode(t.sha256, 'hex') AS sha256,
         t.size
-    FROM unnest(
-        :'output_uuids'::uuid[], :'output_paths'::text[], :'output_sha256s'::bytea[],
-        :'output_sizes'::bigint[]
-    ) AS t (uuid, path, sha256, size)
+    FROM jsonb_to_recordset(:'outputs'::jsonb) AS t (uuid uuid, path text, sha256 text, size bigint)
 ),
 
 made AS (

@@ -5,84 +5,59 @@
 -- no input (an input is neither in the store nor an output of these jobs); incomplete (a shared
 -- value is not in the store yet: intern it).
 --
--- jobs: the jobs' uuids, beside submits to logs
--- submits: the submit that each is part of
--- states: success, error or lost
--- container_hashes: the container's id of each; NULL where it is not known
+-- jobs: what is recorded of each, [{"uuid", "submit", "package", "version", "image", "endpoint",
+--   "state", "started_at", "finished_at", "container_hash", "script", "env": {"name": "value"},
+--   "inputs": ["uuid"], "outputs": [{"uuid", "path", "sha256": "hexadecimal", "size": 1}]}]
 -- logs: the whole log of each, with what is no UTF-8 text escaped as \xHH
--- env_jobs: for each variable of an environment its job, beside env_names and env_values
--- input_jobs: for each input its job, beside input_artifacts
--- output_jobs: for each output its job, beside output_uuids to output_sizes
--- output_sha256s: the SHA-256 of each output's content
--- output_sizes: the size of each output in bytes
 
 WITH given AS (
     SELECT
-        t.uuid,
-        t.submit_uuid,
-        t.package,
-        t.version,
-        t.image,
-        t.endpoint,
-        t.state,
-        t.started_at,
-        t.finished_at,
-        t.container_hash,
-        t.script,
-        t.log
-    FROM unnest(
-        :'jobs'::uuid[], :'submits'::uuid[], :'packages'::text[], :'versions'::text[],
-        :'images'::text[], :'endpoints'::text[], :'states'::text[],
-        :'started_ats'::timestamptz[], :'finished_ats'::timestamptz[],
-        :'container_hashes'::text[], :'scripts'::text[], :'logs'::text[]
-    ) AS t (
-        uuid, submit_uuid, package, version, image, endpoint, state, started_at, finished_at, container_hash,
-        script, log
+        j.uuid,
+        j.submit,
+        j.package,
+        j.version,
+        j.image,
+        j.endpoint,
+        j.state,
+        j.started_at,
+        j.finished_at,
+        j.container_hash,
+        j.script,
+        environment_sha256(j.env) AS environment_sha256,
+        j.inputs,
+        j.outputs,
+        (:'logs'::text[])[t.place] AS log,
+        t.place
+    FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS t (job, place)
+    CROSS JOIN LATERAL jsonb_to_record(t.job) AS j (
+        uuid uuid, submit uuid, package text, version text, image text, endpoint text, state text,
+        started_at timestamptz, finished_at timestamptz, container_hash text, script text, env jsonb,
+        inputs uuid[], outputs jsonb
     )
-),
-
-given_env AS (
-    SELECT
-        t.job_uuid,
-        t.name,
-        t.value,
-        v.id
-    FROM unnest(:'env_jobs'::uuid[], :'env_names'::text[], :'env_values'::text[]) AS t (job_uuid, name, value)
-    LEFT JOIN envvar AS v ON v.name = t.name AND v.value_sha256 = text_sha256(t.value)
 ),
 
 given_output AS (
     SELECT
-        t.job_uuid,
-        t.uuid,
-        t.path,
-        t.sha256,
-        t.size
-    FROM unnest(
-        :'output_jobs'::uuid[], :'output_uuids'::uuid[], :'output_paths'::text[], :'output_sha256s'::bytea[],
-        :'output_sizes'::bigint[]
-    ) AS t (job_uuid, uuid, path, sha256, size)
+        g.uuid AS job_uuid,
+        o.uuid,
+        o.path,
+        decode(o.sha256, 'hex') AS sha256,
+        o.size
+    FROM given AS g
+    CROSS JOIN LATERAL jsonb_to_recordset(g.outputs) AS o (uuid uuid, path text, sha256 text, size bigint)
 ),
 
 given_input AS (
     SELECT
-        t.job_uuid,
+        g.uuid AS job_uuid,
         t.artifact_uuid,
         coalesce(a.path, o.path) AS path,
         coalesce(a.sha256, o.sha256) AS sha256
-    FROM unnest(:'input_jobs'::uuid[], :'input_artifacts'::uuid[]) AS t (job_uuid, artifact_uuid)
+    FROM given AS g
+    CROSS JOIN LATERAL unnest(g.inputs) AS t (artifact_uuid)
     LEFT JOIN artifact AS a ON a.uuid = t.artifact_uuid
     -- No job reads what it makes itself.
-    LEFT JOIN given_output AS o ON o.uuid = t.artifact_uuid AND o.job_uuid <> t.job_uuid
-),
-
-env AS (
-    SELECT
-        g.job_uuid,
-        array_agg(g.name) AS names,
-        array_agg(g.value) AS values
-    FROM given_env AS g
-    GROUP BY g.job_uuid
+    LEFT JOIN given_output AS o ON o.uuid = t.artifact_uuid AND o.job_uuid <> g.uuid
 ),
 
 input AS (
@@ -98,17 +73,16 @@ fingerprinted AS (
     SELECT
         g.uuid,
         job_fingerprint(
-            g.package, g.version, g.image, g.script, e.names, e.values, i.paths, i.sha256s
+            g.package, g.version, g.image, g.script, g.environment_sha256, i.paths, i.sha256s
         ) AS fingerprint
     FROM given AS g
-    LEFT JOIN env AS e ON e.job_uuid = g.uuid
     LEFT JOIN input AS i ON i.job_uuid = g.uuid
 ),
 
 stored AS (
     SELECT
         j.uuid,
-        j.submit_uuid = g.submit_uuid
+        j.submit_uuid = g.submit
         AND j.fingerprint = f.fingerprint
         AND e.name = g.endpoint
         AND j.state = g.state
@@ -142,10 +116,11 @@ stored AS (
 resolved AS (
     SELECT
         g.uuid,
-        g.submit_uuid,
+        g.submit AS submit_uuid,
         e.id AS endpoint_id,
         p.id AS package_id,
         i.id AS image_id,
+        n.id AS environment_id,
         g.state,
         g.started_at,
         g.finished_at,
@@ -155,17 +130,18 @@ resolved AS (
         g.log
     FROM given AS g
     JOIN fingerprinted AS f ON f.uuid = g.uuid
-    JOIN submit AS s ON s.uuid = g.submit_uuid
+    JOIN submit AS s ON s.uuid = g.submit
     JOIN endpoint AS e ON e.name = g.endpoint
     JOIN package AS p ON p.name = g.package AND p.version = g.version
     JOIN image AS i ON i.name = g.image
+    JOIN environment AS n ON n.sha256 = g.environment_sha256
 ),
 
 recorded AS (
     -- No ON CONFLICT: a uuid that comes from elsewhere in this moment fails the whole statement.
     INSERT INTO job (
-        uuid, submit_uuid, endpoint_id, package_id, image_id, state, started_at, finished_at, fingerprint,
-        container_hash, script, log
+        uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
+        finished_at, fingerprint, container_hash, script, log
     )
     SELECT
         r.uuid,
@@ -173,6 +149,7 @@ recorded AS (
         r.endpoint_id,
         r.package_id,
         r.image_id,
+        r.environment_id,
         r.state,
         r.started_at,
         r.finished_at,
@@ -184,20 +161,9 @@ recorded AS (
     WHERE
         r.uuid NOT IN (SELECT s.uuid FROM stored AS s)
         AND NOT EXISTS (SELECT FROM stored AS s WHERE NOT s.same)
-        AND (SELECT count(*) FROM resolved) = cardinality(:'jobs'::uuid[])
-        AND NOT EXISTS (SELECT FROM given_env AS g WHERE g.id IS NULL)
+        AND (SELECT count(*) FROM resolved) = (SELECT count(*) FROM given)
         AND NOT EXISTS (SELECT FROM given_input AS g WHERE g.path IS NULL)
     RETURNING uuid
-),
-
-recorded_env AS (
-    INSERT INTO jobenvs (job_uuid, env_id)
-    SELECT
-        r.uuid,
-        g.id
-    FROM recorded AS r
-    JOIN given_env AS g ON g.job_uuid = r.uuid
-    RETURNING env_id
 ),
 
 made AS (
@@ -227,19 +193,19 @@ SELECT
     CASE
         WHEN EXISTS (SELECT FROM recorded) THEN 'recorded'
         WHEN EXISTS (SELECT FROM stored AS s WHERE NOT s.same) THEN 'differs'
-        WHEN (SELECT count(*) FROM stored) = cardinality(:'jobs'::uuid[]) THEN 'repeated'
+        WHEN (SELECT count(*) FROM stored) = (SELECT count(*) FROM given) THEN 'repeated'
         WHEN EXISTS (
             SELECT FROM given AS g
-            WHERE NOT EXISTS (SELECT FROM submit AS s WHERE s.uuid = g.submit_uuid)
+            WHERE NOT EXISTS (SELECT FROM submit AS s WHERE s.uuid = g.submit)
         ) THEN 'no submit'
         WHEN EXISTS (SELECT FROM given_input AS g WHERE g.path IS NULL) THEN 'no input'
         ELSE 'incomplete'
     END AS outcome,
     ARRAY(
         SELECT f.fingerprint
-        FROM unnest(:'jobs'::uuid[]) WITH ORDINALITY AS t (uuid, place)
-        JOIN fingerprinted AS f ON f.uuid = t.uuid
-        ORDER BY t.place
+        FROM given AS g
+        JOIN fingerprinted AS f ON f.uuid = g.uuid
+        ORDER BY g.place
     ) AS fingerprints,
     ARRAY(SELECT s.uuid FROM stored AS s WHERE NOT s.same ORDER BY s.uuid) AS differing,
     ARRAY(

@@ -6,15 +6,12 @@
 --
 -- job: the job's uuid
 -- submit: uuid of the submit that it is part of
--- env_names: names of its whole environment, beside env_values
--- env_values: its values
+-- env: its whole environment, {"name": "value"}
 -- inputs: uuids of the artifacts that are copied into the container
 -- container_hash: the container's id, where it is known already
 
-WITH env AS (
-    SELECT v.id
-    FROM unnest(:'env_names'::text[], :'env_values'::text[]) AS t (name, value)
-    JOIN envvar AS v ON v.name = t.name AND v.value_sha256 = text_sha256(t.value)
+WITH environment_given AS MATERIALIZED (
+    SELECT environment_sha256(:'env'::jsonb) AS sha256
 ),
 
 input AS (
@@ -28,12 +25,19 @@ input AS (
 
 given AS (
     SELECT
-        count(*) = cardinality(:'inputs'::uuid[]) AS has_inputs,
+        r.has_inputs,
+        n.sha256 AS environment_sha256,
         job_fingerprint(
-            :'package'::text, :'version'::text, :'image'::text, :'script'::text,
-            :'env_names'::text[], :'env_values'::text[], array_agg(i.path), array_agg(i.sha256)
+            :'package'::text, :'version'::text, :'image'::text, :'script'::text, n.sha256, r.paths, r.sha256s
         ) AS fingerprint
-    FROM input AS i
+    FROM environment_given AS n
+    CROSS JOIN (
+        SELECT
+            count(*) = cardinality(:'inputs'::uuid[]) AS has_inputs,
+            array_agg(i.path) AS paths,
+            array_agg(i.sha256) AS sha256s
+        FROM input AS i
+    ) AS r
 ),
 
 started AS (
@@ -41,7 +45,8 @@ started AS (
 \if :{?container_hash}
         container_hash,
 \endif
-        uuid, submit_uuid, endpoint_id, package_id, image_id, state, started_at, fingerprint, script
+        uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
+        fingerprint, script
     )
     SELECT
 \if :{?container_hash}
@@ -52,6 +57,7 @@ started AS (
         e.id,
         p.id,
         i.id,
+        n.id,
         'running' AS state,
         :'started_at'::timestamptz AS started_at,
         g.fingerprint,
@@ -61,6 +67,7 @@ started AS (
     CROSS JOIN package AS p
     CROSS JOIN image AS i
     CROSS JOIN given AS g
+    JOIN environment AS n ON n.sha256 = g.environment_sha256
     WHERE
         s.uuid = :'submit'::uuid
         AND e.name = :'endpoint'::text
@@ -68,19 +75,8 @@ started AS (
         AND p.version = :'version'::text
         AND i.name = :'image'::text
         AND g.has_inputs
-        AND (SELECT count(*) FROM env) = cardinality(:'env_names'::text[])
     ON CONFLICT (uuid) DO NOTHING
     RETURNING uuid
-),
-
-started_env AS (
-    INSERT INTO jobenvs (job_uuid, env_id)
-    SELECT
-        j.uuid,
-        e.id
-    FROM started AS j
-    CROSS JOIN env AS e
-    RETURNING env_id
 ),
 
 started_input AS (

@@ -54,23 +54,19 @@ WHERE
     AND j.script = :'script'::text
 \endif
 \if :{?env}
-    AND NOT EXISTS (
-        SELECT
-        FROM jobenvs AS je
-        JOIN envvar AS v ON v.id = je.env_id
-        WHERE je.job_uuid = j.uuid AND v.name || '=' || v.value <> ALL(:'env'::text[])
-    )
-    AND NOT EXISTS (
-        SELECT
-        FROM unnest(:'env'::text[]) AS w (entry)
-        WHERE
-            w.entry <> ''
-            AND NOT EXISTS (
-                SELECT
-                FROM jobenvs AS je
-                JOIN envvar AS v ON v.id = je.env_id
-                WHERE je.job_uuid = j.uuid AND v.name || '=' || v.value = w.entry
-            )
+    AND j.environment_id = (
+        SELECT n.id
+        FROM environment AS n
+        WHERE n.sha256 = environment_sha256((
+            SELECT
+                coalesce(
+                    jsonb_object_agg(
+                        split_part(w.entry, '=', 1), substr(w.entry, strpos(w.entry, '=') + 1)
+                    ), '{}'
+                )
+            FROM unnest(:'env'::text[]) AS w (entry)
+            WHERE w.entry <> ''
+        ))
     )
 \endif
 ORDER BY r.stores <> '{}' DESC, j.started_at DESC, j.uuid DESC, a.path COLLATE "C" ASC, a.uuid ASC

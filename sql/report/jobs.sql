@@ -67,10 +67,10 @@ FROM
             AND n.state = :'state'::text
 \endif
 \if :{?env}
-            AND n.uuid = ANY(ARRAY(
-                SELECT je.job_uuid
-                FROM jobenvs AS je
-                WHERE je.env_id = (
+            AND n.environment_id = ANY(ARRAY(
+                SELECT ee.environment_id
+                FROM environment_envvar AS ee
+                WHERE ee.env_id = (
                     SELECT v.id
                     FROM envvar AS v
                     WHERE

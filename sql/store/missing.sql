@@ -1,7 +1,7 @@
 -- Which of these shared values are not in the store yet?
 --
--- env_names: names of environment variables, beside env_values
--- env_values: their values
+-- environments: whole environments, each {"name": "value"}; what is missing of one are also those of
+--   its variables that are
 -- package_names: names of packages, beside package_versions
 -- package_versions: their versions
 -- images: names of images
@@ -9,11 +9,24 @@
 -- hashes: git hashes
 -- release_stores: names of release stores
 
+WITH missing_environment AS (
+    SELECT DISTINCT t.environment
+    FROM unnest(:'environments'::jsonb[]) AS t (environment)
+    WHERE NOT EXISTS (SELECT FROM environment AS n WHERE n.sha256 = environment_sha256(t.environment))
+)
+
 SELECT
+    'environment' AS subject,
+    m.environment::text AS name,
+    '' AS value
+FROM missing_environment AS m
+UNION ALL
+SELECT DISTINCT
     'envvar' AS subject,
     t.name,
     t.value
-FROM unnest(:'env_names'::text[], :'env_values'::text[]) AS t (name, value)
+FROM missing_environment AS m
+CROSS JOIN LATERAL jsonb_each_text(m.environment) AS t (name, value)
 WHERE
     NOT EXISTS (
         SELECT FROM envvar AS v

@@ -125,8 +125,7 @@ FROM (
     UNION ALL
     SELECT 4, n, 'OPTION_' || n, 'enabled' FROM generate_series(0, 199) AS n
     UNION ALL
-    SELECT 5, n, 'BUILD_TAG', 'week-' || n
-    FROM generate_series(0, (SELECT g.submits / 100 FROM given AS g)) AS n
+    SELECT 5, n, 'BUILD_TAG', 'week-' || n FROM generate_series(0, 52) AS n
     UNION ALL
     SELECT 9, 0, 'RARE', 'yes'
 ) AS t;
@@ -182,6 +181,16 @@ CREATE TEMPORARY TABLE plan_job AS
 SELECT
     t.*,
     pg_temp.uuid_at(t.started_at - interval '30 s' * pg_temp.chance(t.n, 21), 'job', t.n) AS uuid,
+    ARRAY[
+        0,
+        pg_temp.pick(t.name_no, 51, 4, 2),
+        pg_temp.pick(t.name_no, 52, 20, 2),
+        -- So one is in the older half of the jobs only, the other in the newer.
+        CASE WHEN t.n >= t.jobs / 2 THEN 1 ELSE 0 END,
+        pg_temp.pick(t.name_no, 53, 200, 4),
+        t.week,
+        CASE WHEN t.n BETWEEN 101 AND 105 THEN 0 ELSE -1 END
+    ] AS environment_key,
     CASE
         WHEN t.state <> 'running'
             -- The same package takes about as long, and always ends before the submit's next job starts.
@@ -212,7 +221,9 @@ FROM (
         s.at + interval '90 s' * p.i + interval '9 s' * pg_temp.chance(n, 26) AS started_at,
         s.epoch,
         s.makes_tools,
-        s.tools_epoch
+        s.tools_epoch,
+        s.k * 52 / g.submits AS week,
+        g.jobs
     FROM given AS g
     CROSS JOIN LATERAL generate_series(0::bigint, g.jobs - 1) AS n
     CROSS JOIN LATERAL (SELECT n % 20 AS i) AS p
@@ -248,11 +259,55 @@ CREATE UNIQUE INDEX ON plan_job (n);
 ANALYZE plan_job;
 
 
+-- A package's own environment, with what the submit adds: as many as there are packages and weeks.
+CREATE TEMPORARY TABLE plan_env AS
+SELECT
+    t.*,
+    dense_rank() OVER (ORDER BY t.environment) AS environment_id,
+    environment_sha256(t.environment) AS sha256
+FROM (
+    SELECT
+        p.key,
+        array_agg(e.id) AS envs,
+        jsonb_object_agg(e.name, e.value) AS environment
+    FROM (
+        SELECT DISTINCT environment_key AS key FROM plan_job
+        UNION ALL
+        SELECT ARRAY[-1, -1, -1, -1, -1, n, -1] FROM generate_series(0, 52) AS n
+    ) AS p
+    CROSS JOIN LATERAL unnest(ARRAY[0, 1, 2, 3, 4, 5, 9], p.key) AS c (slot, choice)
+    JOIN stock_env AS e ON e.slot = c.slot AND e.choice = c.choice
+    GROUP BY p.key
+) AS t;
+
+CREATE UNIQUE INDEX ON plan_env (key);
+
+INSERT INTO environment (id, sha256)
+OVERRIDING SYSTEM VALUE
+SELECT
+    p.environment_id,
+    p.sha256
+FROM plan_env AS p
+ORDER BY p.environment_id;
+
+INSERT INTO environment_envvar (environment_id, env_id)
+SELECT
+    p.environment_id,
+    e.id
+FROM plan_env AS p
+CROSS JOIN LATERAL unnest(p.envs) AS e (id)
+ORDER BY p.environment_id, e.id;
+
+SELECT setval(pg_get_serial_sequence('environment', 'id'), (SELECT max(id) FROM environment));
+
+ANALYZE plan_env;
+
+
 -- Submits ---------------------------------------------------------------------------------------
 
 -- The last job of a submit builds what was asked for, which is node 0.
 INSERT INTO submit (
-    uuid, timestamp, requested_image_id, requested_package_id, repo_hash_id, tree, buildplan
+    uuid, timestamp, requested_image_id, requested_package_id, repo_hash_id, environment_id, tree, buildplan
 )
 SELECT
     s.uuid,
@@ -260,6 +315,7 @@ SELECT
     s.image_id,
     d.requested_package_id,
     s.git_hash_id,
+    n.environment_id,
     d.tree,
     d.buildplan
 FROM plan_submit AS s
@@ -299,21 +355,14 @@ JOIN (
     ) AS j
     GROUP BY j.k
 ) AS d ON d.k = s.k
-ORDER BY s.k;
-
-INSERT INTO submitenvs (submit_uuid, env_id)
-SELECT
-    s.uuid,
-    e.id
-FROM plan_submit AS s
-JOIN stock_env AS e ON e.slot = 5 AND e.choice = s.k / 100
+JOIN plan_env AS n ON n.key = ARRAY[-1, -1, -1, -1, -1, s.k * 52 / (SELECT g.submits FROM given AS g), -1]
 ORDER BY s.k;
 
 
 -- Jobs ------------------------------------------------------------------------------------------
 
 INSERT INTO job (
-    uuid, submit_uuid, endpoint_id, package_id, image_id, state, started_at, finished_at, heartbeat_at,
+    uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at, finished_at, heartbeat_at,
     fingerprint, container_hash, script, log, log_seq
 )
 SELECT
@@ -322,6 +371,7 @@ SELECT
     j.endpoint_id,
     j.package_id,
     j.image_id,
+    n.environment_id,
     j.state,
     j.started_at,
     j.finished_at,
@@ -367,6 +417,7 @@ SELECT
     CASE WHEN j.state <> 'running' THEN 3 END AS log_seq
 FROM plan_job AS j
 JOIN plan_submit AS s ON s.k = j.k
+JOIN plan_env AS n ON n.key = j.environment_key
 ORDER BY j.uuid;
 
 INSERT INTO job_log_chunk (job_uuid, seq, chunk)
@@ -378,36 +429,6 @@ FROM plan_job AS j
 CROSS JOIN generate_series(0, 3) AS seq
 WHERE j.state = 'running'
 ORDER BY j.uuid, seq;
-
-INSERT INTO jobenvs (job_uuid, env_id)
-SELECT
-    t.uuid,
-    t.env_id
-FROM (
-    SELECT
-        j.uuid,
-        e.id AS env_id
-    FROM plan_job AS j
-    CROSS JOIN given AS g
-    CROSS JOIN LATERAL (
-        SELECT 0 AS slot, 0 AS choice
-        UNION ALL
-        SELECT 1, pg_temp.pick(j.n, 51, 4, 2)
-        UNION ALL
-        SELECT 2, pg_temp.pick(j.package_id, 52, 20, 2)
-        UNION ALL
-        -- So one is in the older half of the jobs only, the other in the newer.
-        SELECT 3, CASE WHEN j.n >= g.jobs / 2 THEN 1 ELSE 0 END
-        UNION ALL
-        SELECT 4, pg_temp.pick(j.n, 53, 200, 4)
-        UNION ALL
-        SELECT 5, j.k / 100
-        UNION ALL
-        SELECT 9, 0 WHERE j.n BETWEEN 101 AND 105
-    ) AS c
-    JOIN stock_env AS e ON e.slot = c.slot AND e.choice = c.choice
-) AS t
-ORDER BY t.uuid, t.env_id;
 
 
 -- Files -----------------------------------------------------------------------------------------
@@ -567,7 +588,7 @@ FROM (
 ) AS t
 WHERE t.place % 10 = 0;
 
-DROP TABLE given, stock_package, stock_env, plan_submit, plan_job, plan_source, plan_output, plan_tool, plan_tools;
+DROP TABLE given, stock_package, stock_env, plan_submit, plan_job, plan_env, plan_source, plan_output, plan_tool, plan_tools;
 
 RESET work_mem;
 
@@ -577,5 +598,5 @@ WHERE rolname = current_user AND rolsuper;
 
 -- The pages that reads would otherwise mark, and the statistics that plans are made from.
 VACUUM (ANALYZE)
-envvar, git_hash, package, image, endpoint, submit, submitenvs, job, jobenvs, job_log_chunk, artifact,
+envvar, git_hash, package, image, endpoint, environment, environment_envvar, submit, job, job_log_chunk, artifact,
 job_input_artifacts, release_store, release, release_withdrawal;

@@ -21,7 +21,7 @@ from butido_store._target import Target
 
 _LIMIT = 50
 _TIMES_SELECT_1 = 20
-_LARGE = ("job", "jobenvs", "job_input_artifacts", "artifact", "submit")
+_LARGE = ("job", "environment_envvar", "job_input_artifacts", "artifact", "submit")
 
 
 @dataclass(frozen=True, slots=True)

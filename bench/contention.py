@@ -23,7 +23,7 @@ from butido_store.embedded import Server
 from butido_store.errors import StoreError
 from butido_store.migrate import Migrator
 
-_SEQUENCES = ("envvar", "package", "image", "endpoint", "git_hash")
+_SEQUENCES = ("envvar", "environment", "package", "image", "endpoint", "git_hash")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,11 +91,14 @@ def measure(
     return statistics.median(taken["case"]), statistics.median(taken["select"])
 
 
-def scans(cursor: psycopg.RawCursor[tuple[object, ...]], case: Case) -> set[str]:
+def scans(
+    cursor: psycopg.RawCursor[tuple[object, ...]], sql: str, parameters: Sequence[object]
+) -> set[str]:
     """Return the large tables that the plan reads in full.
 
     :param cursor: of a session whose search path is the store's
-    :param case: what to explain
+    :param sql: what to explain
+    :param parameters: its parameters
     """
 
     def walk(node: dict[str, object]) -> Iterator[str]:
@@ -105,7 +108,7 @@ def scans(cursor: psycopg.RawCursor[tuple[object, ...]], case: Case) -> set[str]
         for child in below if isinstance(below, list) else []:
             yield from walk(child)
 
-    cursor.execute(f"EXPLAIN (FORMAT JSON) {case.statement.sql}".encode(), case.parameters)
+    cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}".encode(), parameters)
     ((plan,),) = cursor.fetchall()
     return set(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
 
@@ -132,7 +135,7 @@ def main() -> None:
             taken, least = measure(cursor, case, options.runs)
             slow = taken >= _TIMES_SELECT_1 * least
             line = f"{case}  {taken * 1000:10.3f}  {taken / least:6.1f}"
-            if found := scans(cursor, case):
+            if found := scans(cursor, case.statement.sql, case.parameters):
                 line += f"  reads all of {', '.join(sorted(found))}"
             line += "  <-- slow" if slow else ""
             print(line, flush=True)

@@ -22,7 +22,7 @@ from butido_store.migrate import Migrator
 
 
 def test_processes_that_share_values_in_random_orders(dsn: str, schema: str) -> None:
-    result = contend(dsn, schema=schema, processes=8, seconds=5)
+    result = contend(dsn, schema=schema, processes=16, seconds=5)
     assert result.errors == []
     assert result.found == result.acknowledged > 0
     # Two that add the same missing value at once burn an id; retries of what is there do not.

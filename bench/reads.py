@@ -1,0 +1,92 @@
+"""How long the questions take on a filled store, against SELECT 1 on the same connection."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import listings
+import psycopg
+from generate import statements
+
+from butido_store._query import query
+
+_SAMPLES = 100
+
+
+def _median_and_p99(seconds: list[float]) -> tuple[float, float]:
+    return statistics.median(seconds) * 1000, sorted(seconds)[int(len(seconds) * 0.99)] * 1000
+
+
+def _questions(
+    cursor: psycopg.RawCursor[tuple[object, ...]],
+) -> dict[str, list[tuple[str, list[object]]]]:
+    """Return each question, several times with values from all over the store."""
+
+    def asked(name: str, given: list[Mapping[str, object]]) -> list[tuple[str, list[object]]]:
+        found = []
+        for values in given:
+            rendered = query(name).render(frozenset(values))
+            found.append((rendered.sql, [values[key] for key in rendered.order]))
+        return found
+
+    file = Path(__file__).with_suffix(".sql")
+    # Generated fingerprints only look like some: those of the sample become real, to be found.
+    for text, _ in statements(file):
+        cursor.execute(text.encode())
+    jobs = cursor.fetchall()
+    names = ("job", "submit", "package", "version", "image", "script", "env", "inputs", "artifact")
+    given = [dict(zip(names, row, strict=True)) for row in jobs]
+
+    def chosen(*keys: str, **more: object) -> list[Mapping[str, object]]:
+        return [{**{key: row[key] for key in keys}, **more} for row in given if row["artifact"]]
+
+    return {
+        "reuse": asked(
+            "artifact/reusable", chosen("package", "version", "image", "script", "env", "inputs")
+        ),
+        "find-artifact": asked("report/find_artifact", chosen("package", "version", limit=20)),
+        "submit": asked("report/submit", chosen("submit")),
+        "job": asked("report/job", chosen("job")),
+        "provenance": asked("report/provenance", chosen("artifact"))[:10],
+        "impact": asked("report/impact", chosen("artifact", limit=50))[:10],
+    }
+
+
+def measure(dsn: str, *, runs: int) -> dict[str, dict[str, float]]:
+    """Return milliseconds by question: median, 99th percentile, and the median of SELECT 1.
+
+    :param dsn: of a filled store
+    :param runs: how often each listing is asked
+    """
+    found: dict[str, dict[str, float]] = {}
+    with (
+        psycopg.connect(dsn, autocommit=True, options="-c search_path=butido") as connection,
+        psycopg.RawCursor(connection) as cursor,
+    ):
+        for name, asked in _questions(cursor).items():
+            taken: dict[str, list[float]] = {"question": [], "select": []}
+            repeats = max(1, _SAMPLES * 5 // len(asked)) if len(asked) > 10 else 2
+            for turn in range(-1, repeats):
+                for text, values in asked:
+                    for what, sql, given in (
+                        ("question", text.encode(), values),
+                        ("select", b"SELECT 1", []),
+                    ):
+                        start = time.perf_counter()
+                        cursor.execute(sql, given)
+                        cursor.fetchall()
+                        if turn >= 0:
+                            taken[what].append(time.perf_counter() - start)
+            p50, p99 = _median_and_p99(taken["question"])
+            found[name] = {
+                "ms": p50,
+                "p99": p99,
+                "select": statistics.median(taken["select"]) * 1000,
+            }
+        for case in listings.cases(cursor):
+            seconds, select = listings.measure(cursor, case, runs)
+            name = f"{case.report} {case.filter or 'all'} {case.kind}".strip()
+            found[name] = {"ms": seconds * 1000, "p99": seconds * 1000, "select": select * 1000}
+            print(f"  {name}: {seconds * 1000:.2f} ms", flush=True)
+    return found

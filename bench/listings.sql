@@ -99,12 +99,19 @@ used (report, filter, value, uses, is_old) AS (
     SELECT
         'jobs',
         'env',
-        (SELECT concat_ws('=', v.name, v.value) FROM envvar AS v WHERE v.id = je.env_id),
-        count(*),
-        max(j.started_at) < (SELECT m.started_at FROM middle AS m)
-    FROM jobenvs AS je
-    JOIN job AS j ON j.uuid = je.job_uuid
-    GROUP BY je.env_id
+        (SELECT concat_ws('=', v.name, v.value) FROM envvar AS v WHERE v.id = ee.env_id),
+        sum(n.uses),
+        max(n.last) < (SELECT m.started_at FROM middle AS m)
+    FROM (
+        SELECT
+            j.environment_id,
+            count(*) AS uses,
+            max(j.started_at) AS last
+        FROM job AS j
+        GROUP BY j.environment_id
+    ) AS n
+    JOIN environment_envvar AS ee ON ee.environment_id = n.environment_id
+    GROUP BY ee.env_id
     UNION ALL
     SELECT
         'submits',

@@ -21,6 +21,7 @@ from butido_store._target import Target
 
 _LIMIT = 50
 _TIMES_SELECT_1 = 20
+_SECONDS = 10
 _LARGE = ("job", "environment_envvar", "job_input_artifacts", "artifact", "submit")
 
 
@@ -81,13 +82,17 @@ def measure(
     text, parameters = case.statement.sql.encode(), case.parameters
     taken: dict[str, list[float]] = {"case": [], "select": []}
     # psycopg prepares at the sixth run, and the server may settle on a plan five runs after that.
-    for turn in range(-12, runs):
+    began, turn = time.perf_counter(), -12
+    # One that takes seconds is not asked as often, and its plan is settled on by then or never.
+    while turn < runs and (time.perf_counter() - began < _SECONDS or not taken["case"]):
+        turn = max(turn, 0) if time.perf_counter() - began > _SECONDS else turn
         for what, sql, values in (("case", text, parameters), ("select", b"SELECT 1", [])):
             start = time.perf_counter()
             cursor.execute(sql, values)
             cursor.fetchall()
             if turn >= 0:
                 taken[what].append(time.perf_counter() - start)
+        turn += 1
     return statistics.median(taken["case"]), statistics.median(taken["select"])
 
 

@@ -12,9 +12,8 @@
 -- before: go on after this job, the last row of the page before
 -- limit: at most this many
 
--- The newest are picked first, for each version of a package by the index that ends in their
--- order; names are joined to the few that are left. A variable is different: all jobs that have it
--- are looked up, since to look for them among the newest would take longest for the rare ones.
+-- The newest are picked first, for each version of a package and for each environment that has the
+-- variable, by the index that ends in their order; names are joined to the few that are left.
 SELECT
     j.uuid,
     j.submit_uuid,
@@ -31,6 +30,16 @@ SELECT
 FROM
 \if :{?package}
     package AS wanted CROSS JOIN LATERAL
+\endif
+\if :{?env}
+    (
+        SELECT ee.environment_id
+        FROM envvar AS v
+        JOIN environment_envvar AS ee ON ee.env_id = v.id
+        WHERE
+            v.name = split_part(:'env'::text, '=', 1)
+            AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
+    ) AS having_env CROSS JOIN LATERAL
 \endif
     (
         SELECT
@@ -67,17 +76,7 @@ FROM
             AND n.state = :'state'::text
 \endif
 \if :{?env}
-            AND n.environment_id = ANY(ARRAY(
-                SELECT ee.environment_id
-                FROM environment_envvar AS ee
-                WHERE ee.env_id = (
-                    SELECT v.id
-                    FROM envvar AS v
-                    WHERE
-                        v.name = split_part(:'env'::text, '=', 1)
-                        AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
-                )
-            ))
+            AND n.environment_id = having_env.environment_id
 \endif
 \if :{?newer_than}
             AND n.started_at >= :'newer_than'::timestamptz

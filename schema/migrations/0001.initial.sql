@@ -27,17 +27,11 @@ COMMENT ON FUNCTION netstring(text) IS
 
 CREATE FUNCTION environment_sha256(environment jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN CASE
-    WHEN jsonb_typeof(environment) = 'object'
-        AND NOT jsonb_path_exists(environment, '$.* ? (@.type() != "string")')
-        THEN text_sha256(coalesce((
-            SELECT string_agg(netstring(e.name) || netstring(e.value), '' ORDER BY e.name COLLATE "C")
-            FROM jsonb_each_text(environment) AS e (name, value)
-        ), ''))
-END;
+-- As jsonb writes it: sorted, each name once. No subquery, so that statements inline it.
+RETURN text_sha256(environment::text);
 
 COMMENT ON FUNCTION environment_sha256(jsonb) IS
-'SHA-256 over a whole environment, {"name": "value"}; NULL where it is anything else';
+'SHA-256 over a whole environment, {"name": "value"}, as jsonb writes it';
 
 CREATE FUNCTION job_fingerprint(
     package_name text,
@@ -45,33 +39,32 @@ CREATE FUNCTION job_fingerprint(
     image_name text,
     script text,
     environment_sha256 bytea,
-    input_paths text[],
-    input_sha256s bytea[]
+    inputs text[]
 ) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN CASE
-    WHEN coalesce(cardinality(input_paths), 0) = coalesce(cardinality(input_sha256s), 0)
-        AND array_position(input_paths, NULL) IS NULL
-        AND array_position(input_sha256s, NULL) IS NULL
+    WHEN array_position(inputs, NULL) IS NULL
         THEN text_sha256(
             netstring(package_name)
             || netstring(package_version)
             || netstring(image_name)
             || netstring(script)
             || netstring(encode(environment_sha256, 'hex'))
-            || netstring(coalesce((
-                SELECT string_agg(
-                    netstring(i.path) || netstring(encode(i.sha256, 'hex')), ''
-                    ORDER BY i.path COLLATE "C", i.sha256
-                )
-                FROM unnest(input_paths, input_sha256s) AS i (path, sha256)
-            ), ''))
+            -- An object's keys are sorted, as a subquery would do in ten times the time.
+            || netstring(jsonb_object(inputs, inputs)::text)
         )
 END;
 
-COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[], bytea[]) IS
-'SHA-256 over all that decides what a job builds; inputs in any order. '
-'NULL where anything is NULL or an array is longer than the one beside it';
+COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[]) IS
+'SHA-256 over all that decides what a job builds; inputs in any order, each as sha256sum prints it. '
+'NULL where anything is NULL';
+
+CREATE FUNCTION sha256sum(sha256 bytea, path text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN encode(sha256, 'hex') || '  ' || path;
+
+COMMENT ON FUNCTION sha256sum(bytea, text) IS
+'A file as the program of this name prints it: digest, two spaces, path';
 
 CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -311,6 +304,9 @@ COMMENT ON COLUMN submitenvs.env_id IS 'A variable added by the request';
 
 CREATE FUNCTION failure_lines(log text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+-- With a setting of its own it cannot be inlined, so that no INSERT into job reads all of this to
+-- find that out: 0.2 ms each.
+SET jit = off
 -- What differs from one run to the next is cut out, so that the same failure reads the same.
 RETURN (
     SELECT

@@ -14,7 +14,7 @@ CROSS JOIN LATERAL unnest(t.uuids) AS u (uuid);
 UPDATE job AS j
 SET
     fingerprint = job_fingerprint(
-        t.package, t.version, t.image, j.script, t.environment_sha256, t.paths, t.sha256s
+        t.package, t.version, t.image, j.script, t.environment_sha256, t.files
     )
 FROM (
     SELECT
@@ -23,8 +23,7 @@ FROM (
         p.version,
         i.name AS image,
         n.sha256 AS environment_sha256,
-        array_agg(a.path) FILTER (WHERE a.uuid IS NOT NULL) AS paths,
-        array_agg(a.sha256) FILTER (WHERE a.uuid IS NOT NULL) AS sha256s
+        coalesce(array_agg(sha256sum(a.sha256, a.path)) FILTER (WHERE a.uuid IS NOT NULL), '{}') AS files
     FROM chosen AS c
     JOIN job AS j ON j.uuid = c.uuid
     JOIN package AS p ON p.id = j.package_id
@@ -52,7 +51,7 @@ SELECT
     (
         SELECT
             coalesce(
-                jsonb_agg(jsonb_build_object('path', a.path, 'sha256', encode(a.sha256, 'hex'))), '[]'
+                jsonb_agg(sha256sum(a.sha256, a.path)), '[]'
             )::text
         FROM job_input_artifacts AS ji
         JOIN artifact AS a ON a.uuid = ji.artifact_uuid

@@ -32,6 +32,8 @@ def text(field: str, value: object) -> str:
         raise InvalidInput(f"{field} must be a str, not {type(value).__name__}")
     if "\0" in value:
         raise InvalidInput(f"{field} has a NUL character at position {value.index(chr(0))}")
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -1,8 +1,6 @@
 """Values as the texts that PostgreSQL reads: the driver sends those faster than lists."""
 
 import json
-from collections.abc import Iterable
-from uuid import UUID
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -10,8 +8,3 @@ _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 def json_text(value: object) -> str:
     """Return a JSON document's text, for a parameter that is cast to jsonb."""
     return _ENCODE(value)
-
-
-def uuid_array(uuids: Iterable[UUID]) -> str:
-    """Return an array's text, for a parameter that is cast to uuid[]."""
-    return "{" + ",".join(map(str, uuids)) + "}"

@@ -101,6 +101,8 @@ class Rendered:
 
     sql: str
     order: tuple[str, ...]
+    #: The text as it is sent; to encode it for each call would take longer than the rest of this.
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class Query:
                 parts.append(f"${number}::{token.type}")
             else:
                 parts.append(token.text)
-        rendered = Rendered("".join(parts), tuple(order))
+        sql = "".join(parts)
+        rendered = Rendered(sql, tuple(order), sql.encode())
         self._rendered[given] = rendered
         return rendered
 

@@ -64,11 +64,13 @@ class Statement(Generic[T_co]):
     writes: bool = False
     # Asked for only when the statement finds that something is missing, which is rare.
     shared: Callable[[], Shared] = Shared
+    # What to run instead, and take the value of, where this gave no row.
+    otherwise: "Callable[[], Statement[T_co]] | None" = None
 
-    def rendered(self) -> tuple[str, list[object]]:
+    def rendered(self) -> tuple[bytes, list[object]]:
         """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
         rendered = self.query.render(frozenset(self.parameters))
-        return rendered.sql, [self.parameters[name] for name in rendered.order]
+        return rendered.data, [self.parameters[name] for name in rendered.order]
 
 
 def read(
@@ -85,10 +87,11 @@ def write(
     collect: Callable[[Rows], T_co],
     *,
     shared: Callable[[], Shared] = Shared,
+    otherwise: Callable[[], Statement[T_co]] | None = None,
 ) -> Statement[T_co]:
     """Make a statement that writes; parameters that are None count as not given."""
     given = {key: value for key, value in parameters.items() if value is not None}
-    return Statement(query(name), given, collect, writes=True, shared=shared)
+    return Statement(query(name), given, collect, writes=True, shared=shared, otherwise=otherwise)
 
 
 def refuse(outcome: object, subject: str, uuid: UUID) -> StoreError | Incomplete:
@@ -204,8 +207,16 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
         yield from _add_missing(shared)
     looked_again = False
     for _ in range(_ATTEMPTS):
+        refused: StoreError | None = None
         try:
             answers = (yield batch)[-len(statements) :]
+            results = []
+            for statement, rows in zip(statements, answers, strict=True):
+                if not rows and statement.otherwise is not None:
+                    instead = statement.otherwise()
+                    results.append(instead.collect((yield [instead])[0]))
+                else:
+                    results.append(statement.collect(rows))
         except UniqueViolation:
             # Somebody else wrote the same uuid in this moment: look again, at what is there.
             if in_transaction or looked_again:
@@ -214,11 +225,6 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
             if own:
                 yield [_control("rollback")]
             continue
-        refused: StoreError | None = None
-        try:
-            results = tuple(
-                statement.collect(rows) for statement, rows in zip(statements, answers, strict=True)
-            )
         except Incomplete:
             pass
         except StoreError as error:
@@ -226,7 +232,7 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
         else:
             if own:
                 yield [_control("commit")]
-            return results
+            return tuple(results)
         if own:
             yield [_control("rollback")]
         if isinstance(refused, Conflict) and not looked_again:

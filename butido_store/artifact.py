@@ -149,10 +149,9 @@ def reusable(
     :returns: the newest successful job with the same fingerprint, or None
     """
     files = [
-        {
-            "path": _check.path("a path in inputs", path),
-            "sha256": _check.sha256(f"inputs[{path!r}]", sha256).hex(),
-        }
+        _check.sha256(f"inputs[{path!r}]", sha256).hex()
+        + "  "
+        + _check.path("a path in inputs", path)
         for path, sha256 in inputs
     ]
 

@@ -7,7 +7,7 @@ from typing import Literal, cast
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._literal import json_text, uuid_array
+from butido_store._literal import json_text
 from butido_store._statement import Rows, Shared, Statement, read, refuse, write
 from butido_store._text import encode_log
 from butido_store.artifact import Artifact, Output, artifacts
@@ -92,6 +92,10 @@ def _container(value: str | None) -> str | None:
     return _check.given(_check.name, "container_hash", value)
 
 
+def _uuids(inputs: Iterable[UUID]) -> str:
+    return json_text([str(uuid) for uuid in _check.uuids("inputs", inputs)])
+
+
 def _missing_inputs(uuids: object) -> NotFound:
     names = ", ".join(str(uuid) for uuid in cast(_list[UUID], uuids))
     return NotFound(f"inputs: there is no artifact {names} in the store")
@@ -167,7 +171,7 @@ def start(
             "started_at": _check.time("started_at", started_at),
             "script": _check.text("script", script),
             "env": environment,
-            "inputs": uuid_array(_check.uuids("inputs", inputs)),
+            "inputs": _uuids(inputs),
             "container_hash": _container(container_hash),
         },
         collect,
@@ -270,17 +274,57 @@ def finish(
     )
 
 
-def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
-    """Record ended jobs at once, each with its script, log, environment, inputs and outputs.
+def record(ended: EndedJob) -> Statement[bytes]:
+    """Record a job that has ended, with its script, log, environment, inputs and outputs.
 
-    All or none. An input may be an output of another of these jobs.
+    :param ended: what to record
+    :returns: the fingerprint, 32 bytes
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotFound: when run, if the submit or an input is not in the store
+    :raises Conflict: when run, if the uuid is there with other content
+    """
+    environment = json_text(_check.env("env", ended.env))
 
-    :param jobs: what to record, one job or a whole submit's
+    def instead() -> Statement[bytes]:
+        every = record_all([ended])
+        return Statement(every.query, every.parameters, lambda rows: every.collect(rows)[0])
+
+    return write(
+        "job/record",
+        {
+            "job": _check.uuid("uuid", ended.uuid),
+            "submit": _check.uuid("submit", ended.submit),
+            **_names(ended.package, ended.version, ended.image, ended.endpoint),
+            "state": _check.choice("state", ended.state, _END_STATES),
+            "started_at": _check.time("started_at", ended.started_at),
+            "finished_at": _check.time("finished_at", ended.finished_at),
+            "container_hash": _container(ended.container_hash),
+            "script": _check.text("script", ended.script),
+            "log": encode_log(_check.output("log", ended.log)),
+            "env": environment,
+            "inputs": _uuids(ended.inputs),
+            "outputs": json_text(_outputs(ended.outputs)),
+        },
+        lambda rows: cast(bytes, rows[0][0]),
+        shared=lambda: _shared(
+            ended.package, ended.version, ended.image, ended.endpoint, environment
+        ),
+        otherwise=instead,
+    )
+
+
+def record_all(jobs: Iterable[EndedJob]) -> Statement[_list[bytes]]:
+    """Record jobs that have ended, all of them or none.
+
+    An input may be an output of another of these jobs.
+
+    :param jobs: what to record, a whole submit's for instance
     :returns: the fingerprint of each, 32 bytes
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if a submit or an input is not in the store
     :raises Conflict: when run, if a uuid is there with other content
     """
+    jobs = _list(jobs)
     uuids = _check.uuids("uuid", [job.uuid for job in jobs])
     documents = [
         {
@@ -293,11 +337,15 @@ def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
             "container_hash": _container(job.container_hash),
             "script": _check.text("script", job.script),
             "env": _check.env("env", job.env),
-            "inputs": _list(map(str, _check.uuids("inputs", job.inputs))),
-            "outputs": _outputs(job.outputs),
         }
         for job in jobs
     ]
+    inputs = [
+        {"job": str(job.uuid), "artifact": str(artifact)}
+        for job in jobs
+        for artifact in _check.uuids("inputs", job.inputs)
+    ]
+    outputs = [{"job": str(job.uuid), **output} for job in jobs for output in _outputs(job.outputs)]
 
     def shared() -> Shared:
         needed = Shared()
@@ -319,10 +367,12 @@ def record(*jobs: EndedJob) -> Statement[_list[bytes]]:
         return cast(_list[bytes], fingerprints)
 
     return write(
-        "job/record",
+        "job/record_all",
         {
             "jobs": json_text(documents),
             "logs": [encode_log(_check.output("log", job.log)) for job in jobs],
+            "inputs": json_text(inputs),
+            "outputs": json_text(outputs),
         },
         collect,
         shared=shared,

@@ -14,7 +14,7 @@ __all__ = ["LogBuffer", "Outcome", "decode_log", "encode_log", "read_outcome"]
 
 _CHUNK = 64 * 1024
 _SECONDS = 1.0
-# Never longer than the rest of a character whose first bytes have arrived.
+# The first bytes of a character whose rest has not arrived: up to three, at the end.
 _INCOMPLETE = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
 _STATE = re.compile(
     r"#BUTIDO:(?:(?P<ok>STATE:OK)|STATE:ERR:(?P<error>.*)|PROGRESS:(?P<progress>[0-9]{1,18})|PHASE:(?P<phase>.*))"
@@ -59,7 +59,8 @@ class LogBuffer:
         return self._cut(final=True)
 
     def _cut(self, *, final: bool) -> Statement[None] | None:
-        kept = None if final else _INCOMPLETE.search(self._pending)
+        # From the third last byte on, not from the first, which takes as long as to send them all.
+        kept = None if final else _INCOMPLETE.search(self._pending, max(len(self._pending) - 3, 0))
         end = len(self._pending) if kept is None else kept.start()
         if not end:
             return None

@@ -4,12 +4,10 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
     suppress,
 )
 from typing import Protocol, Self, TypeVar, cast, overload
@@ -41,6 +39,8 @@ _CURSOR, _FETCH = "butido_store", 1000
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
 
 _Talk = Generator[Batch, Sequence[Rows], R]
+_Cursor = psycopg.RawCursor[tuple[object, ...]]
+_AsyncCursor = psycopg.AsyncRawCursor[tuple[object, ...]]
 
 
 # Shared by both stores ------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def _unpacked(results: tuple[object, ...]) -> object:
 # Blocking -------------------------------------------------------------------------------------
 
 
-def _converse(connection: psycopg.Connection[object], talk: _Talk[R]) -> R:
+def _converse(connection: psycopg.Connection[object], talk: _Talk[R], kept: list[_Cursor]) -> R:
     """Run each batch that the conversation yields, and send its rows back."""
     keep = _is_callers(connection)
     try:
@@ -121,7 +121,7 @@ def _converse(connection: psycopg.Connection[object], talk: _Talk[R]) -> R:
             batch = next(talk)
             while True:
                 try:
-                    rows = _execute(connection, batch)
+                    rows = _execute(connection, batch, kept)
                 except psycopg.errors.UniqueViolation as error:
                     batch = talk.throw(error)
                 else:
@@ -134,17 +134,50 @@ def _converse(connection: psycopg.Connection[object], talk: _Talk[R]) -> R:
                 connection.rollback()
 
 
-def _execute(connection: psycopg.Connection[object], batch: Batch) -> list[Rows]:
+def _ask(connection: psycopg.Connection[object], question: Statement[A], kept: list[_Cursor]) -> A:
+    """Run a statement that only reads: one answer, and nothing to commit or to do again."""
+    try:
+        (rows,) = _execute(connection, [question], kept)
+    except psycopg.Error as error:
+        raise from_database(error, connection_lost=connection.closed) from error
+    return question.collect(rows)
+
+
+def _execute(
+    connection: psycopg.Connection[object], batch: Batch, kept: list[_Cursor]
+) -> list[Rows]:
     """Run statements in one round trip and return the rows of each."""
-    cursors = [psycopg.RawCursor(connection, row_factory=tuple_row) for _ in batch]
     if len(batch) == 1:
-        cursors[0].execute(*batch[0].rendered())
-    else:
-        with connection.pipeline():
-            for cursor, statement in zip(cursors, batch, strict=True):
-                cursor.execute(*statement.rendered())
+        # What a cursor has found out about types would take a new one a while. Threads share the
+        # list: what one has popped is its own.
+        cursor = kept.pop() if kept else None
+        if cursor is None or cursor.connection is not connection:
+            cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
+        rows = _fetched(cursor.execute(*batch[0].rendered()))
+        if _is_small(rows):
+            kept.append(cursor)
+        return [rows]
+    cursors = [psycopg.RawCursor(connection, row_factory=tuple_row) for _ in batch]
+    with connection.pipeline():
+        for cursor, statement in zip(cursors, batch, strict=True):
+            cursor.execute(*statement.rendered())
+    return [_fetched(cursor) for cursor in cursors]
+
+
+def _fetched(cursor: _Cursor) -> Rows:
     # A cursor without rows has no row number; its description would say so, too, but is costly.
-    return [[] if cursor.rownumber is None else cursor.fetchall() for cursor in cursors]
+    return [] if cursor.rownumber is None else cursor.fetchall()
+
+
+def _is_small(rows: Rows) -> bool:
+    """Tell whether a cursor may keep these rows' memory until its next use."""
+    if len(rows) > 100:
+        return False
+    for row in rows:
+        for value in row:
+            if type(value) is str and len(value) > 65536:
+                return False
+    return True
 
 
 def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SCHEMA) -> None:
@@ -156,7 +189,7 @@ def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SC
     :param schema: name of the schema that holds the tables
     :raises SchemaMismatch: the database is not ready for this version
     """
-    _converse(connection, opening(schema))
+    _converse(connection, opening(schema), [])
     if not connection.autocommit:
         connection.commit()
 
@@ -168,18 +201,35 @@ class Pool(Protocol):
         """Lend a connection for a `with` block."""
 
 
-class _Own:
-    """A connection that is opened again after it was lost; threads take turns."""
+class _Callers:
+    """A connection of the caller's, under the interface of a pool; threads take turns."""
+
+    def __init__(self, connection: psycopg.Connection[object]) -> None:
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    def connection(self) -> Self:
+        return self
+
+    def __enter__(self) -> psycopg.Connection[object]:
+        self._lock.acquire()
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class _Own(_Callers):
+    """A connection that is opened again after it was lost."""
 
     def __init__(self, target: Target, schema: str, prepare_threshold: int | None) -> None:
         self._target = target
         self._schema = schema
         self._prepare_threshold = prepare_threshold
-        self._lock = threading.RLock()
         self._closed = False
         target.__enter__()
         try:
-            self._connection = self._open()
+            super().__init__(self._open())
         except BaseException:
             target.leave()
             raise
@@ -198,37 +248,31 @@ class _Own:
             raise
         return connection
 
-    @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[object]]:
-        with self._lock:
-            if self._closed:
-                raise StoreError(_CLOSED)
-            if self._connection.closed:
-                try:
-                    self._target.again()
-                    self._connection = self._open()
-                except (ConnectionFailed, EmbeddedServerError) as error:
-                    raise Unavailable(str(error)) from error
-            yield self._connection
+    def __enter__(self) -> psycopg.Connection[object]:
+        connection = super().__enter__()
+        if not connection.closed:
+            return connection
+        try:
+            return self._again()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _again(self) -> psycopg.Connection[object]:
+        if self._closed:
+            raise StoreError(_CLOSED)
+        try:
+            self._target.again()
+            self._connection = self._open()
+        except (ConnectionFailed, EmbeddedServerError) as error:
+            raise Unavailable(str(error)) from error
+        return self._connection
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
             self._connection.close()
             self._target.leave()
-
-
-class _Callers:
-    """A connection of the caller's, under the interface of a pool."""
-
-    def __init__(self, connection: psycopg.Connection[object]) -> None:
-        self._connection = connection
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[object]]:
-        with self._lock:
-            yield self._connection
 
 
 class Store:
@@ -255,7 +299,8 @@ class Store:
         """
         self._source = _Callers(source) if isinstance(source, psycopg.Connection) else source
         self._retry_for = retry_for
-        self._retries = not isinstance(self._source, _Callers)
+        self._retries = not isinstance(source, psycopg.Connection)
+        self._kept: list[_Cursor] = []
 
     @classmethod
     def connect(
@@ -297,8 +342,10 @@ class Store:
         while True:
             try:
                 with self._source.connection() as connection:
+                    if len(statements) == 1 and not statements[0].writes:
+                        return _ask(connection, statements[0], self._kept)
                     talk = conversation(statements, in_transaction=_is_callers(connection))
-                    return _unpacked(_converse(connection, talk))
+                    return _unpacked(_converse(connection, talk, self._kept))
             except (StoreError, psycopg.Error) as error:
                 delay = _next_delay(delays, error, retries=self._retries)
             time.sleep(delay)
@@ -339,7 +386,9 @@ class Store:
 # Awaiting: the same with `await` --------------------------------------------------------------
 
 
-async def _converse_async(connection: psycopg.AsyncConnection[object], talk: _Talk[R]) -> R:
+async def _converse_async(
+    connection: psycopg.AsyncConnection[object], talk: _Talk[R], kept: list[_AsyncCursor]
+) -> R:
     """Run each batch that the conversation yields, and send its rows back."""
     keep = _is_callers(connection)
     try:
@@ -347,7 +396,7 @@ async def _converse_async(connection: psycopg.AsyncConnection[object], talk: _Ta
             batch = next(talk)
             while True:
                 try:
-                    rows = await _execute_async(connection, batch)
+                    rows = await _execute_async(connection, batch, kept)
                 except psycopg.errors.UniqueViolation as error:
                     batch = talk.throw(error)
                 else:
@@ -360,16 +409,38 @@ async def _converse_async(connection: psycopg.AsyncConnection[object], talk: _Ta
                 await connection.rollback()
 
 
-async def _execute_async(connection: psycopg.AsyncConnection[object], batch: Batch) -> list[Rows]:
+async def _ask_async(
+    connection: psycopg.AsyncConnection[object], question: Statement[A], kept: list[_AsyncCursor]
+) -> A:
+    """Run a statement that only reads, as `_ask` does."""
+    try:
+        (rows,) = await _execute_async(connection, [question], kept)
+    except psycopg.Error as error:
+        raise from_database(error, connection_lost=connection.closed) from error
+    return question.collect(rows)
+
+
+async def _execute_async(
+    connection: psycopg.AsyncConnection[object], batch: Batch, kept: list[_AsyncCursor]
+) -> list[Rows]:
     """Run statements in one round trip and return the rows of each."""
-    cursors = [psycopg.AsyncRawCursor(connection, row_factory=tuple_row) for _ in batch]
     if len(batch) == 1:
-        await cursors[0].execute(*batch[0].rendered())
-    else:
-        async with connection.pipeline():
-            for cursor, statement in zip(cursors, batch, strict=True):
-                await cursor.execute(*statement.rendered())
-    return [[] if cursor.rownumber is None else await cursor.fetchall() for cursor in cursors]
+        cursor = kept.pop() if kept else None
+        if cursor is None or cursor.connection is not connection:
+            cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
+        rows = await _fetched_async(await cursor.execute(*batch[0].rendered()))
+        if _is_small(rows):
+            kept.append(cursor)
+        return [rows]
+    cursors = [psycopg.AsyncRawCursor(connection, row_factory=tuple_row) for _ in batch]
+    async with connection.pipeline():
+        for cursor, statement in zip(cursors, batch, strict=True):
+            await cursor.execute(*statement.rendered())
+    return [await _fetched_async(cursor) for cursor in cursors]
+
+
+async def _fetched_async(cursor: _AsyncCursor) -> Rows:
+    return [] if cursor.rownumber is None else await cursor.fetchall()
 
 
 async def open_schema_async(
@@ -383,7 +454,7 @@ async def open_schema_async(
     :param schema: name of the schema that holds the tables
     :raises SchemaMismatch: the database is not ready for this version
     """
-    await _converse_async(connection, opening(schema))
+    await _converse_async(connection, opening(schema), [])
     if not connection.autocommit:
         await connection.commit()
 
@@ -395,20 +466,37 @@ class AsyncPool(Protocol):
         """Lend a connection for an `async with` block."""
 
 
-class _OwnAsync:
-    """A connection that is opened again after it was lost; tasks take turns."""
+class _CallersAsync:
+    """A connection of the caller's, under the interface of a pool; tasks take turns."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[object]) -> None:
+        self._connection = connection
+        self._lock = asyncio.Lock()
+
+    def connection(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> psycopg.AsyncConnection[object]:
+        await self._lock.acquire()
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class _OwnAsync(_CallersAsync):
+    """A connection that is opened again after it was lost."""
 
     def __init__(self, target: Target, schema: str, prepare_threshold: int | None) -> None:
         self._target = target
         self._schema = schema
         self._prepare_threshold = prepare_threshold
-        self._lock = asyncio.Lock()
         self._closed = False
 
     async def open(self) -> Self:
         await asyncio.to_thread(self._target.__enter__)
         try:
-            self._connection = await self._open()
+            super().__init__(await self._open())
         except BaseException:
             await asyncio.to_thread(self._target.leave)
             raise
@@ -428,37 +516,31 @@ class _OwnAsync:
             raise
         return connection
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[object]]:
-        async with self._lock:
-            if self._closed:
-                raise StoreError(_CLOSED)
-            if self._connection.closed:
-                try:
-                    await asyncio.to_thread(self._target.again)
-                    self._connection = await self._open()
-                except (ConnectionFailed, EmbeddedServerError) as error:
-                    raise Unavailable(str(error)) from error
-            yield self._connection
+    async def __aenter__(self) -> psycopg.AsyncConnection[object]:
+        connection = await super().__aenter__()
+        if not connection.closed:
+            return connection
+        try:
+            return await self._again()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def _again(self) -> psycopg.AsyncConnection[object]:
+        if self._closed:
+            raise StoreError(_CLOSED)
+        try:
+            await asyncio.to_thread(self._target.again)
+            self._connection = await self._open()
+        except (ConnectionFailed, EmbeddedServerError) as error:
+            raise Unavailable(str(error)) from error
+        return self._connection
 
     async def close(self) -> None:
         async with self._lock:
             self._closed = True
             await self._connection.close()
             await asyncio.to_thread(self._target.leave)
-
-
-class _CallersAsync:
-    """A connection of the caller's, under the interface of a pool."""
-
-    def __init__(self, connection: psycopg.AsyncConnection[object]) -> None:
-        self._connection = connection
-        self._lock = asyncio.Lock()
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[object]]:
-        async with self._lock:
-            yield self._connection
 
 
 class AsyncStore:
@@ -475,7 +557,8 @@ class AsyncStore:
             _CallersAsync(source) if isinstance(source, psycopg.AsyncConnection) else source
         )
         self._retry_for = retry_for
-        self._retries = not isinstance(self._source, _CallersAsync)
+        self._retries = not isinstance(source, psycopg.AsyncConnection)
+        self._kept: list[_AsyncCursor] = []
 
     @classmethod
     async def connect(
@@ -518,8 +601,10 @@ class AsyncStore:
         while True:
             try:
                 async with self._source.connection() as connection:
+                    if len(statements) == 1 and not statements[0].writes:
+                        return await _ask_async(connection, statements[0], self._kept)
                     talk = conversation(statements, in_transaction=_is_callers(connection))
-                    return _unpacked(await _converse_async(connection, talk))
+                    return _unpacked(await _converse_async(connection, talk, self._kept))
             except (StoreError, psycopg.Error) as error:
                 delay = _next_delay(delays, error, retries=self._retries)
             await asyncio.sleep(delay)

@@ -1,6 +1,7 @@
 """Statements with realistic values, for tests that care about one of them."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -100,10 +101,15 @@ def netstring(data: bytes) -> bytes:
     return b"%d:%s," % (len(data), data)
 
 
+def as_jsonb(value: Mapping[str, str]) -> bytes:
+    """Return an object as jsonb writes it: sorted, shorter names first."""
+    pairs = sorted(value.items(), key=lambda pair: (len(pair[0].encode()), pair[0].encode()))
+    return json.dumps(dict(pairs), ensure_ascii=False).encode()
+
+
 def environment_sha256(env: Mapping[str, str]) -> bytes:
     """Return what the function of this name has to give, written a second time."""
-    variables = sorted((name.encode(), value.encode()) for name, value in env.items())
-    return hashlib.sha256(b"".join(netstring(part) for pair in variables for part in pair)).digest()
+    return hashlib.sha256(as_jsonb(env)).digest()
 
 
 def fingerprint(
@@ -115,11 +121,9 @@ def fingerprint(
     inputs: Iterable[tuple[str, bytes]],
 ) -> bytes:
     """Return what `job_fingerprint` has to give, written a second time."""
-    files = sorted((path.encode(), digest) for path, digest in inputs)
+    files = [f"{digest.hex()}  {path}" for path, digest in inputs]
     return hashlib.sha256(
         b"".join(netstring(text.encode()) for text in (package, version, image, script))
         + netstring(environment_sha256(env).hex().encode())
-        + netstring(
-            b"".join(netstring(path) + netstring(digest.hex().encode()) for path, digest in files)
-        )
+        + netstring(as_jsonb(dict(zip(files, files, strict=True))))
     ).digest()

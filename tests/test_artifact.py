@@ -138,9 +138,11 @@ def test_a_rebuilt_dependency_is_no_reuse_but_the_same_content_is(
 ) -> None:
     made = Output("src", sha256("src"), 3)
     store.run(
-        job.record(
-            ended(uuid7(), of_submit, package="dependency", outputs=[made]),
-            ended(uuid7(), of_submit, inputs=[made.uuid]),
+        job.record_all(
+            [
+                ended(uuid7(), of_submit, package="dependency", outputs=[made]),
+                ended(uuid7(), of_submit, inputs=[made.uuid]),
+            ]
         )
     )
     # From outside or made by a job: what counts is path and content.
@@ -160,11 +162,9 @@ def test_provenance_goes_down_to_the_sources_each_once(store: AnyStore, of_submi
         (top, [left.uuid, right.uuid, source]),
     ]
     store.run(
-        job.record(
-            *(
-                ended(uuid7(), of_submit, package=output.path, inputs=inputs, outputs=[output])
-                for output, inputs in needs
-            )
+        job.record_all(
+            ended(uuid7(), of_submit, package=output.path, inputs=inputs, outputs=[output])
+            for output, inputs in needs
         )
     )
     found = store.run(report.ask(report.Ingredient, artifact=top.uuid))
@@ -174,17 +174,25 @@ def test_provenance_goes_down_to_the_sources_each_once(store: AnyStore, of_submi
     assert (alone.uuid, alone.inputs, alone.package) == (source, [], None)
 
 
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        "'', '{a}', '{}'",
-        "'', '{a}', '{NULL}'",
-        "'', '{NULL}', '{a}'",
-        "NULL, '{}', '{}'",
-    ],
-)
-def test_arrays_that_do_not_match_have_no_fingerprint(
-    connection: psycopg.Connection[tuple[object, ...]], arrays: str
+@pytest.mark.parametrize("values", ["'', '{NULL}'", "'', '{a,NULL}'", "'', NULL", "NULL, '{}'"])
+def test_with_something_unknown_there_is_no_fingerprint(
+    connection: psycopg.Connection[tuple[object, ...]], values: str
 ) -> None:
-    call = f"SELECT job_fingerprint('p', '1', 'i', 's', {arrays})"
+    call = f"SELECT job_fingerprint('p', '1', 'i', 's', {values})"
     assert connection.execute(call.encode()).fetchone() == (None,)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_files_are_told_apart_by_path_and_content(
+    connection: psycopg.Connection[tuple[object, ...]], swapped: bool
+) -> None:
+    """Two files of one path, in any order; and which content has which path."""
+    call = "SELECT job_fingerprint('p', '1', 'i', 's', '', %s)"
+
+    def fingerprint(*files: str) -> object:
+        return connection.execute(call, [[*reversed(files)] if swapped else [*files]]).fetchone()
+
+    prints = [fingerprint(*files) for files in (("1  a",), ("2  a",), ("1  a", "2  a"))]
+    prints += [fingerprint("1  a", "2  b"), fingerprint("2  a", "1  b"), fingerprint()]
+    assert len(set(prints)) == len(prints)
+    assert fingerprint("1  a", "2  b") == fingerprint("2  b", "1  a")

@@ -89,7 +89,7 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("size", lambda: finish(uuid7(), outputs=[Output("a", sha256("a"), 2**63)])),
         ("finished_at", lambda: job.record(ended(uuid7(), uuid7(), finished_at=NAIVE))),
         ("state", lambda: job.record(ended(uuid7(), uuid7(), state="running"))),
-        ("uuid", lambda: job.record(*[ended(UUID(int=1), uuid7())] * 2)),
+        ("uuid", lambda: job.record_all([ended(UUID(int=1), uuid7())] * 2)),
         ("seq", lambda: job.append_log(uuid7(), seq=-1, data="")),
         ("sha256", lambda: artifact.register("p", sha256=b"", size=0)),
         ("path", lambda: artifact.register("", sha256=sha256(""), size=0)),

@@ -124,7 +124,7 @@ def test_it_finds_what_butido_finds(
     ]
     store.run(
         create(of_submit),
-        *([job.record(*records)] if records else []),
+        *([job.record_all(records)] if records else []),
         *(
             [release.create(uuid7(), store="s", timestamp=TIME, actor="a", artifacts=released)]
             if released

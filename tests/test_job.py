@@ -253,8 +253,8 @@ def test_ended_jobs_are_recorded_at_once(store: AnyStore, of_submit: UUID) -> No
         # Reads what the first made, in the same call.
         ended(second, of_submit, package="curl", state="error", inputs=[out.uuid], log=b"\xff"),
     )
-    prints = store.run(job.record(*jobs))
-    assert store.run(job.record(*jobs)) == prints
+    prints = store.run(job.record_all(jobs))
+    assert store.run(job.record_all(jobs)) == prints
     assert store.run(job.get(first)).fingerprint == prints[0]
     found = store.run(job.get(second))
     assert (found.state, found.package, found.fingerprint) == ("error", "curl", prints[1])
@@ -269,7 +269,7 @@ def test_a_recorded_job_has_the_fingerprint_of_a_started_one(
 ) -> None:
     file = source(store)
     started = store.run(start(uuid7(), of_submit, inputs=[file.uuid]))
-    assert store.run(job.record(ended(uuid7(), of_submit, inputs=[file.uuid]))) == [started]
+    assert store.run(job.record(ended(uuid7(), of_submit, inputs=[file.uuid]))) == started
 
 
 @pytest.mark.parametrize(
@@ -293,10 +293,12 @@ def test_a_recorded_job_is_not_altered(
     store.run(job.record(ended(uuid, of_submit, outputs=outputs)))
     with pytest.raises(Conflict, match=str(uuid)):
         store.run(
-            job.record(
-                ended(other, of_submit), ended(uuid, of_submit, **{"outputs": outputs} | change)
+            job.record_all(
+                [ended(other, of_submit), ended(uuid, of_submit, **{"outputs": outputs} | change)]
             )
         )
+    with pytest.raises(Conflict, match=str(uuid)):
+        store.run(job.record(ended(uuid, of_submit, **{"outputs": outputs} | change)))
     # All or none: the one that could have been recorded is not.
     assert [found.uuid for found in store.run(job.list())] == [uuid]
 
@@ -319,12 +321,35 @@ def test_no_job_reads_what_it_makes(store: AnyStore, of_submit: UUID) -> None:
 def test_jobs_that_lack_something_are_not_recorded(store: AnyStore, of_submit: UUID) -> None:
     unknown = uuid7()
     with pytest.raises(NotFound, match="submit"):
-        store.run(job.record(ended(uuid7(), of_submit), ended(uuid7(), unknown)))
+        store.run(job.record_all([ended(uuid7(), of_submit), ended(uuid7(), unknown)]))
     with pytest.raises(NotFound, match=str(unknown)):
         store.run(
-            job.record(ended(uuid7(), of_submit), ended(uuid7(), of_submit, inputs=[unknown]))
+            job.record_all([ended(uuid7(), of_submit), ended(uuid7(), of_submit, inputs=[unknown])])
         )
+    with pytest.raises(NotFound, match="submit"):
+        store.run(job.record(ended(uuid7(), unknown)))
+    with pytest.raises(NotFound, match=str(unknown)):
+        store.run(job.record(ended(uuid7(), of_submit, inputs=[unknown])))
     assert store.run(job.list()) == []
+
+
+def test_jobs_of_which_some_are_recorded(store: AnyStore, of_submit: UUID) -> None:
+    jobs = [ended(uuid7(), of_submit, log=str(n)) for n in range(3)]
+    first = store.run(job.record(jobs[1]))
+    assert store.run(job.record(jobs[1])) == first
+    prints = store.run(job.record_all(jobs))
+    assert prints[1] == first
+    assert [store.run(job.log(one.uuid)) for one in jobs] == ["0", "1", "2"]
+    assert store.run(job.record_all([])) == []
+
+
+def test_a_job_is_recorded_with_what_came_before_it_in_the_same_call(store: AnyStore) -> None:
+    of_submit, made = uuid7(), Output("a", sha256("a"), 1)
+    first = ended(uuid7(), of_submit, env={"NEW": "1"}, outputs=[made])
+    second = ended(uuid7(), of_submit, package="new", inputs=[made.uuid])
+    for _ in range(2):
+        store.run(create(of_submit), job.record(first), job.record(second))
+    assert [a.path for a in store.run(job.inputs(second.uuid))] == ["a"]
 
 
 def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(

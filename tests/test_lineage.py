@@ -60,7 +60,7 @@ def record(
     store.run(
         create(of_submit),
         *(artifact.register(str(u), sha256=sha256(str(u)), size=1, uuid=u) for u in sources),
-        *([job.record(*done)] if done else []),
+        *([job.record_all(done)] if done else []),
     )
     return graph
 
@@ -124,18 +124,24 @@ def test_impact_starts_at_packages_commits_images_and_endpoints(store: Store) ->
     store.run(
         create(first),
         create(of_other, repo_hash="d" * 40),
-        job.record(
-            ended(uuid7(), first, version="1", image="a", endpoint="x", outputs=output(library)),
-            ended(
-                uuid7(),
-                of_other,
-                package="app",
-                image="b",
-                endpoint="y",
-                inputs=[library],
-                outputs=output(program),
-            ),
-            ended(uuid7(), of_other, version="2", image="b", endpoint="y", outputs=output(other)),
+        job.record_all(
+            [
+                ended(
+                    uuid7(), first, version="1", image="a", endpoint="x", outputs=output(library)
+                ),
+                ended(
+                    uuid7(),
+                    of_other,
+                    package="app",
+                    image="b",
+                    endpoint="y",
+                    inputs=[library],
+                    outputs=output(program),
+                ),
+                ended(
+                    uuid7(), of_other, version="2", image="b", endpoint="y", outputs=output(other)
+                ),
+            ]
         ),
         release.create(uuid7(), store="stable", timestamp=TIME, actor="me", artifacts=[program]),
     )

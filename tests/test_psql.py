@@ -81,18 +81,31 @@ SAMPLES: dict[str, Mapping[str, object]] = {
             SUBMIT,
             inputs=[SOURCE],
             env=ENV,
-            log=ODD,
-            outputs=[Output(ODD, sha256(""), 0, MADE)],
-        ),
-        ended(
-            LAST,
-            SUBMIT,
-            state="error",
-            inputs=[MADE],
-            env=ENV,
-            log=b"\xff",
+            log=b"\xff" + ODD.encode(),
             container_hash=ODD,
-        ),
+            outputs=[Output(ODD, sha256(""), 0, MADE)],
+        )
+    ).parameters,
+    "job/record_all": job.record_all(
+        [
+            ended(
+                NEW,
+                SUBMIT,
+                inputs=[SOURCE],
+                env=ENV,
+                log=ODD,
+                outputs=[Output(ODD, sha256(""), 0, MADE)],
+            ),
+            ended(
+                LAST,
+                SUBMIT,
+                state="error",
+                inputs=[MADE],
+                env=ENV,
+                log=b"\xff",
+                container_hash=ODD,
+            ),
+        ]
     ).parameters,
     "job/script": job.script(NEXT).parameters,
     "job/set_container": job.set_container(RUNNING, ODD).parameters,
@@ -223,7 +236,8 @@ def test_a_file_gives_the_same_in_psql(
     [
         ("job/start", "job", 1),
         ("environment/intern", "environment_envvar", 1),
-        ("job/record", "job", 2),
+        ("job/record", "job", 1),
+        ("job/record_all", "job", 2),
         ("job/finish", "artifact", 2),
         ("job/append_log", "job_log_chunk", 1),
         ("submit/create", "submit", 1),

@@ -212,7 +212,7 @@ def test_both_stores_stream(dsn: str, schema: str) -> None:
     of_submit = uuid7()
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit))
-        store.run(job.record(*(ended(uuid7(), of_submit) for _ in range(2500))))
+        store.run(job.record_all(ended(uuid7(), of_submit) for _ in range(2500)))
         every = [row.uuid for row in store.run(report.ask(job.Job))]
         assert [row.uuid for row in store.stream(report.ask(job.Job))] == every
         # One that is left early gives its connection back.

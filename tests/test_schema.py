@@ -20,8 +20,9 @@ from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 from samples import TIME, buildplan, create, fingerprint, finish, sha256, start, tree
 
-from butido_store import Store, artifact, job, release, uuid7
+from butido_store import Statement, Store, artifact, job, release, uuid7
 from butido_store._files import directory
+from butido_store._query import query
 from butido_store.migrate import ZERO, Migrator, shipped
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -525,26 +526,19 @@ def test_job_fingerprint_is_what_it_says(
     inputs: list[tuple[str, bytes]],
     connection: Connection,
 ) -> None:
-    paths, digests = [path for path, _ in inputs], [digest for _, digest in inputs]
+    files = [f"{digest.hex()}  {path}" for path, digest in inputs]
     found = connection.execute(
-        "SELECT job_fingerprint(%s, %s, %s, %s, environment_sha256(%s), %s::text[], %s::bytea[])",
-        [*texts, Jsonb(env), paths, digests],
+        "SELECT job_fingerprint(%s, %s, %s, %s, environment_sha256(%s), %s::text[])",
+        [*texts, Jsonb(env), files],
     ).fetchone()
     assert found == (fingerprint(*texts, env, inputs),)
 
 
 @pytest.mark.parametrize("environment", ["null", "[]", '"A"', '{"A": null}', '{"A": 1}'])
-def test_what_is_no_environment_has_no_sha256(connection: Connection, environment: str) -> None:
-    found = connection.execute("SELECT environment_sha256(%s::jsonb)", [environment]).fetchone()
-    assert found == (None,)
-
-
-def test_a_fingerprint_without_arrays_is_that_of_empty_ones(connection: Connection) -> None:
-    """An aggregate over no rows is NULL."""
-    found = connection.execute(
-        "SELECT job_fingerprint('a', 'b', 'c', 'd', environment_sha256('{}'), NULL, NULL)"
-    ).fetchone()
-    assert found == (fingerprint("a", "b", "c", "d", {}, []),)
+def test_what_is_no_environment_is_not_interned(connection: Connection, environment: str) -> None:
+    text, _ = Statement(query("environment/intern"), {"environments": []}, list).rendered()
+    with pytest.raises((errors.NotNullViolation, errors.InvalidParameterValue)):
+        psycopg.RawCursor(connection).execute(text, [[environment]])
 
 
 def test_a_tree_of_60000_packages_is_found_by_any_of_them(

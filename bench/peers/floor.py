@@ -1,6 +1,7 @@
 """The least that can be sent: rows whose keys and fingerprints are all known before."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -34,9 +35,14 @@ def _netstring(data: bytes) -> bytes:
     return b"%d:%s," % (len(data), data)
 
 
+def _object(value: Mapping[str, str]) -> bytes:
+    """Return an object as jsonb writes it: shorter names first."""
+    pairs = sorted(value.items(), key=lambda pair: (len(pair[0].encode()), pair[0].encode()))
+    return json.dumps(dict(pairs), ensure_ascii=False).encode()
+
+
 def _environment(env: Mapping[str, str]) -> bytes:
-    pairs = sorted((name.encode(), value.encode()) for name, value in env.items())
-    return hashlib.sha256(b"".join(_netstring(part) for pair in pairs for part in pair)).digest()
+    return hashlib.sha256(_object(env)).digest()
 
 
 class _Floor:
@@ -53,7 +59,7 @@ class _Floor:
         self._connection = psycopg.connect(
             on_schema(dsn, self.schema), autocommit=True, prepare_threshold=0
         )
-        self._files: dict[object, tuple[bytes, bytes]] = {}
+        self._files: dict[object, str] = {}
         self._read()
 
     def _read(self) -> None:
@@ -74,7 +80,7 @@ class _Floor:
         self._library.create(one)
         missing = [job for job in one.jobs if None in self._keys(job)]
         if missing:
-            self._intern(library_job.record(*missing).shared())
+            self._intern(library_job.record_all(missing).shared())
             self._read()
 
     def _intern(self, shared: Shared) -> None:
@@ -83,7 +89,7 @@ class _Floor:
         def run(statement: Statement[T]) -> T:
             text, values = statement.rendered()
             with psycopg.RawCursor(self._connection) as cursor:
-                return statement.collect(cursor.execute(text.encode(), values).fetchall())
+                return statement.collect(cursor.execute(text, values).fetchall())
 
         for statement in _intern(run(ask)):
             run(statement)
@@ -100,13 +106,11 @@ class _Floor:
         """Return the rows of the three tables."""
         found: Rows = ([], [], [])
         for job in jobs:
-            files = sorted(self._files[uuid] for uuid in job.inputs)
+            files = {self._files[uuid] for uuid in job.inputs}
             parts = [
                 *(text.encode() for text in (job.package, job.version, job.image, job.script)),
                 _environment(job.env).hex().encode(),
-                b"".join(
-                    _netstring(path) + _netstring(digest.hex().encode()) for path, digest in files
-                ),
+                _object({file: file for file in files}),
             ]
             fingerprint = hashlib.sha256(b"".join(map(_netstring, parts))).digest()
             found[0].append(
@@ -116,7 +120,7 @@ class _Floor:
                 ]
             )
             for output in job.outputs:
-                self._files[output.uuid] = (output.path.encode(), output.sha256)
+                self._files[output.uuid] = f"{output.sha256.hex()}  {output.path}"
                 found[1].append([output.uuid, job.uuid, output.path, output.sha256, output.size])
             found[2].extend([job.uuid, uuid] for uuid in job.inputs)
         return found

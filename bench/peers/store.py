@@ -45,7 +45,7 @@ class Library:
 
     def record(self, known: Sequence[EndedJob]) -> None:
         """Record jobs."""
-        self._store.run(job.record(*known))
+        self._store.run(job.record(known[0]) if len(known) == 1 else job.record_all(known))
 
     def __enter__(self) -> Self:
         """Use it in a `with` block."""

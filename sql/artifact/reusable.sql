@@ -4,7 +4,7 @@
 -- for each of its outputs, and one with an empty artifact where it has none.
 --
 -- env: the whole environment, {"name": "value"}
--- inputs: path and content of each input, [{"path": "…", "sha256": "hexadecimal"}]
+-- inputs: the files that it would read, each as sha256sum prints it: ["digest, two spaces, path"]
 
 WITH newest AS (
     SELECT
@@ -17,9 +17,9 @@ WITH newest AS (
             SELECT
                 job_fingerprint(
                     :'package'::text, :'version'::text, :'image'::text, :'script'::text,
-                    environment_sha256(:'env'::jsonb), array_agg(i.path), array_agg(decode(i.sha256, 'hex'))
+                    environment_sha256(:'env'::jsonb),
+                    ARRAY(SELECT i.file FROM jsonb_array_elements_text(:'inputs'::jsonb) AS i (file))
                 )
-            FROM jsonb_to_recordset(:'inputs'::jsonb) AS i (path text, sha256 text)
         )
     ORDER BY j.started_at DESC, j.uuid DESC
     LIMIT 1

@@ -5,7 +5,12 @@
 WITH given AS (
     SELECT DISTINCT
         t.environment,
-        environment_sha256(t.environment) AS sha256
+        -- What is no environment has none, and cannot be stored without.
+        CASE
+            WHEN jsonb_typeof(t.environment) = 'object'
+                AND NOT jsonb_path_exists(t.environment, '$.* ? (@.type() != "string")')
+                THEN environment_sha256(t.environment)
+        END AS sha256
     FROM unnest(:'environments'::jsonb[]) AS t (environment)
 ),
 

@@ -7,37 +7,31 @@
 -- job: the job's uuid
 -- submit: uuid of the submit that it is part of
 -- env: its whole environment, {"name": "value"}
--- inputs: uuids of the artifacts that are copied into the container
+-- inputs: the artifacts that are copied into the container, ["uuid"]
 -- container_hash: the container's id, where it is known already
 
-WITH environment_given AS MATERIALIZED (
-    SELECT environment_sha256(:'env'::jsonb) AS sha256
+-- JSON rather than an array: how many elements that has, the planner would look at in each run to
+-- plan it anew, which takes longer than to run it.
+WITH input AS MATERIALIZED (
+    SELECT
+        u.uuid::uuid AS uuid,
+        (
+            SELECT sha256sum(a.sha256, a.path)
+            FROM artifact AS a
+            WHERE a.uuid = u.uuid::uuid
+        ) AS file
+    FROM jsonb_array_elements_text(:'inputs'::jsonb) AS u (uuid)
 ),
 
-input AS (
+given AS MATERIALIZED (
     SELECT
-        a.uuid,
-        a.path,
-        a.sha256
-    FROM artifact AS a
-    WHERE a.uuid = ANY(:'inputs'::uuid[])
-),
-
-given AS (
-    SELECT
-        r.has_inputs,
         n.sha256 AS environment_sha256,
+        -- NULL where an input is not there.
         job_fingerprint(
-            :'package'::text, :'version'::text, :'image'::text, :'script'::text, n.sha256, r.paths, r.sha256s
+            :'package'::text, :'version'::text, :'image'::text, :'script'::text, n.sha256,
+            ARRAY(SELECT i.file FROM input AS i)
         ) AS fingerprint
-    FROM environment_given AS n
-    CROSS JOIN (
-        SELECT
-            count(*) = cardinality(:'inputs'::uuid[]) AS has_inputs,
-            array_agg(i.path) AS paths,
-            array_agg(i.sha256) AS sha256s
-        FROM input AS i
-    ) AS r
+    FROM (SELECT environment_sha256(:'env'::jsonb) AS sha256) AS n
 ),
 
 started AS (
@@ -74,7 +68,7 @@ started AS (
         AND p.name = :'package'::text
         AND p.version = :'version'::text
         AND i.name = :'image'::text
-        AND g.has_inputs
+        AND g.fingerprint IS NOT NULL
     ON CONFLICT (uuid) DO NOTHING
     RETURNING uuid
 ),
@@ -111,14 +105,9 @@ SELECT
         WHEN EXISTS (SELECT FROM stored AS s WHERE s.same) THEN 'repeated'
         WHEN EXISTS (SELECT FROM stored) THEN 'differs'
         WHEN NOT EXISTS (SELECT FROM submit AS s WHERE s.uuid = :'submit'::uuid) THEN 'no submit'
-        WHEN NOT g.has_inputs THEN 'no input'
+        WHEN g.fingerprint IS NULL THEN 'no input'
         ELSE 'incomplete'
     END AS outcome,
     g.fingerprint,
-    ARRAY(
-        SELECT t.uuid
-        FROM unnest(:'inputs'::uuid[]) AS t (uuid)
-        WHERE NOT g.has_inputs AND NOT EXISTS (SELECT FROM input AS i WHERE i.uuid = t.uuid)
-        ORDER BY t.uuid
-    ) AS missing_inputs
+    ARRAY(SELECT i.uuid FROM input AS i WHERE i.file IS NULL ORDER BY i.uuid) AS missing_inputs
 FROM given AS g;

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 import psycopg
 from network import delayed
 from peers import PEERS, Peer
-from server import database
+from server import database, unflushed, without_full_pages
 from workload import submits
 
 from butido_store.job import EndedJob
@@ -55,7 +55,7 @@ def _portions(writer: Peer, seed: int, jobs: int) -> Iterator[Sequence[EndedJob]
 
 @contextmanager
 def _writers(peer: str, dsn: str, *, writers: int, jobs: int) -> Iterator[list[Connection]]:
-    """Have processes ready, each with a connection of its own."""
+    """Have processes, each with a connection of its own, that tell when they are ready."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["recording"])
     lines, processes = [], []
@@ -69,8 +69,6 @@ def _writers(peer: str, dsn: str, *, writers: int, jobs: int) -> Iterator[list[C
         processes[-1].start()
         theirs.close()
         lines.append(ours)
-    for line in lines:
-        line.recv()
     yield lines
     for line, process in zip(lines, processes, strict=True):
         line.send(None)
@@ -97,6 +95,9 @@ def rates(
         for peer, dsn in dsns.items():
             far = stack.enter_context(delayed(dsn, delay))
             ready[peer] = stack.enter_context(_writers(peer, far, writers=writers, jobs=jobs))
+        for lines in ready.values():
+            for line in lines:
+                line.recv()
         for _ in range(rounds):
             for peer, lines in ready.items():
                 for line in lines:
@@ -110,6 +111,9 @@ def rates(
 def bytes_per_job(dsn: str, peer: str, *, jobs: int, log: bool) -> dict[str, float]:
     """Return the bytes of write-ahead log and on disk that a job takes, recorded one by one.
 
+    The log is without images of full pages: how many there are, depends on when the last checkpoint
+    was.
+
     :param dsn: of any database of the server
     :param peer: its name
     :param jobs: how many to record, a multiple of 20
@@ -117,7 +121,12 @@ def bytes_per_job(dsn: str, peer: str, *, jobs: int, log: bool) -> dict[str, flo
     """
     own = database(dsn, f"butido_bench_bytes_{peer}")
     PEERS[peer].prepare(own)
-    with PEERS[peer](own) as writer, psycopg.connect(own, autocommit=True) as connection:
+    with (
+        unflushed(own),
+        without_full_pages(own),
+        PEERS[peer](own) as writer,
+        psycopg.connect(own, autocommit=True) as connection,
+    ):
         work = submits(1)
 
         def record(count: int) -> None:
@@ -140,7 +149,6 @@ def bytes_per_job(dsn: str, peer: str, *, jobs: int, log: bool) -> dict[str, flo
             return row[0], row[1]
 
         record(_SET * 10)  # the shared values, and plans that are kept
-        connection.execute("CHECKPOINT")
         wal, disk = measured()
         record(jobs)
         after = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()

@@ -37,6 +37,7 @@ class Size:
     """How much is measured."""
 
     jobs: tuple[int, ...]
+    listed: tuple[int, ...]
     delays: tuple[int, ...]
     writers: tuple[int, ...]
     rounds: int
@@ -47,9 +48,9 @@ class Size:
     runs: int
 
 
-QUICK = Size((10_000,), (0, 1), (1, 4), 3, 0.4, 600, (1000, 10_000), 1000, 5)
+QUICK = Size((10_000,), (), (0, 1), (1, 4), 3, 0.4, 600, (1000, 10_000), 1000, 5)
 FULL = Size(
-    (10_000, 100_000, 1_000_000, 10_000_000), (0, 1, 20), (1, 4, 16), 3, 0.5, 2000,
+    (10_000, 100_000, 1_000_000, 10_000_000), (1_000_000,), (0, 1, 20), (1, 4, 16), 3, 0.5, 2000,
     (1000, 10_000, 100_000), 10_000, 15,
 )  # fmt: skip
 
@@ -121,14 +122,14 @@ def sections(dsn: str, size: Size) -> Iterator[tuple[str, Callable[[], Any]]]:
     for chunks in size.chunks:
         yield f"log append · {chunks}", partial(appended, chunks)
         yield f"log tail · {chunks}", partial(followed, chunks)
-    yield f"log || chunk · {size.concatenated}", partial(concatenated, size.concatenated)
     for jobs in size.jobs:
         yield f"reads · {jobs}", partial(asked, jobs)
     for what in ("log in one piece", "log in pieces"):
         yield f"memory · {what}", partial(remembered, what)
-    largest = min(size.jobs[-1], 1_000_000)
     for what in ("listing, streamed", "listing, as a list"):
-        yield f"memory · {what} · {largest}", partial(remembered, what, largest)
+        for jobs in size.listed:
+            yield f"memory · {what} · {jobs}", partial(remembered, what, jobs)
+    yield f"log || chunk · {size.concatenated}", partial(concatenated, size.concatenated)
 
 
 def _rate(results: Results, name: str, peer: str) -> float:

@@ -23,7 +23,7 @@ def server(directory: Path, dsn: str | None) -> Iterator[str]:
     """Lend a server that may be filled: the embedded one in a directory, or one that is given.
 
     :param directory: where the embedded server keeps its data
-    :param dsn: of a role that may create databases, or None for the embedded server
+    :param dsn: of a superuser, or None for the embedded server
     :returns: a DSN, of any database
     """
     if dsn is not None:
@@ -69,6 +69,22 @@ def unflushed(dsn: str) -> Iterator[None]:
         connection.execute(off.format(name))
         yield
         connection.execute(sql.SQL("ALTER DATABASE {} RESET synchronous_commit").format(name))
+
+
+@contextmanager
+def without_full_pages(dsn: str) -> Iterator[None]:
+    """Have the server log no images of full pages.
+
+    :param dsn: of a superuser
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET full_page_writes = off")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER SYSTEM RESET full_page_writes")
+            connection.execute("SELECT pg_reload_conf()")
 
 
 def filled(dsn: str, jobs: int) -> str:

@@ -1,5 +1,6 @@
 """No query reads all of a large table, at a size where the planner has reason to use an index."""
 
+import os
 from collections.abc import Iterator
 from datetime import date
 
@@ -26,11 +27,24 @@ OF_ALL = {
 # They join what a function is taken to give, 1000 rows: for so many, all of this table is cheap.
 JOIN_THOUSANDS = ("report/impact", "report/provenance")
 
+EACH_BUILD = (
+    "artifact/register",
+    "artifact/reusable",
+    "job/append_log",
+    "job/finish",
+    "job/heartbeat",
+    "job/record",
+    "job/record_all",
+    "job/start",
+    "submit/create",
+)
+
 
 @pytest.fixture(scope="module")
 def cursor(postgres: Postgres, schema: str) -> Iterator[psycopg.RawCursor[tuple[object, ...]]]:
     """A session on a database with generated jobs."""
-    name = "plans"
+    # The workers of a run share the server.
+    name = f"plans_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
     host, user = postgres.host, postgres.user
     with psycopg.connect(host=host, user=user, dbname="postgres", autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
@@ -77,6 +91,28 @@ def test_no_query_file_reads_all_of_a_large_table(
         values = [schema if key == "schema" else given[key] for key in rendered.order]
         found |= scans(cursor, rendered.sql, values)
     assert found <= OF_ALL.get(name, set())
+
+
+@pytest.mark.parametrize("name", EACH_BUILD)
+def test_the_plan_of_what_each_build_runs_is_kept(
+    name: str, cursor: psycopg.RawCursor[tuple[object, ...]]
+) -> None:
+    """To plan it again takes longer than to run it; five times the server tries what that saves."""
+    file = query(name)
+    given = parameters(file, tuple(file.clauses))
+    rendered = file.render(frozenset(given))
+    values = [given[key] for key in rendered.order]
+    cursor.execute("BEGIN")
+    for _ in range(12):
+        cursor.execute(rendered.data, values, prepare=True)
+    cursor.execute(
+        "SELECT custom_plans, generic_plans FROM pg_prepared_statements"
+        " WHERE statement LIKE $1 || '%'",
+        [f"/* {name} */"],
+    )
+    plans = cursor.fetchall()
+    cursor.execute("ROLLBACK")
+    assert plans == [(5, 7)]
 
 
 def test_a_plan_that_does_is_found(cursor: psycopg.RawCursor[tuple[object, ...]]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from conftest import Postgres
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
-from samples import create, finish, start
+from samples import create, ended, finish, start
 
 from butido_store import AsyncStore, Statement, Store, job, open_schema, submit, uuid7
 from butido_store.embedded import Server
@@ -395,6 +395,8 @@ def test_a_builders_events_take_one_round_trip_each(connection: psycopg.Connecti
         "heartbeat": job.heartbeat(one),
         "set container": job.set_container(one, "c"),
         "job finish": finish(one, "a", "b"),
+        "job record": job.record(ended(uuid7(), uuid)),
+        "job record all": job.record_all([ended(uuid7(), uuid) for _ in range(20)]),
     }
     connection.prepare_threshold = None
     assert {

@@ -39,7 +39,8 @@ CREATE FUNCTION job_fingerprint(
     environment_sha256 bytea,
     inputs text[]
 ) RETURNS bytea
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- Not STRICT, so that statements inline it, where inputs is a column.
 RETURN CASE
     WHEN array_position(inputs, NULL) IS NULL
         THEN text_sha256(
@@ -54,15 +55,16 @@ RETURN CASE
 END;
 
 COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[]) IS
-'SHA-256 over all that decides what a job builds; inputs in any order, each as sha256sum prints it. '
-'NULL where anything is NULL';
+'SHA-256 over all that decides what a job builds; inputs as sha256sum() gives them, in any order, '
+'equal ones counted once. NULL where anything is NULL';
 
 CREATE FUNCTION sha256sum(sha256 bytea, path text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN encode(sha256, 'hex') || '  ' || path;
 
 COMMENT ON FUNCTION sha256sum(bytea, text) IS
-'A file as the program of this name prints it: digest, two spaces, path';
+'A file much as the program of this name prints it: 64 lower-case hexadecimal digits, two spaces, and '
+'the path, which is never escaped';
 
 CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE

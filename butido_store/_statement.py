@@ -176,11 +176,13 @@ def _shared(statements: "Batch") -> Shared:
     return shared
 
 
-def _add_missing(shared: Shared) -> "Generator[Batch, Sequence[Rows], None]":
-    """Ask which shared values are not in the store yet, and add those."""
+def _add_missing(shared: Shared) -> "Generator[Batch, Sequence[Rows], bool]":
+    """Ask which shared values are missing, add those, and tell whether there were any."""
     ask = _ask_missing(shared)
-    if missing := ask.collect((yield [ask])[0]):
+    missing = ask.collect((yield [ask])[0])
+    if missing:
         yield _intern(missing)
+    return bool(missing)
 
 
 Batch = Sequence[Statement[object]]
@@ -201,22 +203,29 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
     """
     together = len(statements) > 1 and any(s.writes for s in statements)
     own = together and not in_transaction
-    batch = [_control("begin"), *statements] if own else list(statements)
-    if together and in_transaction and (shared := _shared(statements)) != Shared():
+    if together and in_transaction:
         # There is nothing to undo the first statements with when a later one lacks a value.
-        yield from _add_missing(shared)
+        statements = [s.otherwise() if s.otherwise else s for s in statements]
+        if (shared := _shared(statements)) != Shared():
+            yield from _add_missing(shared)
     looked_again = False
     for _ in range(_ATTEMPTS):
+        batch = [_control("begin"), *statements] if own else statements
         refused: StoreError | None = None
+        unanswered: list[int] = []
+        results: tuple[object, ...] = ()
         try:
             answers = (yield batch)[-len(statements) :]
-            results = []
-            for statement, rows in zip(statements, answers, strict=True):
-                if not rows and statement.otherwise is not None:
-                    instead = statement.otherwise()
-                    results.append(instead.collect((yield [instead])[0]))
-                else:
-                    results.append(statement.collect(rows))
+            unanswered = [
+                place
+                for place, rows in enumerate(answers)
+                if not rows and statements[place].otherwise is not None
+            ]
+            if not unanswered:
+                results = tuple(
+                    statement.collect(rows)
+                    for statement, rows in zip(statements, answers, strict=True)
+                )
         except UniqueViolation:
             # Somebody else wrote the same uuid in this moment: look again, at what is there.
             if in_transaction or looked_again:
@@ -230,9 +239,10 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
         except StoreError as error:
             refused = error
         else:
-            if own:
-                yield [_control("commit")]
-            return tuple(results)
+            if not unanswered:
+                if own:
+                    yield [_control("commit")]
+                return results
         if own:
             yield [_control("rollback")]
         if isinstance(refused, Conflict) and not looked_again:
@@ -242,5 +252,11 @@ def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
             continue
         if refused is not None:
             raise refused
-        yield from _add_missing(_shared(statements))
+        added = yield from _add_missing(_shared(statements))
+        if unanswered and not added:
+            # Each in its own place, so that what comes after it sees what it wrote.
+            statements = [
+                s.otherwise() if place in unanswered and s.otherwise else s
+                for place, s in enumerate(statements)
+            ]
     raise Unavailable("other writers kept changing the same records; try again later")

@@ -6,8 +6,8 @@ from uuid import UUID
 
 
 def uuid7() -> UUID:
-    """Return a UUIDv7 of this millisecond (RFC 9562, section 5.7)."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = secrets.randbits(74)
-    number = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | random >> 62 << 64 | 2 << 62
-    return UUID(int=number | random & (1 << 62) - 1)
+    """Return a UUIDv7 of this quarter of a microsecond (RFC 9562, section 6.2, method 3)."""
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    fraction = (nanoseconds << 12) // 1_000_000
+    number = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | fraction << 64 | 2 << 62
+    return UUID(int=number | secrets.randbits(62))

@@ -1,6 +1,6 @@
 """Jobs: one build run each, from the moment it starts until it ends as success, error or lost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast
@@ -274,6 +274,40 @@ def finish(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What is recorded of a job, checked and copied, as JSON has it."""
+
+    values: dict[str, object]
+    env: dict[str, str]
+    inputs: _list[str]
+    outputs: _list[dict[str, object]]
+    log: str
+    shared: Callable[[], Shared]
+
+
+def _document(ended: EndedJob) -> _Document:
+    env = _check.env("env", ended.env)
+    names = ended.package, ended.version, ended.image, ended.endpoint
+    return _Document(
+        {
+            "uuid": str(_check.uuid("uuid", ended.uuid)),
+            "submit": str(_check.uuid("submit", ended.submit)),
+            **_names(*names),
+            "state": _check.choice("state", ended.state, _END_STATES),
+            "started_at": _check.time("started_at", ended.started_at).isoformat(),
+            "finished_at": _check.time("finished_at", ended.finished_at).isoformat(),
+            "container_hash": _container(ended.container_hash),
+            "script": _check.text("script", ended.script),
+        },
+        env,
+        [str(uuid) for uuid in _check.uuids("inputs", ended.inputs)],
+        _outputs(ended.outputs),
+        encode_log(_check.output("log", ended.log)),
+        lambda: _shared(*names, json_text(env)),
+    )
+
+
 def record(ended: EndedJob) -> Statement[bytes]:
     """Record a job that has ended, with its script, log, environment, inputs and outputs.
 
@@ -283,33 +317,29 @@ def record(ended: EndedJob) -> Statement[bytes]:
     :raises NotFound: when run, if the submit or an input is not in the store
     :raises Conflict: when run, if the uuid is there with other content
     """
-    environment = json_text(_check.env("env", ended.env))
+    document = _document(ended)
 
-    def instead() -> Statement[bytes]:
-        every = record_all([ended])
-        return Statement(every.query, every.parameters, lambda rows: every.collect(rows)[0])
+    def otherwise() -> Statement[bytes]:
+        every = _record_all([document])
+        return write(
+            "job/record_all",
+            every.parameters,
+            lambda rows: every.collect(rows)[0],
+            shared=every.shared,
+        )
 
     return write(
         "job/record",
         {
-            "job": _check.uuid("uuid", ended.uuid),
-            "submit": _check.uuid("submit", ended.submit),
-            **_names(ended.package, ended.version, ended.image, ended.endpoint),
-            "state": _check.choice("state", ended.state, _END_STATES),
-            "started_at": _check.time("started_at", ended.started_at),
-            "finished_at": _check.time("finished_at", ended.finished_at),
-            "container_hash": _container(ended.container_hash),
-            "script": _check.text("script", ended.script),
-            "log": encode_log(_check.output("log", ended.log)),
-            "env": environment,
-            "inputs": _uuids(ended.inputs),
-            "outputs": json_text(_outputs(ended.outputs)),
+            **document.values,
+            "env": json_text(document.env),
+            "inputs": json_text(document.inputs),
+            "outputs": json_text(document.outputs),
+            "log": document.log,
         },
         lambda rows: cast(bytes, rows[0][0]),
-        shared=lambda: _shared(
-            ended.package, ended.version, ended.image, ended.endpoint, environment
-        ),
-        otherwise=instead,
+        shared=document.shared,
+        otherwise=otherwise,
     )
 
 
@@ -325,33 +355,15 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[_list[bytes]]:
     :raises Conflict: when run, if a uuid is there with other content
     """
     jobs = _list(jobs)
-    uuids = _check.uuids("uuid", [job.uuid for job in jobs])
-    documents = [
-        {
-            "uuid": str(job.uuid),
-            "submit": str(_check.uuid("submit", job.submit)),
-            **_names(job.package, job.version, job.image, job.endpoint),
-            "state": _check.choice("state", job.state, _END_STATES),
-            "started_at": _check.time("started_at", job.started_at).isoformat(),
-            "finished_at": _check.time("finished_at", job.finished_at).isoformat(),
-            "container_hash": _container(job.container_hash),
-            "script": _check.text("script", job.script),
-            "env": _check.env("env", job.env),
-        }
-        for job in jobs
-    ]
-    inputs = [
-        {"job": str(job.uuid), "artifact": str(artifact)}
-        for job in jobs
-        for artifact in _check.uuids("inputs", job.inputs)
-    ]
-    outputs = [{"job": str(job.uuid), **output} for job in jobs for output in _outputs(job.outputs)]
+    _check.uuids("uuid", [job.uuid for job in jobs])
+    return _record_all([_document(job) for job in jobs])
 
+
+def _record_all(documents: Sequence[_Document]) -> Statement[_list[bytes]]:
     def shared() -> Shared:
         needed = Shared()
-        for job in jobs:
-            environment = json_text(dict(job.env))
-            needed |= _shared(job.package, job.version, job.image, job.endpoint, environment)
+        for document in documents:
+            needed |= document.shared()
         return needed
 
     def collect(rows: Rows) -> _list[bytes]:
@@ -363,16 +375,24 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[_list[bytes]]:
         if outcome == "differs":
             raise refuse(outcome, "job", cast(_list[UUID], differing)[0])
         if outcome not in ("recorded", "repeated"):
-            raise refuse(outcome, "job", uuids[0])
+            raise refuse(outcome, "job", UUID(str(documents[0].values["uuid"])))
         return cast(_list[bytes], fingerprints)
 
     return write(
         "job/record_all",
         {
-            "jobs": json_text(documents),
-            "logs": [encode_log(_check.output("log", job.log)) for job in jobs],
-            "inputs": json_text(inputs),
-            "outputs": json_text(outputs),
+            "jobs": json_text([{**one.values, "env": one.env} for one in documents]),
+            "logs": [one.log for one in documents],
+            "inputs": json_text(
+                [
+                    {"job": one.values["uuid"], "artifact": artifact}
+                    for one in documents
+                    for artifact in one.inputs
+                ]
+            ),
+            "outputs": json_text(
+                [{"job": one.values["uuid"], **made} for one in documents for made in one.outputs]
+            ),
         },
         collect,
         shared=shared,

@@ -150,7 +150,10 @@ def _execute(
     if len(batch) == 1:
         # What a cursor has found out about types would take a new one a while. Threads share the
         # list: what one has popped is its own.
-        cursor = kept.pop() if kept else None
+        try:
+            cursor = kept.pop()
+        except IndexError:
+            cursor = None
         if cursor is None or cursor.connection is not connection:
             cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
         rows = _fetched(cursor.execute(*batch[0].rendered()))
@@ -175,7 +178,7 @@ def _is_small(rows: Rows) -> bool:
         return False
     for row in rows:
         for value in row:
-            if type(value) is str and len(value) > 65536:
+            if (isinstance(value, str | list) and len(value) > 65536) or isinstance(value, dict):
                 return False
     return True
 

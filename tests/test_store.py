@@ -6,6 +6,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import Postgres
+from conftest import AnyStore, Postgres
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
-from samples import create, ended, finish, start
+from samples import create, ended, finish, sha256, start
 
 from butido_store import AsyncStore, Statement, Store, job, open_schema, submit, uuid7
+from butido_store.artifact import Output
 from butido_store.embedded import Server
 from butido_store.errors import (
     ConnectionFailed,
@@ -418,6 +420,71 @@ def test_several_writes_take_two_round_trips_whatever_their_number(
     assert round_trips(connection, create(uuid), *jobs) == 6
     assert round_trips(connection, create(uuid), *jobs) == 2
     assert round_trips(connection, submit.get(uuid), submit.env(uuid), job.list()) == 1
+
+
+def test_what_cannot_be_recorded_in_one_round_trip_takes_a_few(
+    connection: psycopg.Connection[Any],
+) -> None:
+    """A builder that repeats itself, or meets a new value, waits for no more than these."""
+    connection.prepare_threshold = None
+    of_submit = uuid7()
+    Store(connection).run(create(of_submit))
+    new, other = ended(uuid7(), of_submit), ended(uuid7(), of_submit, env={"OTHER": "1"})
+    # Try, ask what is missing, add it, try again; for one that is there, compare in the end.
+    assert round_trips(connection, job.record(new)) == 4
+    assert round_trips(connection, job.record(new)) == 3
+    assert round_trips(connection, job.record_all([other])) == 4
+    assert round_trips(connection, job.record_all([other])) == 1
+    # Begin with all, undo, ask what is missing; then begin with all that compare, and commit.
+    assert round_trips(connection, *[job.record(new), job.record(other)] * 5) == 5
+
+
+def test_what_comes_after_a_record_sees_it(connection: psycopg.Connection[Any]) -> None:
+    store, of_submit = Store(connection), uuid7()
+    store.run(create(of_submit))
+    first, second = (ended(uuid7(), of_submit, env={str(n): ""}) for n in range(2))
+    _, found = store.run(job.record(first), job.list())
+    assert [one.uuid for one in found] == [first.uuid]
+    with connection.transaction():
+        # Repeated, and so recorded by the statement that compares.
+        _, _, found = store.run(job.record(first), job.record(second), job.list())
+    assert {one.uuid for one in found} == {first.uuid, second.uuid}
+
+
+def test_a_statement_is_of_the_values_that_it_was_made_from(store: AnyStore) -> None:
+    of_submit, uuid = uuid7(), uuid7()
+    env, outputs = {"N": "1"}, [Output("a", sha256("a"), 1)]
+    statements = [
+        job.record(ended(uuid, of_submit, env=env, outputs=outputs)),
+        job.record_all([ended(uuid7(), of_submit, env=env)]),
+    ]
+    env["N"] = "2"
+    outputs.clear()
+    store.run(create(of_submit))
+    for statement in statements:
+        store.run(statement)
+    assert store.run(job.env(uuid)) == {"N": "1"}
+    assert [made.path for made in store.run(job.outputs(uuid))] == ["a"]
+    assert len(store.run(job.list(env=("N", "1")))) == 2
+
+
+def test_threads_share_a_store_on_a_pool(dsn: str, schema: str) -> None:
+    def configure(connection: psycopg.Connection[Any]) -> None:
+        open_schema(connection, schema)
+
+    of_submit = uuid7()
+    with (
+        ConnectionPool(
+            dsn, min_size=3, max_size=3, configure=configure, kwargs={"autocommit": True}
+        ) as pool,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        store = Store(pool)
+        store.run(create(of_submit))
+        jobs = [ended(uuid7(), of_submit, log=str(n)) for n in range(60)]
+        list(threads.map(lambda one: store.run(job.record(one)), jobs))
+        logs = list(threads.map(lambda one: store.run(job.log(one.uuid)), jobs))
+    assert logs == [str(n) for n in range(60)]
 
 
 def test_sequences_advance_by_no_more_than_the_new_rows(

@@ -4,7 +4,7 @@
 -- for each of its outputs, and one with an empty artifact where it has none.
 --
 -- env: the whole environment, {"name": "value"}
--- inputs: the files that it would read, each as sha256sum prints it: ["digest, two spaces, path"]
+-- inputs: the files that it would read, each as sha256sum() gives it: ["digest  path"]
 
 WITH newest AS (
     SELECT

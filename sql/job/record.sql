@@ -3,7 +3,7 @@
 -- The row has its fingerprint. Without a row nothing was written: the job is there already, or the
 -- submit, an input or a shared value is not. job/record_all finds out which.
 --
--- job: the job's uuid
+-- uuid: the job's uuid
 -- submit: uuid of the submit that it is part of
 -- state: success, error or lost
 -- container_hash: the container's id, where it had one
@@ -26,6 +26,11 @@ WITH input AS MATERIALIZED (
     FROM jsonb_array_elements_text(:'inputs'::jsonb) AS u (uuid)
 ),
 
+file AS MATERIALIZED (
+    SELECT coalesce(array_agg(t.file), '{}') AS files
+    FROM input AS t
+),
+
 given AS MATERIALIZED (
     SELECT
         s.uuid AS submit_uuid,
@@ -36,9 +41,10 @@ given AS MATERIALIZED (
         -- NULL where an input is not there.
         job_fingerprint(
             :'package'::text, :'version'::text, :'image'::text, :'script'::text, n.sha256,
-            ARRAY(SELECT t.file FROM input AS t)
+            f.files
         ) AS fingerprint
-    FROM submit AS s
+    FROM file AS f
+    CROSS JOIN submit AS s
     CROSS JOIN endpoint AS e
     CROSS JOIN package AS p
     CROSS JOIN image AS i
@@ -50,7 +56,7 @@ given AS MATERIALIZED (
         AND p.version = :'version'::text
         AND i.name = :'image'::text
         AND n.sha256 = environment_sha256(:'env'::jsonb)
-        AND (SELECT j.uuid FROM job AS j WHERE j.uuid = :'job'::uuid) IS NULL
+        AND (SELECT j.uuid FROM job AS j WHERE j.uuid = :'uuid'::uuid) IS NULL
 ),
 
 recorded AS (
@@ -66,7 +72,7 @@ recorded AS (
 \if :{?container_hash}
         :'container_hash'::text AS container_hash,
 \endif
-        :'job'::uuid AS uuid,
+        :'uuid'::uuid AS uuid,
         g.submit_uuid,
         g.endpoint_id,
         g.package_id,

@@ -23,15 +23,21 @@ WITH input AS MATERIALIZED (
     FROM jsonb_array_elements_text(:'inputs'::jsonb) AS u (uuid)
 ),
 
+file AS MATERIALIZED (
+    SELECT coalesce(array_agg(i.file), '{}') AS files
+    FROM input AS i
+),
+
 given AS MATERIALIZED (
     SELECT
         n.sha256 AS environment_sha256,
         -- NULL where an input is not there.
         job_fingerprint(
             :'package'::text, :'version'::text, :'image'::text, :'script'::text, n.sha256,
-            ARRAY(SELECT i.file FROM input AS i)
+            f.files
         ) AS fingerprint
     FROM (SELECT environment_sha256(:'env'::jsonb) AS sha256) AS n
+    CROSS JOIN file AS f
 ),
 
 started AS (

@@ -37,7 +37,11 @@ WITH matching AS NOT MATERIALIZED (
         AND n.submit_uuid = :'of_submit'::uuid
 \endif
 \if :{?package}
-        AND (SELECT v.name FROM package AS v WHERE v.id = n.package_id) = :'package'::text
+        AND (
+            SELECT v.id
+            FROM package AS v
+            WHERE v.id = n.package_id AND v.name = :'package'::text
+        ) IS NOT NULL
 \endif
 \if :{?version}
         AND n.package_id IN (SELECT v.id FROM package AS v WHERE v.version = :'version'::text)

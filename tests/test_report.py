@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -193,6 +195,47 @@ def test_pages_follow_each_other(ask: Ask, dsn: str, schema: str, newest_first: 
     while page := ask(job.Job, limit=2, before=paged[-1] if paged else None, **given):
         paged += [row.uuid for row in page]
     assert (paged, len(every)) == (every, len(starts))
+
+
+def test_filters_together_give_what_each_leaves_of_the_others(dsn: str, schema: str) -> None:
+    """Whichever index finds them: of a package's versions, or of environments with a variable."""
+    choose = random.Random(1)
+    jobs = [
+        ended(
+            uuid7(),
+            UUID(int=1),
+            package=choose.choice(["a", "b"]),
+            version=choose.choice("123"),
+            endpoint=choose.choice(["x", "y"]),
+            state=choose.choice(["success", "error"]),
+            env={"ALL": "", "V": choose.choice("12"), "W": str(choose.randrange(9))},
+            started_at=later(choose.randrange(20)),
+        )
+        for _ in range(90)
+    ]
+    jobs.sort(key=lambda one: (one.started_at, one.uuid), reverse=True)
+    filters: dict[str, tuple[object, Callable[[job.EndedJob], bool]]] = {
+        "package": ("a", lambda one: one.package == "a"),
+        "version": ("2", lambda one: one.version == "2"),
+        "endpoint": ("x", lambda one: one.endpoint == "x"),
+        "state": ("error", lambda one: one.state == "error"),
+        "env": ("V=2", lambda one: one.env["V"] == "2"),
+        "older_than": (later(15), lambda one: one.started_at < later(15)),
+    }
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(UUID(int=1)), job.record_all(jobs))
+        for count in range(len(filters) + 1):
+            for names in combinations(filters, count):
+                given = {name: filters[name][0] for name in names}
+                wanted = [one.uuid for one in jobs if all(filters[n][1](one) for n in names)]
+                paged: list[UUID] = []
+                while page := store.run(
+                    report.ask(job.Job, limit=20, before=paged[-1] if paged else None, **given)
+                ):
+                    paged += [row.uuid for row in page]
+                assert paged == wanted
+                found = store.run(report.ask(job.Job, **given))
+                assert [row.uuid for row in found] == wanted
 
 
 def test_the_limit_counts_jobs_not_their_versions(ask: Ask, dsn: str, schema: str) -> None:

@@ -25,7 +25,7 @@ import psycopg
 import reads
 import recording
 from peers import PEERS
-from server import database, filled, server, unflushed
+from server import MIGRATIONS, database, filled, server, unflushed
 from workload import PACKAGES, submits
 
 OURS = "butido_store"
@@ -70,11 +70,12 @@ def _recorded(dsn: str) -> dict[str, str]:
     return found
 
 
-def sections(dsn: str, size: Size) -> Iterator[tuple[str, Callable[[], Any]]]:
+def sections(dsn: str, size: Size, *, own: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield each measurement with its name, in the order that they are made.
 
     :param dsn: of any database of the server
     :param size: how much
+    :param own: the server is the benchmark's own, and may be configured
     """
     dsns: dict[str, str] = {}
 
@@ -114,7 +115,7 @@ def sections(dsn: str, size: Size) -> Iterator[tuple[str, Callable[[], Any]]]:
                     f"record {jobs} · {delay} ms · {writers}",
                     partial(rates, delay, writers, jobs),
                 )
-    for peer in (OURS, "get-or-create", "SQLAlchemy ORM"):
+    for peer in (OURS, "get-or-create", "SQLAlchemy ORM") if own else ():
         for log in (True, False):
             measure = partial(recording.bytes_per_job, dsn, peer, jobs=size.bytes_jobs, log=log)
             yield f"bytes · {peer} · {'with' if log else 'without'} log", measure
@@ -290,12 +291,16 @@ def main() -> None:
     kept = directory / ("full.json" if options.full else "quick.json")
     results: Results = {}
     if kept.exists() and not (options.again and not options.only):
-        results = json.loads(kept.read_text())
+        before = json.loads(kept.read_text())
+        if before["migrations"] == MIGRATIONS:
+            results = before["results"]
+        else:
+            print("what was measured before, was with another schema: it counts no more")
     began = time.monotonic()
     with server(directory, options.dsn) as dsn:
         with psycopg.connect(dsn) as connection:
             version = connection.info.server_version
-        pending = list(sections(dsn, size))
+        pending = list(sections(dsn, size, own=options.dsn is None))
         for number, (name, measure) in enumerate(pending, 1):
             if options.only not in name or (name in results and not options.again):
                 continue
@@ -303,7 +308,8 @@ def main() -> None:
             print(f"[{number}/{len(pending)}, {minutes:.0f} min] {name}", flush=True)
             results[name] = measure()
             partial = kept.with_suffix(".partial")
-            partial.write_text(json.dumps(results, indent=1))
+            document = {"migrations": MIGRATIONS, "results": results}
+            partial.write_text(json.dumps(document, indent=1))
             partial.replace(kept)
         ordered = {name: results[name] for name, _ in pending if name in results}
     about = (
@@ -311,12 +317,12 @@ def main() -> None:
         f"psycopg {psycopg.__version__}, {os.cpu_count()} CPUs, "
         f"`./dev bench{' --full' if options.full else ''}`.\n\n"
     )
-    document = about + markdown(ordered, size)
-    kept.with_suffix(".md").write_text(document)
+    report = about + markdown(ordered, size)
+    kept.with_suffix(".md").write_text(report)
     for path in plots.draw(ordered, directory):
         print(f"wrote {path}")
     print(f"wrote {kept} and {kept.with_suffix('.md')}\n")
-    print(document)
+    print(report)
 
 
 if __name__ == "__main__":

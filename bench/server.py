@@ -1,5 +1,6 @@
 """The server that is measured, and its databases: one for each size, generated once and kept."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from butido_store.embedded import Server
-from butido_store.migrate import Migrator
+from butido_store.migrate import Migrator, shipped
 
 # The year that generated jobs end in, so that the same size is the same rows on any day.
 UNTIL = date(2026, 1, 1)
+# What was generated or measured with other migrations counts no more.
+MIGRATIONS = hashlib.sha256(b"".join(file.sha256 for file in shipped())).hexdigest()[:8]
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def server(directory: Path, dsn: str | None) -> Iterator[str]:
     """Lend a server that may be filled: the embedded one in a directory, or one that is given.
 
     :param directory: where the embedded server keeps its data
-    :param dsn: of a superuser, or None for the embedded server
+    :param dsn: of a role that may create databases, or None for the embedded server
     :returns: a DSN, of any database
     """
     if dsn is not None:
@@ -32,7 +35,7 @@ def server(directory: Path, dsn: str | None) -> Iterator[str]:
     embedded = Server(directory / "server")
     with embedded, psycopg.connect(embedded.dsn, autocommit=True) as connection:
         # A bulk load would be one checkpoint after another; 16 writers of each peer are connected.
-        connection.execute("ALTER SYSTEM SET max_wal_size = '4GB'")
+        connection.execute("ALTER SYSTEM SET max_wal_size = '2GB'")
         connection.execute("ALTER SYSTEM SET max_connections = 200")
     # What it is configured with counts from its next start.
     with embedded:
@@ -73,18 +76,23 @@ def unflushed(dsn: str) -> Iterator[None]:
 
 @contextmanager
 def without_full_pages(dsn: str) -> Iterator[None]:
-    """Have the server log no images of full pages.
+    """Have a server of the benchmark's own log no images of full pages.
 
-    :param dsn: of a superuser
+    :param dsn: of any of its databases
     """
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET full_page_writes = off")
+
+    def switch(connection: psycopg.Connection[tuple[str]], value: str) -> None:
+        connection.execute(f"ALTER SYSTEM SET full_page_writes = {value}".encode())
         connection.execute("SELECT pg_reload_conf()")
+        while connection.execute("SHOW full_page_writes").fetchone() != (value,):
+            connection.execute("SELECT pg_sleep(0.01)")
+
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        switch(connection, "off")
         try:
             yield
         finally:
-            connection.execute("ALTER SYSTEM RESET full_page_writes")
-            connection.execute("SELECT pg_reload_conf()")
+            switch(connection, "on")
 
 
 def filled(dsn: str, jobs: int) -> str:
@@ -93,7 +101,8 @@ def filled(dsn: str, jobs: int) -> str:
     :param dsn: of any database of the server
     :param jobs: how many jobs
     """
-    name, unfinished = f"butido_bench_{jobs}", f"butido_bench_{jobs}_unfinished"
+    name = f"butido_bench_{jobs}_{MIGRATIONS}"
+    unfinished = f"{name}_unfinished"
     with psycopg.connect(dsn, autocommit=True) as connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone()
     if found is None:

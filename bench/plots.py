@@ -60,6 +60,9 @@ def draw(results: dict[str, Any], directory: Path) -> list[Path]:
                         rates.setdefault(peer, []).append(point)
             if not rates:
                 continue
+            writers = [count for count, _ in next(iter(rates.values()))]
+            axes.set_xticks(writers, [str(count) for count in writers])
+            axes.minorticks_off()
             for (peer, points), colour in zip(rates.items(), _COLOURS, strict=True):
                 axes.plot(*zip(*points, strict=True), marker="o", label=peer, color=colour)
             made.append(_save(figure, axes, directory / f"writers-{jobs}.svg"))

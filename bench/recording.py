@@ -17,7 +17,7 @@ from workload import submits
 
 from butido_store.job import EndedJob
 
-_WARM_UP = 1.0
+_WARM_UP = 4.0
 _SET = 20
 
 
@@ -26,7 +26,7 @@ def _write(peer: str, dsn: str, seed: int, jobs: int, line: Connection) -> None:
     with PEERS[peer](dsn) as writer:
         given = _portions(writer, seed, jobs)
         until = time.monotonic() + _WARM_UP
-        # The library's statement is prepared at the sixth call; after five more its plan is kept.
+        # A statement is prepared at the sixth call at the latest; after five more its plan is kept.
         for portion in islice(given, 12):
             writer.record(writer.known(portion))
             if time.monotonic() > until:

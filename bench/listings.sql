@@ -206,13 +206,14 @@ used (report, filter, value, uses, is_old) AS (
     GROUP BY t.name
 ),
 
-picked (report, filter, kind, value) AS (
+picked (report, filter, kind, value, uses) AS (
     (
         SELECT DISTINCT ON (u.report, u.filter)
             u.report,
             u.filter,
             'common' AS kind,
-            u.value
+            u.value,
+            u.uses
         FROM used AS u
         ORDER BY u.report, u.filter, u.uses DESC, u.value
     )
@@ -222,7 +223,8 @@ picked (report, filter, kind, value) AS (
             u.report,
             u.filter,
             'rare',
-            u.value
+            u.value,
+            u.uses
         FROM used AS u
         -- Of those with as few, one that is not at the end where the search begins.
         ORDER BY u.report, u.filter, u.uses, u.is_old DESC, u.value
@@ -233,7 +235,8 @@ picked (report, filter, kind, value) AS (
             u.report,
             u.filter,
             'old',
-            u.value
+            u.value,
+            u.uses
         FROM used AS u
         WHERE u.is_old
         ORDER BY u.report, u.filter, u.uses DESC, u.value
@@ -248,7 +251,8 @@ picked (report, filter, kind, value) AS (
             WHEN u.filter = 'sha256' THEN '\x' || repeat('00', 32)
             WHEN u.filter = 'env' THEN 'NOT=THERE'
             ELSE 'not-there'
-        END
+        END,
+        NULL::numeric
     FROM used AS u
     WHERE u.filter <> 'state'
     UNION ALL
@@ -259,7 +263,8 @@ picked (report, filter, kind, value) AS (
         (
             (SELECT max(j.started_at) FROM job AS j)
             - CASE WHEN k.kind = 'new' THEN interval '1 day' ELSE interval '364 days' END
-        )::text
+        )::text,
+        NULL::numeric
     FROM unnest(ARRAY['jobs', 'submits']) AS r (report)
     CROSS JOIN unnest(ARRAY['newer_than', 'older_than']) AS f (filter)
     CROSS JOIN unnest(ARRAY['new', 'old']) AS k (kind)
@@ -274,7 +279,8 @@ picked (report, filter, kind, value) AS (
             WHERE j.started_at = (SELECT m.started_at FROM middle AS m)
             ORDER BY j.uuid
             LIMIT 1
-        )
+        ),
+        NULL::numeric
     UNION ALL
     SELECT
         'submits',
@@ -286,19 +292,22 @@ picked (report, filter, kind, value) AS (
             WHERE s.timestamp < (SELECT m.started_at FROM middle AS m)
             ORDER BY s.timestamp DESC, s.uuid DESC
             LIMIT 1
-        )
+        ),
+        NULL::numeric
     UNION ALL
     SELECT
         'artifacts',
         'before',
         'middle',
-        (SELECT m.uuid::text FROM middle_artifact AS m)
+        (SELECT m.uuid::text FROM middle_artifact AS m),
+        NULL::numeric
     UNION ALL
     SELECT
         r.report,
         '',
         '',
-        ''
+        '',
+        NULL::numeric
     FROM unnest(
         ARRAY['jobs', 'submits', 'artifacts', 'packages', 'images', 'endpoints', 'envvars']
     ) AS r (report)
@@ -309,11 +318,7 @@ SELECT
     p.filter,
     p.kind,
     p.value,
-    (
-        SELECT u.uses
-        FROM used AS u
-        WHERE (u.report, u.filter, u.value) = (p.report, p.filter, p.value)
-    ) AS uses
+    p.uses
 FROM picked AS p
 ORDER BY
     array_position(

@@ -1,8 +1,10 @@
 """How long the questions take on a filled store, against SELECT 1 on the same connection."""
 
+import json
 import statistics
 import time
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 
 import listings
@@ -53,11 +55,20 @@ def _questions(
     }
 
 
-def measure(dsn: str, *, runs: int) -> dict[str, dict[str, float]]:
+def _cases(cursor: psycopg.RawCursor[tuple[object, ...]], kept: Path) -> list[listings.Case]:
+    """Return the listings to measure; to choose them takes minutes, so they are kept."""
+    if not kept.exists():
+        found = listings.cases(cursor)
+        kept.write_text(json.dumps([astuple(case) for case in found], default=int))
+    return [listings.Case(*case) for case in json.loads(kept.read_text())]
+
+
+def measure(dsn: str, *, runs: int, kept: Path) -> dict[str, dict[str, float]]:
     """Return milliseconds by question: median, 99th percentile, and the median of SELECT 1.
 
     :param dsn: of a filled store
     :param runs: how often each listing is asked
+    :param kept: the file for what was chosen to be asked of this store
     """
     found: dict[str, dict[str, float]] = {}
     with (
@@ -86,7 +97,7 @@ def measure(dsn: str, *, runs: int) -> dict[str, dict[str, float]]:
                 "p99": p99,
                 "select": statistics.median(taken["select"]) * 1000,
             }
-        for case in listings.cases(cursor):
+        for case in _cases(cursor, kept):
             seconds, select = listings.measure(cursor, case, runs)
             name = f"{case.report} {case.filter or 'all'} {case.kind}".strip()
             found[name] = {"ms": seconds * 1000, "select": select * 1000}

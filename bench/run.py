@@ -70,11 +70,14 @@ def _recorded(dsn: str) -> dict[str, str]:
     return found
 
 
-def sections(dsn: str, size: Size, *, own: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
+def sections(
+    dsn: str, size: Size, directory: Path, *, own: bool
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield each measurement with its name, in the order that they are made.
 
     :param dsn: of any database of the server
     :param size: how much
+    :param directory: for what is to be kept
     :param own: the server is the benchmark's own, and may be configured
     """
     dsns: dict[str, str] = {}
@@ -97,7 +100,8 @@ def sections(dsn: str, size: Size, *, own: bool) -> Iterator[tuple[str, Callable
         return logs.concatenate(empty(), chunks)
 
     def asked(jobs: int) -> Any:
-        return reads.measure(filled(dsn, jobs), runs=size.runs)
+        kept = directory / f"cases-{jobs}-{MIGRATIONS}.json"
+        return reads.measure(filled(dsn, jobs), runs=size.runs, kept=kept)
 
     def called() -> Any:
         return overhead.measure(empty(), rounds=size.rounds * 20)
@@ -300,7 +304,7 @@ def main() -> None:
     with server(directory, options.dsn) as dsn:
         with psycopg.connect(dsn) as connection:
             version = connection.info.server_version
-        pending = list(sections(dsn, size, own=options.dsn is None))
+        pending = list(sections(dsn, size, directory, own=options.dsn is None))
         for number, (name, measure) in enumerate(pending, 1):
             if options.only not in name or (name in results and not options.again):
                 continue

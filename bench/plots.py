@@ -58,7 +58,7 @@ def draw(results: dict[str, Any], directory: Path) -> list[Path]:
                     for peer, measured in of.items():
                         point = (int(name.split()[-1]), statistics.median(measured["per_second"]))
                         rates.setdefault(peer, []).append(point)
-            if not rates:
+            if not any(len(points) > 1 for points in rates.values()):
                 continue
             writers = [count for count, _ in next(iter(rates.values()))]
             axes.set_xticks(writers, [str(count) for count in writers])

@@ -48,7 +48,7 @@ class Size:
     runs: int
 
 
-QUICK = Size((10_000,), (), (0, 1), (1, 4), 3, 0.4, 600, (1000, 10_000), 1000, 5)
+QUICK = Size((10_000,), (), (0, 1), (1,), 3, 0.4, 600, (1000, 10_000), 1000, 5)
 FULL = Size(
     (10_000, 100_000, 1_000_000, 10_000_000), (1_000_000,), (0, 1, 20), (1, 4, 16), 3, 0.5, 2000,
     (1000, 10_000, 100_000), 10_000, 15,
@@ -296,7 +296,7 @@ def main() -> None:
     results: Results = {}
     if kept.exists() and not (options.again and not options.only):
         before = json.loads(kept.read_text())
-        if before["migrations"] == MIGRATIONS:
+        if before.get("migrations") == MIGRATIONS:
             results = before["results"]
         else:
             print("what was measured before, was with another schema: it counts no more")

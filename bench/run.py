@@ -143,7 +143,9 @@ def _rate(results: Results, name: str, peer: str) -> float:
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return ["| " + " | ".join(row) + " |" for row in lines] + [""]
+    # A bar in a cell would end it.
+    cells = [[cell.replace("||", r"\|\|") for cell in row] for row in lines]
+    return ["| " + " | ".join(row) + " |" for row in cells] + [""]
 
 
 def goals(results: Results, size: Size) -> list[list[str]]:

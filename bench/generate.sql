@@ -367,11 +367,11 @@ INSERT INTO job (
 )
 SELECT
     j.uuid,
-    s.uuid AS submit_uuid,
+    j.submit_uuid,
     j.endpoint_id,
     j.package_id,
     j.image_id,
-    n.environment_id,
+    j.environment_id,
     j.state,
     j.started_at,
     j.finished_at,
@@ -415,10 +415,28 @@ SELECT
             END
     END AS log,
     CASE WHEN j.state <> 'running' THEN 3 END AS log_seq
-FROM plan_job AS j
-JOIN plan_submit AS s ON s.k = j.k
-JOIN plan_env AS n ON n.key = j.environment_key
-ORDER BY j.uuid;
+FROM (
+    -- Sorted before the script and the log are written: ten times less to sort.
+    SELECT
+        p.n,
+        p.uuid,
+        p.package_id,
+        p.name,
+        p.version,
+        p.endpoint_id,
+        p.image_id,
+        p.state,
+        p.started_at,
+        p.finished_at,
+        p.epoch,
+        s.uuid AS submit_uuid,
+        n.environment_id
+    FROM plan_job AS p
+    JOIN plan_submit AS s ON s.k = p.k
+    JOIN plan_env AS n ON n.key = p.environment_key
+    ORDER BY p.uuid
+    OFFSET 0
+) AS j;
 
 INSERT INTO job_log_chunk (job_uuid, seq, chunk)
 SELECT

@@ -10,13 +10,13 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
-from butido_store._query import Query, Rendered, query, read
+from butido_store._query import query, read
 from butido_store._target import Target
 
 _LIMIT = 50
@@ -36,24 +36,12 @@ class Case:
     uses: int | None
 
     @property
-    def statement(self) -> Rendered:
-        """Return the text of the statement, and the order of its parameters."""
-        return self._query.render(frozenset(self.given))
-
-    @property
-    def given(self) -> Mapping[str, object]:
-        """Return what the parameters are."""
+    def statement(self) -> tuple[bytes, list[object]]:
+        """Return the text of the statement, and its parameters."""
         given: dict[str, object] = {"limit": _LIMIT}
-        return given | {self.filter: self.value} if self.filter else given
-
-    @property
-    def parameters(self) -> list[object]:
-        """Return what the parameters are, in their order."""
-        return [self.given[name] for name in self.statement.order]
-
-    @property
-    def _query(self) -> Query:
-        return query(f"report/{self.report}")
+        if self.filter:
+            given[self.filter] = self.value
+        return query(f"report/{self.report}").render(frozenset(given)).bind(given)
 
     def __str__(self) -> str:
         uses = "" if self.uses is None else f"{self.uses}"
@@ -79,7 +67,7 @@ def measure(
     :param case: what to measure
     :param runs: how many times
     """
-    text, parameters = case.statement.sql.encode(), case.parameters
+    text, parameters = case.statement
     taken: dict[str, list[float]] = {"case": [], "select": []}
     # psycopg prepares at the sixth run, and the server may settle on a plan five runs after that.
     began, turn = time.perf_counter(), -12
@@ -97,7 +85,7 @@ def measure(
 
 
 def scans(
-    cursor: psycopg.RawCursor[tuple[object, ...]], sql: str, parameters: Sequence[object]
+    cursor: psycopg.RawCursor[tuple[object, ...]], sql: bytes, parameters: Sequence[object]
 ) -> set[str]:
     """Return the large tables that the plan reads in full.
 
@@ -113,7 +101,7 @@ def scans(
         for child in below if isinstance(below, list) else []:
             yield from walk(child)
 
-    cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}".encode(), parameters)
+    cursor.execute(b"EXPLAIN (FORMAT JSON) " + sql, parameters)
     ((plan,),) = cursor.fetchall()
     return set(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
 
@@ -140,7 +128,7 @@ def main() -> None:
             taken, least = measure(cursor, case, options.runs)
             slow = taken >= _TIMES_SELECT_1 * least
             line = f"{case}  {taken * 1000:10.3f}  {taken / least:6.1f}"
-            if found := scans(cursor, case.statement.sql, case.parameters):
+            if found := scans(cursor, *case.statement):
                 line += f"  reads all of {', '.join(sorted(found))}"
             line += "  <-- slow" if slow else ""
             print(line, flush=True)

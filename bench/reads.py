@@ -22,15 +22,11 @@ def _median_and_p99(seconds: list[float]) -> tuple[float, float]:
 
 def _questions(
     cursor: psycopg.RawCursor[tuple[object, ...]],
-) -> dict[str, list[tuple[str, list[object]]]]:
+) -> dict[str, list[tuple[bytes, list[object]]]]:
     """Return each question, several times with values from all over the store."""
 
-    def asked(name: str, given: list[Mapping[str, object]]) -> list[tuple[str, list[object]]]:
-        found = []
-        for values in given:
-            rendered = query(name).render(frozenset(values))
-            found.append((rendered.sql, [values[key] for key in rendered.order]))
-        return found
+    def asked(name: str, given: list[Mapping[str, object]]) -> list[tuple[bytes, list[object]]]:
+        return [query(name).render(frozenset(values)).bind(values) for values in given]
 
     file = Path(__file__).with_suffix(".sql")
     # Generated fingerprints only look like some: those of the sample become real, to be found.
@@ -82,7 +78,7 @@ def measure(dsn: str, *, runs: int, kept: Path) -> dict[str, dict[str, float]]:
             while place < _SAMPLES * 5 and time.perf_counter() - began < _SECONDS:
                 text, values = asked[place % len(asked)]
                 for what, sql, given in (
-                    ("question", text.encode(), values),
+                    ("question", text, values),
                     ("select", b"SELECT 1", []),
                 ):
                     start = time.perf_counter()

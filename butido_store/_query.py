@@ -1,7 +1,7 @@
 """Load the query files of `sql/`: psql's own syntax on disk, PostgreSQL's `$1` on the wire.
 
 A query file is one statement that runs unchanged in psql. `:'name'::type` is a parameter; a line
-`\\if :{?name}` up to the line `\\endif` is kept only where that parameter is given. Nothing else
+`\\if :{?name}` up to its line `\\endif` is kept only where that parameter is given. Nothing else
 of psql's language is accepted, so what a reviewer reads is what the server gets.
 """
 
@@ -95,14 +95,31 @@ class Note:
     choices: tuple[str, ...] = ()
 
 
+# The parameter that is sent as the number that it is, as psql does: where the server knows how few
+# rows are wanted it keeps the plan of a listing; of a limit that is a parameter it takes a tenth of
+# the table for granted, and plans each call anew, which takes longer than most listings.
+_WRITTEN_OUT = "limit"
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A query as the server gets it: `$1`-style text and the parameters' names in order."""
+    """A query for one choice of parameters: `$1`-style text and the parameters' names in order."""
 
     sql: str
     order: tuple[str, ...]
-    #: The text as it is sent; to encode it for each call would take longer than the rest of this.
-    data: bytes
+    # Around what is written out; bytes, as encoding it for each call would take longer than the
+    # rest of this.
+    _pieces: tuple[bytes, ...]
+
+    def bind(self, parameters: Mapping[str, object]) -> tuple[bytes, list[object]]:
+        """Return the text that is sent, and the values that go with it, for `psycopg.RawCursor`.
+
+        :param parameters: the value of each parameter
+        """
+        if len(self._pieces) == 1:
+            return self._pieces[0], [parameters[name] for name in self.order]
+        number = f"{parameters[_WRITTEN_OUT]:d}".encode()
+        return number.join(self._pieces), [parameters[name] for name in self.order[:-1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +133,7 @@ class Query:
     types: Mapping[str, str]
     required: frozenset[str]
     clauses: Mapping[str, frozenset[str]]
-    _tokens: tuple[tuple[str | None, Token], ...] = field(repr=False)
+    _tokens: tuple[tuple[frozenset[str], Token], ...] = field(repr=False)
     _rendered: dict[frozenset[str], Rendered] = field(default_factory=dict, repr=False)
 
     def render(self, given: frozenset[str]) -> Rendered:
@@ -134,18 +151,20 @@ class Query:
         for problem, names in (("needs", wanted - given), ("does not take", given - wanted)):
             if names:
                 raise QueryFileError(f"query {self.name} {problem} {', '.join(sorted(names))}")
-        order: dict[str, int] = {}
-        parts = [f"/* {self.name} */ "]
-        for condition, token in self._tokens:
-            if condition is not None and condition not in given:
-                continue
-            if token.kind == "parameter":
-                number = order.setdefault(token.name, len(order) + 1)
-                parts.append(f"${number}::{token.type}")
+        tokens = [token for conditions, token in self._tokens if conditions <= given]
+        used = dict.fromkeys(token.name for token in tokens if token.kind == "parameter")
+        # What is written out is the last, so that the numbers of the others stay without it.
+        order = sorted(used, key=lambda name: name == _WRITTEN_OUT)
+        pieces = [f"/* {self.name} */ "]
+        for token in tokens:
+            if token.kind != "parameter":
+                pieces[-1] += token.text
+            elif token.name == _WRITTEN_OUT:
+                pieces.append(f"::{token.type}")
             else:
-                parts.append(token.text)
-        sql = "".join(parts)
-        rendered = Rendered(sql, tuple(order), sql.encode())
+                pieces[-1] += f"${order.index(token.name) + 1}::{token.type}"
+        sql = f"${len(order)}".join(pieces)
+        rendered = Rendered(sql, tuple(order), tuple(piece.encode() for piece in pieces))
         self._rendered[given] = rendered
         return rendered
 
@@ -167,9 +186,9 @@ def parse(name: str, sql: str, path: Path) -> Query:
     summary, notes, body_at = _header(sql, path)
     types: dict[str, str] = {}
     uses: dict[str | None, set[str]] = {None: set()}
-    tokens: list[tuple[str | None, Token]] = []
-    condition: str | None = None
-    opened_at, ended, line_start = 0, False, True
+    tokens: list[tuple[frozenset[str], Token]] = []
+    opened: list[tuple[str, int]] = []  # condition and line of each \\if that is not closed
+    ended, line_start = False, True
     for token in tokenize(sql, path):
         if token.line < body_at:
             continue
@@ -180,14 +199,12 @@ def parse(name: str, sql: str, path: Path) -> Query:
                 if not line_start:
                     raise refuse(token.line, "a backslash command stands on a line of its own")
                 if opening := _IF.fullmatch(token.text):
-                    if condition is not None:
-                        raise refuse(token.line, f"\\if inside the \\if of line {opened_at}")
-                    condition, opened_at = opening[1], token.line
-                    uses.setdefault(condition, {condition})
+                    opened.append((opening[1], token.line))
+                    uses.setdefault(opening[1], {opening[1]})
                 elif _ENDIF.fullmatch(token.text):
-                    if condition is None:
+                    if not opened:
                         raise refuse(token.line, "\\endif without \\if")
-                    condition = None
+                    opened.pop()
                 else:
                     raise refuse(
                         token.line,
@@ -204,24 +221,24 @@ def parse(name: str, sql: str, path: Path) -> Query:
                         f"parameter :'{token.name}' is cast to {token.type} here and to "
                         f"{types[token.name]} before",
                     )
-                uses[condition].add(token.name)
+                uses[opened[-1][0] if opened else None].add(token.name)
             case "variable" | "positional":
                 raise refuse(token.line, "a parameter is written :'name'::type")
             case "end":
-                if condition is not None:
-                    raise refuse(token.line, f"the \\if of line {opened_at} is not closed")
+                if opened:
+                    raise refuse(token.line, f"the \\if of line {opened[-1][1]} is not closed")
                 ended = True
                 continue
             case _:
                 pass
         if not ended:
-            tokens.append((condition, token))
+            tokens.append((frozenset(condition for condition, _ in opened), token))
         line_start = (token.kind == "space" and "\n" in token.text) or (
             line_start and token.kind == "space"
         )
     last = sql.count("\n") + 1
-    if condition is not None:
-        raise refuse(opened_at, "this \\if is not closed")
+    if opened:
+        raise refuse(opened[-1][1], "this \\if is not closed")
     if not any(token.kind not in ("space", "line", "block") for _, token in tokens):
         raise refuse(last, "the file holds no statement")
     if not ended:

@@ -69,8 +69,7 @@ class Statement(Generic[T_co]):
 
     def rendered(self) -> tuple[bytes, list[object]]:
         """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
-        rendered = self.query.render(frozenset(self.parameters))
-        return rendered.data, [self.parameters[name] for name in rendered.order]
+        return self.query.render(frozenset(self.parameters)).bind(self.parameters)
 
 
 def read(

@@ -498,10 +498,10 @@ class Migrator:
 
     def _run(self, name: str, **parameters: object) -> list[dict[str, Any]]:
         """Run one of the queries of `sql/` and return its rows."""
-        rendered = query(name).render(frozenset(parameters))
+        sql, values = query(name).render(frozenset(parameters)).bind(parameters)
         try:
             with psycopg.RawCursor(self._connection, row_factory=dict_row) as cursor:
-                cursor.execute(rendered.sql, [parameters[key] for key in rendered.order])
+                cursor.execute(sql, values)
                 return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             lost = self._connection.closed

@@ -307,6 +307,49 @@ def test_unknown_and_missing_parameters_are_refused(given_: list[str], message: 
         rendered(CLAUSES, *given_)
 
 
+NESTED = """\
+SELECT 1
+\\if :{?a}
+, 2
+\\if :{?b}
+, :'b'::text, :'c'::text
+\\endif
+, 3
+\\endif
+WHERE TRUE;
+"""
+
+
+def test_a_clause_in_a_clause_is_kept_where_both_parameters_are_given() -> None:
+    def on_one_line(*given_: str) -> str:
+        return " ".join(rendered(NESTED, *given_).split())
+
+    assert on_one_line() == on_one_line("b", "c") == "SELECT 1 WHERE TRUE"
+    assert on_one_line("a") == "SELECT 1 , 2 , 3 WHERE TRUE"
+    assert on_one_line("a", "b", "c") == "SELECT 1 , 2 , $1::text, $2::text , 3 WHERE TRUE"
+    assert statement(NESTED).clauses == {"a": {"a"}, "b": {"b", "c"}}
+    with pytest.raises(QueryFileError, match=r"needs c$"):
+        on_one_line("a", "b")
+
+
+LIMITED = "SELECT 1 LIMIT :'limit'::bigint + :'a'::bigint * :'limit'::bigint;"
+
+
+@given(limit=st.integers(0, 2**63 - 1))
+def test_a_limit_is_sent_as_the_number_that_it_is(limit: int) -> None:
+    limited = statement(LIMITED).render(frozenset({"a", "limit"}))
+    assert limited.sql.endswith("LIMIT $2::bigint + $1::bigint * $2::bigint")
+    sql, values = limited.bind({"limit": limit, "a": 5})
+    assert sql.endswith(f"LIMIT {limit}::bigint + $1::bigint * {limit}::bigint".encode())
+    assert values == [5]
+
+
+@pytest.mark.parametrize("limit", ["1", "1; DROP TABLE job", 1.5, None])
+def test_a_limit_that_is_no_number_is_not_sent(limit: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        statement(LIMITED).render(frozenset({"a", "limit"})).bind({"limit": limit, "a": 5})
+
+
 def test_the_header_is_read() -> None:
     loaded = parse(
         "subject/verb",
@@ -343,8 +386,8 @@ HEADER = "-- What is asked?\n\n"
         (HEADER + "SELECT 1 \\if :{?a}\n\\endif\n;", r":3: .* a line of its own"),
         (HEADER + "SELECT 1\n\\if :{?a}\n+ 1 \\endif\n;", r":5: .* a line of its own"),
         (
-            HEADER + "SELECT 1\n\\if :{?a}\n\\if :{?b}\n\\endif\n\\endif\n;",
-            r":5: \\if inside the \\if of line 4",
+            HEADER + "SELECT 1\n\\if :{?a}\n\\if :{?b}\n\\endif\n;",
+            r":7: the \\if of line 4 is not closed",
         ),
         (HEADER + "SELECT 1\n\\if :{?a}\n+ 1\n", r":4: this \\if is not closed"),
         (HEADER + "SELECT 1\n\\if :{?a}\n+ 1;\n\\endif\n", r":5: the \\if of line 4 is not closed"),

@@ -65,6 +65,7 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
         "deny_image": draw(st.none() | images),
         "script": draw(st.none() | st.sampled_from(SCRIPTS)),
         "env": draw(st.none() | env),
+        "limit": draw(st.none() | st.integers(0, 5)),
     }
     return {name: value for name, value in asked.items() if value is not None}
 
@@ -87,7 +88,7 @@ def find(done: Sequence[Done], asked: dict[str, Any]) -> list[UUID]:
     found.sort(key=lambda hit: hit[1].encode())
     found.sort(key=lambda hit: (hit[0].started_at, hit[0].uuid), reverse=True)
     found.sort(key=lambda hit: hit[2] not in hit[0].released)
-    return [uuid for _, _, uuid in found]
+    return [uuid for _, _, uuid in found][: asked.get("limit")]
 
 
 @pytest.fixture

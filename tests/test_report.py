@@ -238,6 +238,37 @@ def test_filters_together_give_what_each_leaves_of_the_others(dsn: str, schema: 
                 assert [row.uuid for row in found] == wanted
 
 
+def test_a_variable_that_no_new_job_has_is_found(dsn: str, schema: str) -> None:
+    """Behind more jobs without it than a page looks at."""
+    of_submit = uuid7()
+    old = [
+        ended(
+            uuid7(),
+            of_submit,
+            version=str(number % 2),
+            env={"OLD": "yes", "N": str(number % 7)},
+            started_at=later(number // 3),
+        )
+        for number in range(40)
+    ]
+    old.sort(key=lambda one: (one.started_at, one.uuid), reverse=True)
+    new = [ended(uuid7(), of_submit, started_at=later(100)) for _ in range(1100)]
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), job.record_all([*old, *new]))
+        for given in ({}, {"version": "1"}, {"package": "zlib"}, {"of_submit": of_submit}):
+            wanted = [one.uuid for one in old if one.version == given.get("version", one.version)]
+            paged: list[UUID] = []
+            while page := store.run(
+                report.ask(
+                    job.Job, env="OLD=yes", limit=3, before=paged[-1] if paged else None, **given
+                )
+            ):
+                paged += [row.uuid for row in page]
+            assert paged == wanted
+            every = store.run(report.ask(job.Job, env="OLD=yes", **given))
+            assert [row.uuid for row in every] == wanted
+
+
 def test_the_limit_counts_jobs_not_their_versions(ask: Ask, dsn: str, schema: str) -> None:
     of_submit = uuid7()
     with Store.connect(dsn, schema=schema) as store:

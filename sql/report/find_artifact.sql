@@ -13,63 +13,147 @@
 --          additional ones; a single empty one for the empty environment
 -- limit: at most this many
 
-SELECT
-    a.uuid,
-    a.path,
-    a.sha256,
-    a.size,
-    a.job_uuid,
-    p.version,
-    i.name AS image,
-    j.finished_at,
-    r.stores AS released
-FROM package AS p
-JOIN job AS j ON j.package_id = p.id
-JOIN image AS i ON i.id = j.image_id
-JOIN artifact AS a ON a.job_uuid = j.uuid
-CROSS JOIN LATERAL (
-    SELECT ARRAY(
-        SELECT DISTINCT c.store
-        FROM release_current AS c
-        WHERE c.artifact_uuid = a.uuid
-        ORDER BY c.store
-    ) AS stores
-) AS r
-WHERE
-    p.name = :'package'::text
-    AND j.state = 'success'
+-- A package may have been built a hundred thousand times, so its files are not all sorted: each that is
+-- released is looked at, and the newest of the others come in order from the index on its jobs.
+-- `fitting` says all that is asked of a job; LIMIT 1 has the planner start from the releases.
+WITH of_name AS (
+    SELECT
+        p.id,
+        p.version
+    FROM package AS p
+    WHERE
+        p.name = :'package'::text
 \if :{?version}
-    AND p.version = :'version'::text
+        AND p.version = :'version'::text
 \endif
+),
+
+fitting AS NOT MATERIALIZED (
+    SELECT
+        j.uuid,
+        j.package_id,
+        j.image_id,
+        j.started_at,
+        j.finished_at
+    FROM job AS j
+    WHERE
+        j.state = 'success'
 \if :{?image}
-    AND i.name = :'image'::text
+        AND j.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
 \endif
 \if :{?allow_image}
-    AND i.name = ANY(:'allow_image'::text[])
+        AND j.image_id IN (SELECT i.id FROM image AS i WHERE i.name = ANY(:'allow_image'::text[]))
 \endif
 \if :{?deny_image}
-    AND i.name <> ALL(:'deny_image'::text[])
+        AND j.image_id IN (SELECT i.id FROM image AS i WHERE i.name <> ALL(:'deny_image'::text[]))
 \endif
 \if :{?script}
-    AND j.script = :'script'::text
+        AND j.script = :'script'::text
 \endif
 \if :{?env}
-    AND j.environment_id = (
-        SELECT n.id
-        FROM environment AS n
-        WHERE n.sha256 = environment_sha256((
-            SELECT
-                coalesce(
-                    jsonb_object_agg(
-                        split_part(w.entry, '=', 1), substr(w.entry, strpos(w.entry, '=') + 1)
-                    ), '{}'
-                )
-            FROM unnest(:'env'::text[]) AS w (entry)
-            WHERE w.entry <> ''
-        ))
-    )
+        AND j.environment_id = (
+            SELECT n.id
+            FROM environment AS n
+            WHERE n.sha256 = environment_sha256((
+                SELECT
+                    coalesce(
+                        jsonb_object_agg(
+                            split_part(w.entry, '=', 1), substr(w.entry, strpos(w.entry, '=') + 1)
+                        ), '{}'
+                    )
+                FROM unnest(:'env'::text[]) AS w (entry)
+                WHERE w.entry <> ''
+            ))
+        )
 \endif
-ORDER BY r.stores <> '{}' DESC, j.started_at DESC, j.uuid DESC, a.path COLLATE "C" ASC, a.uuid ASC
+),
+
+found AS (
+    SELECT
+        r.uuid,
+        r.path,
+        r.sha256,
+        r.size,
+        r.job_uuid,
+        p.version,
+        j.image_id,
+        j.started_at,
+        j.finished_at,
+        TRUE AS is_released
+    FROM (
+        SELECT DISTINCT
+            c.artifact_uuid AS uuid,
+            c.path,
+            c.sha256,
+            c.size,
+            c.job_uuid
+        FROM release_current AS c
+    ) AS r
+    CROSS JOIN LATERAL (
+        SELECT
+            t.package_id,
+            t.image_id,
+            t.started_at,
+            t.finished_at
+        FROM fitting AS t
+        WHERE t.uuid = r.job_uuid
+        ORDER BY t.uuid
+        LIMIT 1
+    ) AS j
+    JOIN of_name AS p ON p.id = j.package_id
+    UNION ALL
+    SELECT
+        o.uuid,
+        o.path,
+        o.sha256,
+        o.size,
+        o.job_uuid,
+        p.version,
+        o.image_id,
+        o.started_at,
+        o.finished_at,
+        FALSE AS is_released
+    FROM of_name AS p
+    CROSS JOIN LATERAL (
+        SELECT
+            a.uuid,
+            a.path,
+            a.sha256,
+            a.size,
+            a.job_uuid,
+            t.image_id,
+            t.started_at,
+            t.finished_at
+        FROM fitting AS t
+        JOIN artifact AS a ON a.job_uuid = t.uuid
+        WHERE
+            t.package_id = p.id
+            AND NOT EXISTS (SELECT FROM release_current AS c WHERE c.artifact_uuid = a.uuid)
+        ORDER BY t.started_at DESC, t.uuid DESC, a.path COLLATE "C" ASC, a.uuid ASC
+\if :{?limit}
+        LIMIT :'limit'::bigint
+\endif
+    ) AS o
+)
+
+SELECT
+    f.uuid,
+    f.path,
+    f.sha256,
+    f.size,
+    f.job_uuid,
+    f.version,
+    i.name AS image,
+    f.finished_at,
+    ARRAY(
+        SELECT DISTINCT c.store
+        FROM release_current AS c
+        WHERE c.artifact_uuid = f.uuid
+        ORDER BY c.store
+    ) AS released
+FROM found AS f
+JOIN image AS i ON i.id = f.image_id
+ORDER BY f.is_released DESC, f.started_at DESC, f.job_uuid DESC, f.path COLLATE "C" ASC, f.uuid ASC
 \if :{?limit}
 LIMIT :'limit'::bigint
 \endif

@@ -12,11 +12,23 @@
 -- before: go on after this job, the last row of the page before
 -- limit: at most this many
 
--- The newest are picked first, by an index that ends in their order; names are joined to the few that
--- are left. `matching` says all that is asked of them. What comes before it in FROM only chooses the
--- index: that of each version of a package, or that of each environment with the variable. Of
--- these, a page of so many jobs is in as many at most: those whose newest jobs are the newest.
-WITH matching AS NOT MATERIALIZED (
+-- The newest are picked first, by an index that ends in their order; names are looked up for the
+-- few that are left, one by one: LIMIT 1 keeps the planner from joining a page with all packages.
+-- `matching` says all that is asked of them but the variable. Where too few of
+-- the newest thousand of these have it, each environment with it is asked for its newest job: a
+-- page of so many jobs is in as many environments at most, those whose newest jobs are the newest.
+WITH
+\if :{?env}
+variable AS (
+    SELECT v.id
+    FROM envvar AS v
+    WHERE
+        v.name = split_part(:'env'::text, '=', 1)
+        AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
+),
+\endif
+
+matching AS NOT MATERIALIZED (
     SELECT
         n.uuid,
         n.submit_uuid,
@@ -55,21 +67,6 @@ WITH matching AS NOT MATERIALIZED (
 \if :{?state}
         AND n.state = :'state'::text
 \endif
-\if :{?env}
-        AND (
-            SELECT ee.env_id
-            FROM environment_envvar AS ee
-            WHERE
-                ee.environment_id = n.environment_id
-                AND ee.env_id = (
-                    SELECT v.id
-                    FROM envvar AS v
-                    WHERE
-                        v.name = split_part(:'env'::text, '=', 1)
-                        AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
-                )
-        ) IS NOT NULL
-\endif
 \if :{?newer_than}
         AND n.started_at >= :'newer_than'::timestamptz
 \endif
@@ -81,6 +78,95 @@ WITH matching AS NOT MATERIALIZED (
             (SELECT b.started_at FROM job AS b WHERE b.uuid = :'before'::uuid), :'before'::uuid
         )
 \endif
+),
+
+page AS (
+    SELECT
+        j.uuid,
+        j.submit_uuid,
+        j.package_id,
+        j.image_id,
+        j.endpoint_id,
+        j.environment_id,
+        j.state,
+        j.started_at,
+        j.finished_at,
+        j.heartbeat_at,
+        j.container_hash,
+        j.fingerprint,
+        TRUE
+\if :{?env}
+        AND (
+            SELECT ee.env_id
+            FROM environment_envvar AS ee
+            WHERE ee.environment_id = j.environment_id AND ee.env_id = (SELECT v.id FROM variable AS v)
+        ) IS NOT NULL
+\endif
+        AS has_variable
+    FROM
+\if :{?package}
+        (
+            SELECT v.id
+            FROM package AS v
+            WHERE v.name = :'package'::text
+        ) AS of_name
+    CROSS JOIN LATERAL
+\endif
+        (
+            SELECT
+                m.uuid,
+                m.submit_uuid,
+                m.package_id,
+                m.image_id,
+                m.endpoint_id,
+                m.environment_id,
+                m.state,
+                m.started_at,
+                m.finished_at,
+                m.heartbeat_at,
+                m.container_hash,
+                m.fingerprint
+            FROM matching AS m
+            WHERE
+                TRUE
+\if :{?package}
+                AND m.package_id = of_name.id
+\endif
+            ORDER BY m.started_at DESC, m.uuid DESC
+\if :{?limit}
+            LIMIT greatest(
+\if :{?env}
+                1000,
+\endif
+                :'limit'::bigint
+            )
+\endif
+        ) AS j
+    ORDER BY j.started_at DESC, j.uuid DESC
+\if :{?limit}
+    LIMIT greatest(
+\if :{?env}
+        1000,
+\endif
+        :'limit'::bigint
+    )
+\endif
+),
+
+enough AS (
+    SELECT
+        TRUE
+\if :{?env}
+\if :{?limit}
+        AND (
+            SELECT
+                count(*) FILTER (WHERE g.has_variable) >= :'limit'::bigint
+                OR count(*) < greatest(1000, :'limit'::bigint)
+            FROM page AS g
+        )
+\endif
+\endif
+        AS is_so
 )
 
 SELECT
@@ -98,87 +184,104 @@ SELECT
     j.fingerprint
 FROM (
     SELECT
-        j.uuid,
-        j.submit_uuid,
-        j.package_id,
-        j.image_id,
-        j.endpoint_id,
-        j.state,
-        j.started_at,
-        j.finished_at,
-        j.heartbeat_at,
-        j.container_hash,
-        j.fingerprint
-    FROM
-\if :{?package}
-        (
-            SELECT v.id
-            FROM package AS v
-            WHERE v.name = :'package'::text
-        ) AS of_name
-    CROSS JOIN LATERAL
-\endif
-        (
-            SELECT
+        g.uuid,
+        g.submit_uuid,
+        g.package_id,
+        g.image_id,
+        g.endpoint_id,
+        g.state,
+        g.started_at,
+        g.finished_at,
+        g.heartbeat_at,
+        g.container_hash,
+        g.fingerprint
+    FROM page AS g
+    WHERE g.has_variable AND (SELECT e.is_so FROM enough AS e)
 \if :{?env}
-                ee.environment_id,
-\endif
-                1 AS one
-\if :{?env}
-            FROM envvar AS v
-            JOIN environment_envvar AS ee ON ee.env_id = v.id
-            CROSS JOIN LATERAL (
-                SELECT
-                    m.started_at,
-                    m.uuid
-                FROM matching AS m
-                WHERE m.environment_id = ee.environment_id
-                ORDER BY m.started_at DESC, m.uuid DESC
-                LIMIT 1
-            ) AS newest
-            WHERE
-                v.name = split_part(:'env'::text, '=', 1)
-                AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
-            ORDER BY newest.started_at DESC, newest.uuid DESC
-\endif
-\if :{?limit}
-            LIMIT :'limit'::bigint
-\endif
-        ) AS of_environment
-    CROSS JOIN LATERAL
-        (
+    UNION ALL
+    SELECT
+        o.uuid,
+        o.submit_uuid,
+        o.package_id,
+        o.image_id,
+        o.endpoint_id,
+        o.state,
+        o.started_at,
+        o.finished_at,
+        o.heartbeat_at,
+        o.container_hash,
+        o.fingerprint
+    FROM (
+        SELECT ee.environment_id
+        FROM environment_envvar AS ee
+        CROSS JOIN LATERAL (
             SELECT
-                m.uuid,
-                m.submit_uuid,
-                m.package_id,
-                m.image_id,
-                m.endpoint_id,
-                m.state,
                 m.started_at,
-                m.finished_at,
-                m.heartbeat_at,
-                m.container_hash,
-                m.fingerprint
+                m.uuid
             FROM matching AS m
-            WHERE
-                TRUE
-\if :{?package}
-                AND m.package_id = of_name.id
-\endif
-\if :{?env}
-                AND m.environment_id = of_environment.environment_id
-\endif
+            WHERE m.environment_id = ee.environment_id
             ORDER BY m.started_at DESC, m.uuid DESC
+            LIMIT 1
+        ) AS latest
+        WHERE ee.env_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT e.is_so FROM enough AS e)
+        ORDER BY latest.started_at DESC, latest.uuid DESC
 \if :{?limit}
-            LIMIT :'limit'::bigint
+        LIMIT :'limit'::bigint
 \endif
-        ) AS j
-    ORDER BY j.started_at DESC, j.uuid DESC
+    ) AS of_environment
+    CROSS JOIN LATERAL (
+        SELECT
+            m.uuid,
+            m.submit_uuid,
+            m.package_id,
+            m.image_id,
+            m.endpoint_id,
+            m.state,
+            m.started_at,
+            m.finished_at,
+            m.heartbeat_at,
+            m.container_hash,
+            m.fingerprint
+        FROM matching AS m
+        WHERE m.environment_id = of_environment.environment_id
+        ORDER BY m.started_at DESC, m.uuid DESC
+\if :{?limit}
+        LIMIT :'limit'::bigint
+\endif
+    ) AS o
+\endif
+    ORDER BY started_at DESC, uuid DESC
 \if :{?limit}
     LIMIT :'limit'::bigint
 \endif
 ) AS j
-JOIN package AS p ON p.id = j.package_id
-JOIN image AS i ON i.id = j.image_id
-JOIN endpoint AS e ON e.id = j.endpoint_id
+CROSS JOIN LATERAL (
+    SELECT
+        v.name,
+        v.version
+    FROM package AS v
+    WHERE v.id = j.package_id
+\if :{?limit}
+    ORDER BY v.id
+    LIMIT 1
+\endif
+) AS p
+CROSS JOIN LATERAL (
+    SELECT v.name
+    FROM image AS v
+    WHERE v.id = j.image_id
+\if :{?limit}
+    ORDER BY v.id
+    LIMIT 1
+\endif
+) AS i
+CROSS JOIN LATERAL (
+    SELECT v.name
+    FROM endpoint AS v
+    WHERE v.id = j.endpoint_id
+\if :{?limit}
+    ORDER BY v.id
+    LIMIT 1
+\endif
+) AS e
 ORDER BY j.started_at DESC, j.uuid DESC;

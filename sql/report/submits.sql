@@ -10,6 +10,8 @@
 -- before: go on after this submit, the last row of the page before
 -- limit: at most this many
 
+-- The newest are picked first, by an index that ends in their order, and names looked up for the few
+-- that are left, one by one: LIMIT 1 keeps the planner from joining a page with all packages.
 SELECT
     s.uuid,
     s.timestamp,
@@ -41,6 +43,9 @@ FROM
 \endif
 \if :{?with_pkg}
             AND tree_packages(n.tree) @> ARRAY[:'with_pkg'::text]
+            -- To start parallel workers would take ten times as long as this takes, and a function
+            -- that is of one session only keeps the planner from it.
+            AND pg_backend_pid() IS NOT NULL
 \endif
 \if :{?image}
             AND n.requested_image_id = (SELECT m.id FROM image AS m WHERE m.name = :'image'::text)
@@ -64,9 +69,35 @@ FROM
         LIMIT :'limit'::bigint
 \endif
     ) AS s
-JOIN package AS p ON p.id = s.requested_package_id
-JOIN image AS i ON i.id = s.requested_image_id
-JOIN git_hash AS g ON g.id = s.repo_hash_id
+CROSS JOIN LATERAL (
+    SELECT
+        v.name,
+        v.version
+    FROM package AS v
+    WHERE v.id = s.requested_package_id
+\if :{?limit}
+    ORDER BY v.id
+    LIMIT 1
+\endif
+) AS p
+CROSS JOIN LATERAL (
+    SELECT v.name
+    FROM image AS v
+    WHERE v.id = s.requested_image_id
+\if :{?limit}
+    ORDER BY v.id
+    LIMIT 1
+\endif
+) AS i
+CROSS JOIN LATERAL (
+    SELECT v.hash
+    FROM git_hash AS v
+    WHERE v.id = s.repo_hash_id
+\if :{?limit}
+    ORDER BY v.id
+    LIMIT 1
+\endif
+) AS g
 \if :{?for_pkg}
 WHERE wanted.name = :'for_pkg'::text
 \endif

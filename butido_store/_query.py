@@ -2,7 +2,8 @@
 
 A query file is one statement that runs unchanged in psql. `:'name'::type` is a parameter; a line
 `\\if :{?name}` up to its line `\\endif` is kept only where that parameter is given. Nothing else
-of psql's language is accepted, so what a reviewer reads is what the server gets.
+of psql's language is accepted, so what a reviewer reads is what the server gets. `limit` alone is
+written out as the number that it is.
 """
 
 import re
@@ -145,14 +146,17 @@ class Query:
         known = self._rendered.get(given)
         if known is not None:
             return known
-        wanted = self.required.union(
-            *(names for condition, names in self.clauses.items() if condition in given)
-        )
-        for problem, names in (("needs", wanted - given), ("does not take", given - wanted)):
-            if names:
-                raise QueryFileError(f"query {self.name} {problem} {', '.join(sorted(names))}")
         tokens = [token for conditions, token in self._tokens if conditions <= given]
         used = dict.fromkeys(token.name for token in tokens if token.kind == "parameter")
+        taken = self.required.union(
+            *(names for condition, names in self.clauses.items() if condition in given)
+        )
+        for problem, names in (
+            ("needs", used.keys() - given),
+            ("does not take", given - taken),
+        ):
+            if names:
+                raise QueryFileError(f"query {self.name} {problem} {', '.join(sorted(names))}")
         # What is written out is the last, so that the numbers of the others stay without it.
         order = sorted(used, key=lambda name: name == _WRITTEN_OUT)
         pieces = [f"/* {self.name} */ "]

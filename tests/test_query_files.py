@@ -312,11 +312,15 @@ SELECT 1
 \\if :{?a}
 , 2
 \\if :{?b}
-, :'b'::text, :'c'::text
+, :'b'::text, :'c'::text, :'a'::text
 \\endif
 , 3
 \\endif
-WHERE TRUE;
+WHERE TRUE
+\\if :{?b}
+AND :'b'::text <> ''
+\\endif
+;
 """
 
 
@@ -324,10 +328,13 @@ def test_a_clause_in_a_clause_is_kept_where_both_parameters_are_given() -> None:
     def on_one_line(*given_: str) -> str:
         return " ".join(rendered(NESTED, *given_).split())
 
-    assert on_one_line() == on_one_line("b", "c") == "SELECT 1 WHERE TRUE"
+    assert on_one_line() == "SELECT 1 WHERE TRUE"
+    assert on_one_line("b") == on_one_line("b", "c") == "SELECT 1 WHERE TRUE AND $1::text <> ''"
     assert on_one_line("a") == "SELECT 1 , 2 , 3 WHERE TRUE"
-    assert on_one_line("a", "b", "c") == "SELECT 1 , 2 , $1::text, $2::text , 3 WHERE TRUE"
-    assert statement(NESTED).clauses == {"a": {"a"}, "b": {"b", "c"}}
+    assert (
+        on_one_line("a", "b", "c")
+        == "SELECT 1 , 2 , $1::text, $2::text, $3::text , 3 WHERE TRUE AND $1::text <> ''"
+    )
     with pytest.raises(QueryFileError, match=r"needs c$"):
         on_one_line("a", "b")
 

@@ -15,12 +15,13 @@ from butido_store.artifact import Output
 
 VERSIONS, IMAGES, SCRIPTS = ("1", "2"), ("a", "b", "c"), ("make", "make -j")
 VARIABLES = ("A=1", "A=2", "B=1", "C=", "C==x")
-some = st.booleans()
+# Each letter is a release of an artifact, to the store of its name; a capital one was withdrawn.
+RELEASES = ("", "s", "st", "S", "Ss", "tS")
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a job was and left: its outputs, and those of them that are released."""
+    """What a job was and left: its outputs, and how often each was released."""
 
     uuid: UUID
     version: str
@@ -30,7 +31,11 @@ class Done:
     state: str
     started_at: int
     outputs: tuple[tuple[str, UUID], ...]
-    released: frozenset[UUID]
+    releases: dict[UUID, str]
+
+    def released(self, artifact: UUID) -> list[str]:
+        """Return the stores that an output is released to."""
+        return sorted({letter for letter in self.releases[artifact] if letter.islower()})
 
 
 @st.composite
@@ -39,7 +44,7 @@ def jobs(draw: st.DrawFn) -> Done:
     paths = draw(st.lists(st.sampled_from(["x", "y", "Z"]), unique=True))
     outputs = tuple((path, uuid4()) for path in paths)
     state = draw(st.sampled_from(["success", "success", "success", "error"]))
-    released = [uuid for _, uuid in outputs if state == "success" and draw(some)]
+    choices = st.sampled_from(RELEASES) if state == "success" else st.just("")
     return Done(
         uuid4(),
         draw(st.sampled_from(VERSIONS)),
@@ -49,7 +54,7 @@ def jobs(draw: st.DrawFn) -> Done:
         state,
         draw(st.integers(0, 3)),
         outputs,
-        frozenset(released),
+        {uuid: draw(choices) for _, uuid in outputs},
     )
 
 
@@ -70,7 +75,7 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def find(done: Sequence[Done], asked: dict[str, Any]) -> list[UUID]:
+def find(done: Sequence[Done], asked: dict[str, Any]) -> list[tuple[UUID, list[str]]]:
     """Answer as butido does: filter, then sort the released and the newest to the front."""
     found = []
     for one in done:
@@ -87,8 +92,8 @@ def find(done: Sequence[Done], asked: dict[str, Any]) -> list[UUID]:
     # Python sorts stably: the last key first.
     found.sort(key=lambda hit: hit[1].encode())
     found.sort(key=lambda hit: (hit[0].started_at, hit[0].uuid), reverse=True)
-    found.sort(key=lambda hit: hit[2] not in hit[0].released)
-    return [uuid for _, _, uuid in found][: asked.get("limit")]
+    found.sort(key=lambda hit: not hit[0].released(hit[2]))
+    return [(uuid, one.released(uuid)) for one, _, uuid in found][: asked.get("limit")]
 
 
 @pytest.fixture
@@ -98,16 +103,13 @@ def store(dsn: str, schema: str) -> Iterator[Store]:
         yield store
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(done=st.lists(jobs(), max_size=12), asked=st.lists(questions(), min_size=1, max_size=4))
-def test_it_finds_what_butido_finds(
-    store: Store, done: list[Done], asked: list[dict[str, Any]]
-) -> None:
+def check(store: Store, done: list[Done], asked: list[dict[str, Any]], more: int = 0) -> None:
+    """Record the jobs, and compare what is found of them.
+
+    :param more: how many builds of the package there are that left nothing
+    """
     # The database is not emptied between examples: each has a package of its own.
     of_submit, package = uuid7(), str(uuid7())
-    released = sorted(set[UUID]().union(*(one.released for one in done)))
     records = [
         ended(
             one.uuid,
@@ -123,18 +125,52 @@ def test_it_finds_what_butido_finds(
         )
         for one in done
     ]
-    store.run(
-        create(of_submit),
-        *([job.record_all(records)] if records else []),
-        *(
-            [release.create(uuid7(), store="s", timestamp=TIME, actor="a", artifacts=released)]
-            if released
-            else []
-        ),
-    )
+    records += [
+        ended(uuid7(), of_submit, package=package, version="1", state="error") for _ in range(more)
+    ]
+    store.run(create(of_submit), job.record_all(records))
+    for artifact, letter in (
+        (artifact, letter)
+        for one in done
+        for artifact, letters in one.releases.items()
+        for letter in letters
+    ):
+        to = letter.lower()
+        store.run(
+            release.create(uuid7(), store=to, timestamp=TIME, actor="a", artifacts=[artifact])
+        )
+        if letter.isupper():
+            store.run(
+                release.withdraw(
+                    store=to, artifact=artifact, timestamp=TIME, actor="a", reason="broken"
+                )
+            )
     for question in asked:
         given = dict(question)
         if "env" in given:
             given["env"] = [f"{name}={value}" for name, value in given["env"].items()] or [""]
         rows = store.run(report.ask(report.Found, package=package, **given))
-        assert [row.uuid for row in rows] == find(done, question)
+        assert [(row.uuid, row.released) for row in rows] == find(done, question)
+
+
+QUESTIONS = st.lists(questions(), min_size=1, max_size=4)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(done=st.lists(jobs(), min_size=1, max_size=12), asked=QUESTIONS)
+def test_it_finds_what_butido_finds(
+    store: Store, done: list[Done], asked: list[dict[str, Any]]
+) -> None:
+    check(store, done, asked)
+
+
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(done=st.lists(jobs(), min_size=1, max_size=12), asked=QUESTIONS)
+def test_it_does_so_where_there_are_more_builds_than_releases(
+    store: Store, done: list[Done], asked: list[dict[str, Any]]
+) -> None:
+    check(store, done, asked, more=300)

@@ -13,9 +13,11 @@
 --          additional ones; a single empty one for the empty environment
 -- limit: at most this many
 
--- A package may have been built a hundred thousand times, so its files are not all sorted: each that is
--- released is looked at, and the newest of the others come in order from the index on its jobs.
--- `fitting` says all that is asked of a job; LIMIT 1 has the planner start from the releases.
+-- `fitting` says all that is asked of a job. Where the package has been built fewer times than there are
+-- releases, of all packages, the files of all its builds are looked at and sorted. Where it has been
+-- built more often, that could take seconds: what is released is found from the releases then, and of
+-- the rest the newest of each version are enough for a page. ORDER BY and LIMIT 1, of a key, change
+-- no row: they keep the planner from starting at the other end.
 WITH of_name AS (
     SELECT
         p.id,
@@ -68,7 +70,71 @@ fitting AS NOT MATERIALIZED (
 \endif
 ),
 
+made AS NOT MATERIALIZED (
+    SELECT
+        a.uuid,
+        a.path,
+        a.sha256,
+        a.size,
+        a.job_uuid,
+        t.package_id,
+        t.image_id,
+        t.started_at,
+        t.finished_at,
+        (
+            SELECT c.artifact_uuid
+            FROM release_current AS c
+            WHERE c.artifact_uuid = a.uuid
+            ORDER BY c.uuid
+            LIMIT 1
+        ) IS NOT NULL AS is_released
+    FROM fitting AS t
+    JOIN artifact AS a ON a.job_uuid = t.uuid
+),
+
+builds AS (
+    SELECT count(*) AS number
+    FROM of_name AS p
+    CROSS JOIN LATERAL (
+        SELECT j.uuid
+        FROM job AS j
+        WHERE j.package_id = p.id
+        ORDER BY j.started_at, j.uuid
+        LIMIT 20000
+    ) AS t
+),
+
+few AS (
+    SELECT
+        b.number < 20000
+        AND b.number <= (
+            SELECT count(*)
+            FROM (
+                SELECT r.uuid
+                FROM release AS r
+                ORDER BY r.uuid
+                LIMIT (SELECT v.number FROM builds AS v)
+            ) AS t
+        ) AS is_so
+    FROM builds AS b
+),
+
 found AS (
+    SELECT
+        m.uuid,
+        m.path,
+        m.sha256,
+        m.size,
+        m.job_uuid,
+        p.version,
+        m.image_id,
+        m.started_at,
+        m.finished_at,
+        m.is_released
+    FROM of_name AS p
+    JOIN made AS m ON m.package_id = p.id
+    WHERE (SELECT w.is_so FROM few AS w)
+    UNION ALL
     SELECT
         r.uuid,
         r.path,
@@ -88,6 +154,7 @@ found AS (
             c.size,
             c.job_uuid
         FROM release_current AS c
+        WHERE NOT (SELECT w.is_so FROM few AS w)
     ) AS r
     CROSS JOIN LATERAL (
         SELECT
@@ -116,24 +183,22 @@ found AS (
     FROM of_name AS p
     CROSS JOIN LATERAL (
         SELECT
-            a.uuid,
-            a.path,
-            a.sha256,
-            a.size,
-            a.job_uuid,
-            t.image_id,
-            t.started_at,
-            t.finished_at
-        FROM fitting AS t
-        JOIN artifact AS a ON a.job_uuid = t.uuid
-        WHERE
-            t.package_id = p.id
-            AND NOT EXISTS (SELECT FROM release_current AS c WHERE c.artifact_uuid = a.uuid)
-        ORDER BY t.started_at DESC, t.uuid DESC, a.path COLLATE "C" ASC, a.uuid ASC
+            m.uuid,
+            m.path,
+            m.sha256,
+            m.size,
+            m.job_uuid,
+            m.image_id,
+            m.started_at,
+            m.finished_at
+        FROM made AS m
+        WHERE m.package_id = p.id AND NOT m.is_released
+        ORDER BY m.started_at DESC, m.job_uuid DESC, m.path COLLATE "C" ASC, m.uuid ASC
 \if :{?limit}
         LIMIT :'limit'::bigint
 \endif
     ) AS o
+    WHERE NOT (SELECT w.is_so FROM few AS w)
 )
 
 SELECT

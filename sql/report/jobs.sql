@@ -12,11 +12,12 @@
 -- before: go on after this job, the last row of the page before
 -- limit: at most this many
 
--- The newest are picked first, by an index that ends in their order; names are looked up for the
--- few that are left, one by one: LIMIT 1 keeps the planner from joining a page with all packages.
--- `matching` says all that is asked of them but the variable. Where too few of
--- the newest thousand of these have it, each environment with it is asked for its newest job: a
--- page of so many jobs is in as many environments at most, those whose newest jobs are the newest.
+-- The newest are picked first, by an index that ends in their order; then names are looked up for the
+-- few that are left. LIMIT 1, of a key, changes no row there: it keeps the planner from joining a
+-- page with all packages. `matching` says all that is asked of a job but the variable. With that and
+-- a limit the newest thousand (or limit, if that is more) are looked at first. Where too few of them
+-- have it and there are more, each environment with it is asked for its newest job: a page of so
+-- many jobs is in as many environments at most, those whose newest jobs are the newest.
 WITH
 \if :{?env}
 variable AS (
@@ -153,18 +154,22 @@ page AS (
 \endif
 ),
 
+-- Whether `page` is all that is needed: it has enough jobs with the variable, or there are no more.
 enough AS (
     SELECT
         TRUE
 \if :{?env}
-\if :{?limit}
         AND (
-            SELECT
-                count(*) FILTER (WHERE g.has_variable) >= :'limit'::bigint
-                OR count(*) < greatest(1000, :'limit'::bigint)
-            FROM page AS g
-        )
+            FALSE
+\if :{?limit}
+            OR (
+                SELECT
+                    count(*) FILTER (WHERE g.has_variable) >= :'limit'::bigint
+                    OR count(*) < greatest(1000, :'limit'::bigint)
+                FROM page AS g
+            )
 \endif
+        )
 \endif
         AS is_so
 )

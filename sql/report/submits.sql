@@ -10,8 +10,9 @@
 -- before: go on after this submit, the last row of the page before
 -- limit: at most this many
 
--- The newest are picked first, by an index that ends in their order, and names looked up for the few
--- that are left, one by one: LIMIT 1 keeps the planner from joining a page with all packages.
+-- The newest are picked first, by an index that ends in their order; then names are looked up for the
+-- few that are left. LIMIT 1, of a key, changes no row there: it keeps the planner from joining a
+-- page with all packages.
 SELECT
     s.uuid,
     s.timestamp,
@@ -43,8 +44,8 @@ FROM
 \endif
 \if :{?with_pkg}
             AND tree_packages(n.tree) @> ARRAY[:'with_pkg'::text]
-            -- To start parallel workers would take ten times as long as this takes, and a function
-            -- that is of one session only keeps the planner from it.
+            -- Always true: this function is PARALLEL RESTRICTED, so that the planner starts no
+            -- workers, whose start takes ten times as long as the search.
             AND pg_backend_pid() IS NOT NULL
 \endif
 \if :{?image}

@@ -1,7 +1,8 @@
 -- Which values shall each listing be filtered by?
 --
 -- Of each filter the value that most rows have (common), one that fewest have (rare), one that
--- many have, but none of the newer half (old), and one that none has (unknown).
+-- many have, but none of the newer half (old), and one that none has (unknown). Of submits, jobs and
+-- digests, of which there are as many as rows, one in 64 is looked at.
 
 WITH middle AS (
     SELECT t.started_at
@@ -49,6 +50,7 @@ used (report, filter, value, uses, is_old) AS (
         count(*) AS uses,
         max(j.started_at) < (SELECT m.started_at FROM middle AS m) AS is_old
     FROM job AS j
+    WHERE get_byte(uuid_send(j.submit_uuid), 15) < 4
     GROUP BY j.submit_uuid
     UNION ALL
     SELECT
@@ -166,7 +168,7 @@ used (report, filter, value, uses, is_old) AS (
         count(*),
         max(a.uuid::text) < (SELECT m.uuid::text FROM middle_artifact AS m)
     FROM artifact AS a
-    WHERE a.job_uuid IS NOT NULL
+    WHERE get_byte(uuid_send(a.job_uuid), 15) < 4
     GROUP BY a.job_uuid
     UNION ALL
     SELECT
@@ -185,6 +187,7 @@ used (report, filter, value, uses, is_old) AS (
         count(*),
         max(a.uuid::text) < (SELECT m.uuid::text FROM middle_artifact AS m)
     FROM artifact AS a
+    WHERE get_byte(a.sha256, 0) < 4
     GROUP BY a.sha256
     UNION ALL
     SELECT

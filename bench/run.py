@@ -1,7 +1,7 @@
 """Measure the store against its peers and the floor, and write the table: ./dev bench.
 
 What has been measured is kept in the directory, so that an interrupted run goes on where it was;
-`--again` forgets it. Results: results.json and results.md there, and the plots.
+`--again` forgets it. It writes quick.json and quick.md there, or full.json and full.md, and plots.
 """
 
 import argparse

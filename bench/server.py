@@ -35,7 +35,7 @@ def server(directory: Path, dsn: str | None) -> Iterator[str]:
     embedded = Server(directory / "server")
     with embedded, psycopg.connect(embedded.dsn, autocommit=True) as connection:
         # A bulk load would be one checkpoint after another; 16 writers of each peer are connected.
-        connection.execute("ALTER SYSTEM SET max_wal_size = '2GB'")
+        connection.execute("ALTER SYSTEM SET max_wal_size = '1GB'")
         connection.execute("ALTER SYSTEM SET max_connections = 200")
     # What it is configured with counts from its next start.
     with embedded:

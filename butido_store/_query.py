@@ -2,14 +2,15 @@
 
 A query file is one statement that runs unchanged in psql. `:'name'::type` is a parameter; a line
 `\\if :{?name}` up to its line `\\endif` is kept only where that parameter is given. Nothing else
-of psql's language is accepted, so what a reviewer reads is what the server gets. `limit` alone is
-written out as the number that it is.
+of psql's language is accepted, so what a reviewer reads is what the server gets. `limit` is written
+out, and what has choices.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -38,6 +39,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# Sent as the number that it is, as psql does, and so is what has choices: of a limit that is a
+# parameter the server takes a tenth of the table for granted, and plans each call anew, which takes
+# longer than most listings; of a state that is one it does not know that few jobs have it.
+_LIMIT = "limit"
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _IF = re.compile(r"\\if[ \t]+:\{\?(\w+)\}[ \t]*")
 _ENDIF = re.compile(r"\\endif[ \t]*")
@@ -96,31 +101,39 @@ class Note:
     choices: tuple[str, ...] = ()
 
 
-# The parameter that is sent as the number that it is, as psql does: where the server knows how few
-# rows are wanted it keeps the plan of a listing; of a limit that is a parameter it takes a tenth of
-# the table for granted, and plans each call anew, which takes longer than most listings.
-_WRITTEN_OUT = "limit"
-
-
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A query for one choice of parameters: `$1`-style text and the parameters' names in order."""
 
     sql: str
     order: tuple[str, ...]
-    # Around what is written out; bytes, as encoding it for each call would take longer than the
-    # rest of this.
+    # What stands between the values that are written out, and the names of these; bytes, as
+    # encoding the text for each call would take longer than the rest of this.
     _pieces: tuple[bytes, ...]
+    _written: tuple[str, ...]
+    _notes: "Mapping[str, Note]"
 
     def bind(self, parameters: Mapping[str, object]) -> tuple[bytes, list[object]]:
         """Return the text that is sent, and the values that go with it, for `psycopg.RawCursor`.
 
         :param parameters: the value of each parameter
+        :raises ValueError: what is written out is not a number, or not one of the choices
         """
-        if len(self._pieces) == 1:
+        if not self._written:
             return self._pieces[0], [parameters[name] for name in self.order]
-        number = f"{parameters[_WRITTEN_OUT]:d}".encode()
-        return number.join(self._pieces), [parameters[name] for name in self.order[:-1]]
+        text = bytearray(self._pieces[0])
+        for name, piece in zip(self._written, self._pieces[1:], strict=True):
+            text += self._literal(name, parameters[name]) + piece
+        sent = self.order[: len(self.order) - len({*self._written})]
+        return bytes(text), [parameters[name] for name in sent]
+
+    def _literal(self, name: str, value: object) -> bytes:
+        """Return a value as SQL text; it is one that cannot hold anything else."""
+        if name == _LIMIT and isinstance(value, int):
+            return b"%d" % value
+        if name != _LIMIT and value in self._notes[name].choices:
+            return f"'{value}'".encode()
+        raise ValueError(f"{name} is {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +170,26 @@ class Query:
         ):
             if names:
                 raise QueryFileError(f"query {self.name} {problem} {', '.join(sorted(names))}")
-        # What is written out is the last, so that the numbers of the others stay without it.
-        order = sorted(used, key=lambda name: name == _WRITTEN_OUT)
-        pieces = [f"/* {self.name} */ "]
+        # What is written out comes last, so that the numbers of the others stay without it.
+        order = sorted(used, key=self._is_written)
+        pieces, written = [f"/* {self.name} */ "], list[str]()
         for token in tokens:
             if token.kind != "parameter":
                 pieces[-1] += token.text
-            elif token.name == _WRITTEN_OUT:
+            elif self._is_written(token.name):
+                written.append(token.name)
                 pieces.append(f"::{token.type}")
             else:
                 pieces[-1] += f"${order.index(token.name) + 1}::{token.type}"
-        sql = f"${len(order)}".join(pieces)
-        rendered = Rendered(sql, tuple(order), tuple(piece.encode() for piece in pieces))
+        holes = [f"${order.index(name) + 1}" for name in written]
+        sql = "".join(chain(*zip(pieces, [*holes, ""], strict=True)))
+        data = tuple(piece.encode() for piece in pieces)
+        rendered = Rendered(sql, tuple(order), data, tuple(written), self.notes)
         self._rendered[given] = rendered
         return rendered
+
+    def _is_written(self, name: str) -> bool:
+        return name == _LIMIT or (name in self.notes and bool(self.notes[name].choices))
 
 
 def parse(name: str, sql: str, path: Path) -> Query:

@@ -353,8 +353,25 @@ def test_a_limit_is_sent_as_the_number_that_it_is(limit: int) -> None:
 
 @pytest.mark.parametrize("limit", ["1", "1; DROP TABLE job", 1.5, None])
 def test_a_limit_that_is_no_number_is_not_sent(limit: object) -> None:
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(ValueError, match="limit is"):
         statement(LIMITED).render(frozenset({"a", "limit"})).bind({"limit": limit, "a": 5})
+
+
+def test_a_choice_is_sent_as_it_is_and_nothing_else_is() -> None:
+    chosen = parse(
+        "subject/verb",
+        "-- What is asked?\n--\n-- state {on|off}: which\n\n"
+        "SELECT :'state'::text, :'a'::text LIMIT :'limit'::bigint;",
+        PATH,
+    ).render(frozenset({"state", "a", "limit"}))
+    assert chosen.order == ("a", "state", "limit")
+    assert chosen.sql.endswith("SELECT $2::text, $1::text LIMIT $3::bigint")
+    sql, values = chosen.bind({"state": "on", "a": "x", "limit": 3})
+    assert sql.endswith(b"SELECT 'on'::text, $1::text LIMIT 3::bigint")
+    assert values == ["x"]
+    for state in ("", "o", "'", "on' OR 'a' = 'a", None):
+        with pytest.raises(ValueError, match="state is"):
+            chosen.bind({"state": state, "a": "x", "limit": 3})
 
 
 def test_the_header_is_read() -> None:

@@ -285,7 +285,7 @@ def markdown(results: Results, size: Size) -> str:
 def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="up to 10 million jobs: hours, 50 GB")
+    parser.add_argument("--full", action="store_true", help="up to 10 million jobs: hours, 40 GB")
     parser.add_argument("--dsn", help="a server whose databases butido_bench_… may be dropped")
     parser.add_argument("--directory", type=Path, default=Path(".bench"))
     parser.add_argument("--again", action="store_true", help="measure again what is there")

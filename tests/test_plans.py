@@ -133,7 +133,8 @@ def test_the_plan_of_a_page_is_kept(
     planned_anew = set()
     for clause in file.clauses.keys() - {"limit"}:
         given = parameters(file, (clause, "limit")) | {"limit": 50}
-        if plans(cursor, name, given) != (5, 7):
+        # A text without parameters has a plan that is kept from the first run on.
+        if plans(cursor, name, given) not in ((5, 7), (0, 12)):
             planned_anew.add(clause)
     assert planned_anew <= LISTINGS[name]
 

@@ -111,7 +111,7 @@ class Rendered:
     # encoding the text for each call would take longer than the rest of this.
     _pieces: tuple[bytes, ...]
     _written: tuple[str, ...]
-    _notes: "Mapping[str, Note]"
+    _notes: Mapping[str, Note]
 
     def bind(self, parameters: Mapping[str, object]) -> tuple[bytes, list[object]]:
         """Return the text that is sent, and the values that go with it, for `psycopg.RawCursor`.

@@ -19,9 +19,9 @@ from uuid import UUID
 import psycopg
 
 from butido_store import Store, job, submit, uuid7
+from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import StoreError
-from butido_store.migrate import Migrator
 
 _SEQUENCES = ("envvar", "environment", "package", "image", "endpoint", "git_hash")
 

@@ -12,8 +12,8 @@ from generate import generate
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from butido_store.admin.migrate import Migrator, shipped
 from butido_store.embedded import Server
-from butido_store.migrate import Migrator, shipped
 
 # The year that generated jobs end in, so that the same size is the same rows on any day.
 UNTIL = date(2026, 1, 1)

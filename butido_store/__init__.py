@@ -5,8 +5,8 @@ Functions of the modules `submit`, `job`, `artifact`, `release` and `report` ret
 """
 
 from butido_store import artifact, errors, job, log, release, report, submit
+from butido_store._check import uuid7
 from butido_store._statement import Statement
-from butido_store._uuid7 import uuid7
 from butido_store.store import AsyncStore, Store, open_schema, open_schema_async
 
 __all__ = [

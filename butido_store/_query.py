@@ -14,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from butido_store._files import directory
 from butido_store.errors import QueryFileError
 
 _TOKEN = re.compile(
@@ -47,6 +46,7 @@ _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _IF = re.compile(r"\\if[ \t]+:\{\?(\w+)\}[ \t]*")
 _ENDIF = re.compile(r"\\endif[ \t]*")
 _HEADER_LINE = re.compile(r"--(?: ?)(.*)")
+_PACKAGE = Path(__file__).resolve().parent
 _HEADER_PARAMETER = re.compile(r"(\w+)(?:, -(\w))?(?: \{([\w|]+)\})?:\s+(.*)")
 
 
@@ -307,6 +307,21 @@ def _header(sql: str, path: Path) -> tuple[str, dict[str, Note], int]:
         else:
             current = ""
     return summary, notes, len(lines) + 1
+
+
+def directory(name: str) -> Path:
+    """Return the directory of shipped files called `name`.
+
+    A wheel carries the directories inside the package; a checkout has them beside it.
+
+    :param name: `schema`, `sql` or `examples`
+    :raises FileNotFoundError: the installation lacks the directory
+    """
+    for parent in (_PACKAGE, _PACKAGE.parent):
+        found = parent / name
+        if found.is_dir():
+            return found
+    raise FileNotFoundError(f"the installation of butido_store has no directory {name!r}")
 
 
 def read(path: Path, root: Path) -> Query:

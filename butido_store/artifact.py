@@ -6,9 +6,8 @@ from datetime import datetime
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._literal import json_text
+from butido_store._check import json_text, uuid7
 from butido_store._statement import Incomplete, Rows, Statement, read, write
-from butido_store._uuid7 import uuid7
 from butido_store.errors import Conflict, NotFound
 
 _list = list

@@ -7,9 +7,8 @@ from typing import Literal, cast
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._literal import json_text
+from butido_store._check import encode_log, json_text
 from butido_store._statement import Rows, Shared, Statement, read, refuse, write
-from butido_store._text import encode_log
 from butido_store.artifact import Artifact, Output, artifacts
 from butido_store.errors import InvalidInput, NotFound
 

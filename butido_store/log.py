@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from butido_store import job
+from butido_store._check import decode_log, encode_log, to_bytes
 from butido_store._statement import Statement
-from butido_store._text import decode_log, encode_log, to_bytes
 
 __all__ = ["LogBuffer", "Outcome", "decode_log", "encode_log", "read_outcome"]
 

@@ -16,9 +16,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from butido_store._schema import DEFAULT_SCHEMA, opening
 from butido_store._statement import Batch, Rows, Statement, conversation
-from butido_store._target import Target, refused
+from butido_store._target import DEFAULT_SCHEMA, Target, opening, refused
 from butido_store.errors import (
     ConnectionFailed,
     EmbeddedServerError,

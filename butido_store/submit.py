@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._literal import json_text
+from butido_store._check import json_text
 from butido_store._statement import Rows, Shared, Statement, read, refuse, write
 from butido_store.errors import NotFound
 

@@ -16,9 +16,9 @@ from uuid import UUID
 import psycopg
 
 from butido_store import Store, artifact, job, release, submit
+from butido_store.admin.migrate import Migrator
 from butido_store.artifact import Output
 from butido_store.embedded import Server
-from butido_store.migrate import Migrator
 
 _TIME = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _SUBMIT = UUID("019b8d5c-1f00-7a10-8000-000000000001")

@@ -25,8 +25,8 @@ from pytest_postgresql.executors.noop import NoopExecutor
 from samples import TIME
 
 from butido_store import AsyncStore, Statement, Store
+from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
-from butido_store.migrate import Migrator
 
 A = TypeVar("A")
 B = TypeVar("B")

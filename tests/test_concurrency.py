@@ -16,9 +16,9 @@ from samples import create, ended, finish, later, start
 
 from butido_store import Store, job, uuid7
 from butido_store._statement import Statement
+from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import Conflict, NotRunning, StoreError
-from butido_store.migrate import Migrator
 
 
 def test_processes_that_share_values_in_random_orders(dsn: str, schema: str) -> None:

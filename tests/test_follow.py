@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from samples import create, finish, start
 
 from butido_store import Store, job, uuid7
+from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import NotFound
-from butido_store.migrate import Migrator
 
 _PROGRAM = (sys.executable, "-m", "butido_store")
 

@@ -16,14 +16,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from butido_store import migrate
 from butido_store._query import query
+from butido_store.admin import migrate
+from butido_store.admin.migrate import ZERO, Migrator, shipped
 from butido_store.errors import MigrationError, StoreError
-from butido_store.migrate import ZERO, Migrator, shipped
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-ROOT = Path(migrate.__file__).parents[1]
+ROOT = Path(migrate.__file__).parents[2]
 PATIENCE = timedelta(seconds=60)
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s';\n"
@@ -38,7 +38,7 @@ NOTES = """\
 PROGRAM = """
 import json, os, pathlib, signal, sys
 import psycopg
-from butido_store.migrate import Migrator
+from butido_store.admin.migrate import Migrator
 exec(sys.argv[3])
 with psycopg.connect(sys.argv[1]) as connection:
     print(json.dumps(Migrator(connection, directory=pathlib.Path(sys.argv[2])).apply()))

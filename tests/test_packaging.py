@@ -19,8 +19,8 @@ from pathlib import Path
 import psycopg
 import butido_store
 from butido_store import Store, _query, submit
-from butido_store._files import directory
-from butido_store.migrate import Migrator
+from butido_store._query import directory
+from butido_store.admin.migrate import Migrator
 
 loaded = [_query.query(name).name for name in _query.names()]
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:

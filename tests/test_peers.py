@@ -9,7 +9,7 @@ from peers import HERE, PEERS, on_schema
 from peers.get_or_create import GetOrCreate
 from workload import Submit, submits
 
-from butido_store.migrate import ZERO, Migrator
+from butido_store.admin.migrate import ZERO, Migrator
 
 Facts = list[tuple[Any, ...]]
 

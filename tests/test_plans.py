@@ -13,7 +13,7 @@ from psycopg import sql
 from test_psql import SAMPLES, WITHOUT_ROWS, parameters
 
 from butido_store._query import names, query
-from butido_store.migrate import Migrator
+from butido_store.admin.migrate import Migrator
 from butido_store.report import ROWS
 
 JOBS = 20_000

@@ -36,7 +36,7 @@ from samples import HASH, TIME, buildplan, create, ended, finish, sha256, start,
 from yoyo.migrations import get_migration_hash
 
 from butido_store import Statement, artifact, job, release, submit
-from butido_store._literal import json_text
+from butido_store._check import json_text
 from butido_store._query import Query, names, query
 from butido_store.artifact import Output
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from butido_store import _files, artifact, job, release, report, submit
-from butido_store._query import Note, Query, Token, names, parse, query, read, tokenize
+from butido_store import artifact, job, release, report, submit
+from butido_store._query import Note, Query, Token, directory, names, parse, query, read, tokenize
 from butido_store.errors import QueryFileError
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -64,7 +64,7 @@ def choices(file: Query) -> Iterator[frozenset[str]]:
 
 
 def test_all_files_are_found() -> None:
-    root = _files.directory("sql")
+    root = directory("sql")
     assert sorted(f"{path.relative_to(root)}" for path in root.glob("*/*")) == [
         f"{name}.sql" for name in NAMES
     ]
@@ -74,7 +74,7 @@ def test_all_files_are_found() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_file_loads(name: str) -> None:
     loaded = query(name)
-    assert (loaded.name, loaded.path) == (name, _files.directory("sql") / f"{name}.sql")
+    assert (loaded.name, loaded.path) == (name, directory("sql") / f"{name}.sql")
     assert loaded.types.keys() == loaded.required.union(*loaded.clauses.values())
     for given_ in choices(loaded):
         sql, order = loaded.render(given_).sql, loaded.render(given_).order

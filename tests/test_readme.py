@@ -8,7 +8,8 @@ from pictures import draw
 from psycopg.conninfo import conninfo_to_dict
 from samples import create
 
-from butido_store import Store, _reports, job, uuid7
+from butido_store import Store, job, uuid7
+from butido_store.cli import reports
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -33,7 +34,7 @@ def test_its_pictures_are_what_the_commands_print(dsn: str, schema: str) -> None
 
 def test_its_table_has_every_command() -> None:
     text = README.read_text(encoding="utf-8")
-    assert [name for name in _reports.names() if f"`{name}" not in text] == []
+    assert [name for name in reports.names() if f"`{name}" not in text] == []
 
 
 def test_the_files_it_names_are_there() -> None:

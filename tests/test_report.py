@@ -24,7 +24,7 @@ from samples import TIME, create, ended, finish, later, sha256, start
 from butido_store import AsyncStore, Statement, Store, artifact, job, report, uuid7
 from butido_store._query import query
 from butido_store.artifact import Output
-from butido_store.cli import main
+from butido_store.cli.main import main
 from butido_store.errors import InvalidInput
 
 Ask = Callable[..., list[Any]]

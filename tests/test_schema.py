@@ -21,9 +21,8 @@ from psycopg.types.json import Jsonb
 from samples import TIME, buildplan, create, fingerprint, finish, sha256, start, tree
 
 from butido_store import Statement, Store, artifact, job, release, uuid7
-from butido_store._files import directory
-from butido_store._query import query
-from butido_store.migrate import ZERO, Migrator, shipped
+from butido_store._query import directory, query
+from butido_store.admin.migrate import ZERO, Migrator, shipped
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Dump = Callable[[str], str]

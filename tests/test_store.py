@@ -20,6 +20,7 @@ from psycopg_pool import ConnectionPool
 from samples import create, ended, finish, sha256, start
 
 from butido_store import AsyncStore, Statement, Store, job, open_schema, submit, uuid7
+from butido_store.admin.migrate import Migrator
 from butido_store.artifact import Output
 from butido_store.embedded import Server
 from butido_store.errors import (
@@ -30,7 +31,6 @@ from butido_store.errors import (
     StoreError,
     Unavailable,
 )
-from butido_store.migrate import Migrator
 
 Connect = Callable[[], psycopg.Connection[Any]]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from butido_store import _output, job, report, submit
-from butido_store._files import directory
+from butido_store import job, report, submit
+from butido_store._query import directory
 from butido_store._target import Target
+from butido_store.cli import output
 from butido_store.embedded import data_directory
 from butido_store.errors import StoreError
 from butido_store.store import Store
@@ -87,7 +88,7 @@ def _show(console: Console, store: Store) -> None:
             console.rule(f"What went into {wheels[0].path}")
             lineage = report.ask(report.Ingredient, artifact=wheels[0].uuid)
             ingredients = store.stream(lineage)
-            _output.show(ingredients, report.Ingredient, "tree")
+            output.show(ingredients, report.Ingredient, "tree")
             break
     _reuse(console, store, submits[0])
 

@@ -11,9 +11,10 @@ from uuid import UUID
 
 import click
 
-from butido_store import _output, report
+from butido_store import report
 from butido_store._query import Query, query
 from butido_store._statement import read
+from butido_store.cli import output
 from butido_store.errors import InvalidInput, NotFound
 from butido_store.store import Store
 
@@ -143,7 +144,7 @@ def command(name: str) -> click.Command | None:
     if row_type is None:
         return None
     file = query(_PREFIX + name.replace("-", "_"))
-    formats = _output.formats(row_type)
+    formats = output.formats(row_type)
 
     @click.pass_context
     def run(context: click.Context, /, format_: str, **given: Any) -> None:
@@ -160,7 +161,7 @@ def command(name: str) -> click.Command | None:
                 some = _some(rows, file, parameters)
                 if row_type is report.Miss and format_ == "table":
                     some = (replace(r, script=r.script_diff(given["script"])) for r in some)
-                _output.show(some, row_type, format_)
+                output.show(some, row_type, format_)
 
     options = [_parameter(file, field) for field in _ordered(file)]
     options.append(

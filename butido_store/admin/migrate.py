@@ -33,7 +33,8 @@ from yoyo.migrations import (
 )
 from yoyo.topologicalsort import CycleError, topological_sort
 
-from butido_store import _files, errors
+from butido_store import errors
+from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
 from butido_store.errors import MigrationError, QueryFileError, StoreError
 
@@ -44,7 +45,7 @@ ZERO = "zero"
 """Where `Migrator.rollback` goes to undo every migration."""
 
 _POLL_SECONDS = 0.1
-_OLDEST_SERVER = 14
+_OLDEST_SERVER = 15
 
 _ID = re.compile(r"(?P<number>\d{4})\.[a-z0-9][a-z0-9-]*")
 _NOTE = re.compile(r"^(Phase|Locks|Duration|Rollback):[ \t]+(\S+)", re.MULTILINE)
@@ -92,7 +93,7 @@ def shipped(directory: Path | None = None) -> list[MigrationFile]:
     :param directory: where they are; by default those of this release
     :raises MigrationError: there are none, or a file breaks a rule of `schema/README.md`
     """
-    directory = directory or _files.directory("schema") / "migrations"
+    directory = directory or shipped_directory("schema") / "migrations"
     try:
         found = read_migrations(glob.escape(str(directory)))
     except MigrationConflict as error:
@@ -409,7 +410,7 @@ class Migrator:
         """Create the schema and the tables that migrations are recorded in, where missing."""
         if session["has_tables"]:
             return
-        bookkeeping = _files.directory("schema") / "bookkeeping.sql"
+        bookkeeping = shipped_directory("schema") / "bookkeeping.sql"
         try:
             with self._connection.transaction():
                 if not session["has_schema"]:

@@ -1,0 +1,160 @@
+"""The command line `butido-store`: migrations, the embedded server, psql and a demonstration."""
+
+import getpass
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from butido_store import job, release
+from butido_store._check import uuid7
+from butido_store._target import DEFAULT_SCHEMA
+from butido_store.cli import admin, reports
+from butido_store.cli.admin import Chosen, Group
+
+_PROGRAM = "butido-store"
+_FOLLOW_EVERY = 0.25
+
+
+class _Main(Group):
+    """The commands here and one for each report, which is made when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(ctx), *reports.names()])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command."""
+        return super().get_command(ctx, cmd_name) or reports.command(cmd_name)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--dsn",
+    envvar="BUTIDO_STORE_DSN",
+    help="libpq connection string or URI. Without it libpq's environment (PGHOST, …) counts, and "
+    "without that the embedded server.",
+)
+@click.option(
+    "--schema",
+    default=DEFAULT_SCHEMA,
+    envvar="BUTIDO_STORE_SCHEMA",
+    show_default=True,
+    help="The schema that holds the store.",
+)
+@click.version_option(package_name="butido_store")
+@click.pass_context
+def main(ctx: click.Context, dsn: str | None, schema: str) -> None:
+    """Keep and query the memory of a package build system."""
+    ctx.obj = Chosen(dsn, schema)
+
+
+for command in (admin.migrate, admin.psql, admin.server):
+    main.add_command(command)
+
+
+@main.command("log-of")
+@click.argument("job_prefix", metavar="JOB")
+@click.option("--follow", is_flag=True, help="Go on until the job ends.")
+@click.pass_context
+def log_of(context: click.Context, job_prefix: str, follow: bool) -> None:
+    """Print the log of JOB as far as it came, or as it comes."""
+    with reports.opened(context) as store:
+        uuid = reports.resolve(store, job_prefix, "job")
+        after, characters = None, 0
+        while True:
+            piece = store.run(job.log_after(uuid, after=after, characters=characters))
+            sys.stdout.write(piece.text)
+            sys.stdout.flush()
+            if piece.state != "running" or not follow:
+                break
+            characters += len(piece.text)
+            after = after if piece.seq is None else piece.seq
+            time.sleep(_FOLLOW_EVERY)
+
+
+def _user() -> str:
+    return getpass.getuser()
+
+
+@main.command("release")
+@click.argument("store_name", metavar="STORE")
+@click.option("--artifact", "-a", multiple=True, help="This artifact; more than one may be given.")
+@click.option("--submit", "-S", help="All that the successful jobs of this submit made.")
+@click.option("--actor", default=_user, show_default="the user", help="Who releases it.")
+@click.pass_context
+def release_(
+    context: click.Context,
+    store_name: str,
+    artifact: tuple[str, ...],
+    submit: str | None,
+    actor: str,
+) -> None:
+    """Release artifacts, or all of a submit, to the release store STORE."""
+    with reports.opened(context) as store:
+        released = store.run(
+            release.create(
+                uuid7(),
+                store=store_name,
+                timestamp=datetime.now(UTC),
+                actor=actor,
+                artifacts=[reports.resolve(store, text, "artifact") for text in artifact] or None,
+                submit=reports.resolve(store, submit, "submit") if submit else None,
+            )
+        )
+    click.echo(
+        "\n".join(f"released {uuid}" for uuid in released) or "all of it was released before"
+    )
+
+
+@main.command("withdraw")
+@click.argument("store_name", metavar="STORE")
+@click.argument("artifact")
+@click.option("--reason", required=True, help="Why it is taken back.")
+@click.option("--actor", default=_user, show_default="the user", help="Who takes it back.")
+@click.pass_context
+def withdraw(
+    context: click.Context, store_name: str, artifact: str, reason: str, actor: str
+) -> None:
+    """Take ARTIFACT back from the release store STORE; that it was there stays recorded."""
+    with reports.opened(context) as store:
+        uuid = reports.resolve(store, artifact, "artifact")
+        store.run(
+            release.withdraw(
+                store=store_name,
+                artifact=uuid,
+                timestamp=datetime.now(UTC),
+                actor=actor,
+                reason=reason,
+            )
+        )
+    click.echo(f"withdrawn {uuid}")
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
+def completion(shell: str) -> None:
+    """Print what SHELL reads to complete this command: source <(butido-store completion bash)."""
+    if found := get_completion_class(shell):
+        click.echo(found(main, {}, _PROGRAM, "_BUTIDO_STORE_COMPLETE").source())
+
+
+@main.command()
+@click.argument("requirement", default="rich")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where sources and wheels are kept; by default beside the embedded server's data.",
+)
+@click.pass_obj
+def demo(chosen: Chosen, requirement: str, directory: Path | None) -> None:
+    """Build REQUIREMENT and all that it needs from source, twice, and show what is remembered."""
+    from butido_store.cli.demo import run
+
+    with chosen.migrator() as migrator:
+        for name in migrator.apply():
+            click.echo(f"applied migration {name}")
+        run(chosen.target, chosen.schema, requirement, directory)

@@ -290,7 +290,7 @@ SELECT
 FROM plan_env AS p
 ORDER BY p.environment_id;
 
-INSERT INTO environment_envvar (environment_id, env_id)
+INSERT INTO environment_envvar (environment_id, envvar_id)
 SELECT
     p.environment_id,
     e.id

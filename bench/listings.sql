@@ -101,7 +101,7 @@ used (report, filter, value, uses, is_old) AS (
     SELECT
         'jobs',
         'env',
-        (SELECT concat_ws('=', v.name, v.value) FROM envvar AS v WHERE v.id = ee.env_id),
+        (SELECT concat_ws('=', v.name, v.value) FROM envvar AS v WHERE v.id = ee.envvar_id),
         sum(n.uses),
         max(n.last) < (SELECT m.started_at FROM middle AS m)
     FROM (
@@ -113,7 +113,7 @@ used (report, filter, value, uses, is_old) AS (
         GROUP BY j.environment_id
     ) AS n
     JOIN environment_envvar AS ee ON ee.environment_id = n.environment_id
-    GROUP BY ee.env_id
+    GROUP BY ee.envvar_id
     UNION ALL
     SELECT
         'submits',

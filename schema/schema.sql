@@ -179,19 +179,19 @@ COMMENT ON COLUMN environment.sha256 IS 'environment_sha256() of its variables';
 
 CREATE TABLE environment_envvar (
     environment_id bigint NOT NULL,
-    env_id bigint NOT NULL,
-    CONSTRAINT environment_envvar_pkey PRIMARY KEY (environment_id, env_id),
+    envvar_id bigint NOT NULL,
+    CONSTRAINT environment_envvar_pkey PRIMARY KEY (environment_id, envvar_id),
     CONSTRAINT environment_envvar_environment_id_fkey
     FOREIGN KEY (environment_id) REFERENCES environment (id),
-    CONSTRAINT environment_envvar_env_id_fkey FOREIGN KEY (env_id) REFERENCES envvar (id)
+    CONSTRAINT environment_envvar_envvar_id_fkey FOREIGN KEY (envvar_id) REFERENCES envvar (id)
 );
 
-CREATE INDEX environment_envvar_env_id_environment_id_idx
-ON environment_envvar (env_id, environment_id);
+CREATE INDEX environment_envvar_envvar_id_environment_id_idx
+ON environment_envvar (envvar_id, environment_id);
 
 COMMENT ON TABLE environment_envvar IS 'The variables of each environment';
 COMMENT ON COLUMN environment_envvar.environment_id IS 'The environment';
-COMMENT ON COLUMN environment_envvar.env_id IS 'A variable of it';
+COMMENT ON COLUMN environment_envvar.envvar_id IS 'A variable of it';
 
 CREATE TABLE git_hash (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -293,13 +293,13 @@ COMMENT ON COLUMN submit.buildplan IS
 CREATE VIEW submitenvs AS
 SELECT
     s.uuid AS submit_uuid,
-    ee.env_id
+    ee.envvar_id
 FROM submit AS s
 JOIN environment_envvar AS ee ON ee.environment_id = s.environment_id;
 
 COMMENT ON VIEW submitenvs IS 'Environment added to every job of a submit';
 COMMENT ON COLUMN submitenvs.submit_uuid IS 'The submit';
-COMMENT ON COLUMN submitenvs.env_id IS 'A variable added by the request';
+COMMENT ON COLUMN submitenvs.envvar_id IS 'A variable added by the request';
 
 
 CREATE FUNCTION failure_lines(log text) RETURNS text
@@ -442,14 +442,14 @@ $$;
 CREATE VIEW jobenvs AS
 SELECT
     j.uuid AS job_uuid,
-    ee.env_id
+    ee.envvar_id
 FROM job AS j
 JOIN environment_envvar AS ee ON ee.environment_id = j.environment_id;
 
 COMMENT ON VIEW jobenvs IS
 'The whole environment of a job: the package''s own and the submit''s additional one';
 COMMENT ON COLUMN jobenvs.job_uuid IS 'The job';
-COMMENT ON COLUMN jobenvs.env_id IS 'A variable of its environment';
+COMMENT ON COLUMN jobenvs.envvar_id IS 'A variable of its environment';
 
 CREATE TABLE job_log_chunk (
     job_uuid uuid NOT NULL,

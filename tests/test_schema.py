@@ -225,8 +225,8 @@ SPECIFIED = {
     "job_input_artifacts": {"job_uuid", "artifact_uuid"},
     # The output of a job is an artifact that names the job.
     "artifact": {"uuid", "path", "job_uuid", "sha256", "size"},
-    "jobenvs": {"job_uuid", "env_id"},
-    "submitenvs": {"submit_uuid", "env_id"},
+    "jobenvs": {"job_uuid", "envvar_id"},
+    "submitenvs": {"submit_uuid", "envvar_id"},
 }
 
 
@@ -368,7 +368,7 @@ def row(connection: Connection, dsn: str, schema: str) -> Iterator[Connection]:
         ("DELETE FROM submit", "_submit_uuid_fkey"),
         ("DELETE FROM job", "_job_uuid_fkey"),
         ("DELETE FROM artifact", "_artifact_uuid_fkey"),
-        ("DELETE FROM envvar", "_env_id_fkey"),
+        ("DELETE FROM envvar", "_envvar_id_fkey"),
         ("DELETE FROM image", "_image_id_fkey"),
         ("DELETE FROM package", "_package_id_fkey"),
         ("DELETE FROM endpoint", "_endpoint_id_fkey"),

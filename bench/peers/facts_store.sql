@@ -7,7 +7,7 @@ SELECT
         (
             SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
             FROM submitenvs AS se
-            JOIN envvar AS v ON v.id = se.env_id
+            JOIN envvar AS v ON v.id = se.envvar_id
             WHERE se.submit_uuid = s.uuid
         )
     ) AS facts
@@ -24,7 +24,7 @@ SELECT
         (
             SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
             FROM jobenvs AS je
-            JOIN envvar AS v ON v.id = je.env_id
+            JOIN envvar AS v ON v.id = je.envvar_id
             WHERE je.job_uuid = j.uuid
         ),
         (

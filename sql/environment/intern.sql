@@ -35,13 +35,13 @@ interned AS (
 ),
 
 interned_variable AS (
-    INSERT INTO environment_envvar (environment_id, env_id)
+    INSERT INTO environment_envvar (environment_id, envvar_id)
     SELECT
         i.id,
         v.id
     FROM interned AS i
     JOIN variable AS v ON v.sha256 = i.sha256
-    RETURNING env_id
+    RETURNING envvar_id
 )
 
 SELECT

@@ -6,6 +6,6 @@ SELECT
     v.name,
     v.value
 FROM jobenvs AS je
-JOIN envvar AS v ON v.id = je.env_id
+JOIN envvar AS v ON v.id = je.envvar_id
 WHERE je.job_uuid = :'job'::uuid
 ORDER BY v.name COLLATE "C", v.value COLLATE "C";

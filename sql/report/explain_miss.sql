@@ -78,7 +78,7 @@ CROSS JOIN LATERAL (
             v.name,
             v.value
         FROM jobenvs AS je
-        JOIN envvar AS v ON v.id = je.env_id
+        JOIN envvar AS v ON v.id = je.envvar_id
         WHERE je.job_uuid = c.uuid
     ) AS o
     FULL JOIN wanted_env AS w ON o.name = w.name

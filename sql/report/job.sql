@@ -51,7 +51,7 @@ SELECT
         (
             SELECT coalesce(json_object_agg(v.name, v.value), '{}')
             FROM jobenvs AS je
-            JOIN envvar AS v ON v.id = je.env_id
+            JOIN envvar AS v ON v.id = je.envvar_id
             WHERE :'env'::boolean AND je.job_uuid = j.uuid
         ),
 \endif

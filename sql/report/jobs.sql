@@ -98,9 +98,9 @@ page AS (
         TRUE
 \if :{?env}
         AND (
-            SELECT ee.env_id
+            SELECT ee.envvar_id
             FROM environment_envvar AS ee
-            WHERE ee.environment_id = j.environment_id AND ee.env_id = (SELECT v.id FROM variable AS v)
+            WHERE ee.environment_id = j.environment_id AND ee.envvar_id = (SELECT v.id FROM variable AS v)
         ) IS NOT NULL
 \endif
         AS has_variable
@@ -228,7 +228,7 @@ FROM (
             ORDER BY m.started_at DESC, m.uuid DESC
             LIMIT 1
         ) AS latest
-        WHERE ee.env_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT e.is_so FROM enough AS e)
+        WHERE ee.envvar_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT e.is_so FROM enough AS e)
         ORDER BY latest.started_at DESC, latest.uuid DESC
 \if :{?limit}
         LIMIT :'limit'::bigint

@@ -23,7 +23,7 @@ SELECT
                     'environment', (
                         SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
                         FROM jobenvs AS je
-                        JOIN envvar AS v ON v.id = je.env_id
+                        JOIN envvar AS v ON v.id = je.envvar_id
                         WHERE je.job_uuid = j.uuid
                     )
                 ),

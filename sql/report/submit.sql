@@ -12,7 +12,7 @@ SELECT
     (
         SELECT coalesce(json_object_agg(v.name, v.value), '{}')
         FROM submitenvs AS se
-        JOIN envvar AS v ON v.id = se.env_id
+        JOIN envvar AS v ON v.id = se.envvar_id
         WHERE se.submit_uuid = s.uuid
     ) AS env,
     n.running,

@@ -6,6 +6,6 @@ SELECT
     v.name,
     v.value
 FROM submitenvs AS se
-JOIN envvar AS v ON v.id = se.env_id
+JOIN envvar AS v ON v.id = se.envvar_id
 WHERE se.submit_uuid = :'submit'::uuid
 ORDER BY v.name COLLATE "C", v.value COLLATE "C";

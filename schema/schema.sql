@@ -149,7 +149,7 @@ COMMENT ON FUNCTION buildplan_is_valid(jsonb) IS
 
 CREATE TABLE envvar (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     value text NOT NULL,
     value_sha256 bytea NOT NULL GENERATED ALWAYS AS (text_sha256(value)) STORED,
     CONSTRAINT envvar_pkey PRIMARY KEY (id),
@@ -195,7 +195,7 @@ COMMENT ON COLUMN environment_envvar.envvar_id IS 'A variable of it';
 
 CREATE TABLE git_hash (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    hash text NOT NULL,
+    hash text COLLATE "C" NOT NULL,
     CONSTRAINT git_hash_pkey PRIMARY KEY (id),
     CONSTRAINT git_hash_hash_key UNIQUE (hash),
     CONSTRAINT git_hash_hash_check CHECK (hash ~ '^([0-9a-f]{40}|[0-9a-f]{64})$')
@@ -207,8 +207,8 @@ COMMENT ON COLUMN git_hash.hash IS 'Full object name of the commit, SHA-1 or SHA
 
 CREATE TABLE package (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    name text NOT NULL,
-    version text NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    version text COLLATE "C" NOT NULL,
     CONSTRAINT package_pkey PRIMARY KEY (id),
     CONSTRAINT package_name_version_key UNIQUE (name, version),
     CONSTRAINT package_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
@@ -223,7 +223,7 @@ COMMENT ON COLUMN package.version IS 'Version of the package';
 
 CREATE TABLE image (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     CONSTRAINT image_pkey PRIMARY KEY (id),
     CONSTRAINT image_name_key UNIQUE (name),
     CONSTRAINT image_name_check CHECK (char_length(name) BETWEEN 1 AND 512)
@@ -235,7 +235,7 @@ COMMENT ON COLUMN image.name IS 'Name as it was requested, with tag or digest wh
 
 CREATE TABLE endpoint (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     CONSTRAINT endpoint_pkey PRIMARY KEY (id),
     CONSTRAINT endpoint_name_key UNIQUE (name),
     CONSTRAINT endpoint_name_check CHECK (char_length(name) BETWEEN 1 AND 255)
@@ -362,7 +362,7 @@ CREATE TABLE job (
     package_id bigint NOT NULL,
     image_id bigint NOT NULL,
     environment_id bigint NOT NULL,
-    state text NOT NULL,
+    state text COLLATE "C" NOT NULL,
     started_at timestamptz NOT NULL,
     finished_at timestamptz,
     heartbeat_at timestamptz NOT NULL DEFAULT now(),
@@ -469,7 +469,7 @@ COMMENT ON COLUMN job_log_chunk.chunk IS 'A piece of the log, escaped as job.log
 CREATE TABLE artifact (
     uuid uuid NOT NULL,
     job_uuid uuid,
-    path text NOT NULL,
+    path text COLLATE "C" NOT NULL,
     path_sha256 bytea NOT NULL GENERATED ALWAYS AS (text_sha256(path)) STORED,
     sha256 bytea NOT NULL,
     size bigint NOT NULL,
@@ -535,7 +535,7 @@ COMMENT ON FUNCTION job_log(uuid) IS
 
 CREATE TABLE release_store (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     CONSTRAINT release_store_pkey PRIMARY KEY (id),
     CONSTRAINT release_store_name_key UNIQUE (name),
     CONSTRAINT release_store_name_check CHECK (char_length(name) BETWEEN 1 AND 255)

@@ -8,4 +8,4 @@ SELECT
 FROM jobenvs AS je
 JOIN envvar AS v ON v.id = je.envvar_id
 WHERE je.job_uuid = :'job'::uuid
-ORDER BY v.name COLLATE "C", v.value COLLATE "C";
+ORDER BY v.name, v.id;

@@ -11,4 +11,4 @@ SELECT
 FROM job_input_artifacts AS ji
 JOIN artifact AS a ON a.uuid = ji.artifact_uuid
 WHERE ji.job_uuid = :'job'::uuid
-ORDER BY a.path COLLATE "C", a.uuid;
+ORDER BY a.path, a.uuid;

@@ -10,4 +10,4 @@ SELECT
     a.job_uuid
 FROM artifact AS a
 WHERE a.job_uuid = :'job'::uuid
-ORDER BY a.path COLLATE "C", a.uuid;
+ORDER BY a.path, a.uuid;

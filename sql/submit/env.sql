@@ -8,4 +8,4 @@ SELECT
 FROM submitenvs AS se
 JOIN envvar AS v ON v.id = se.envvar_id
 WHERE se.submit_uuid = :'submit'::uuid
-ORDER BY v.name COLLATE "C", v.value COLLATE "C";
+ORDER BY v.name, v.id;

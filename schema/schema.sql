@@ -155,7 +155,7 @@ CREATE TABLE envvar (
     CONSTRAINT envvar_pkey PRIMARY KEY (id),
     CONSTRAINT envvar_name_value_sha256_key UNIQUE (name, value_sha256),
     CONSTRAINT envvar_name_check
-    CHECK (char_length(name) BETWEEN 1 AND 255 AND position('=' IN name) = 0)
+    CHECK (position('=' IN name) = 0 AND char_length(name) BETWEEN 1 AND 255)
 );
 
 COMMENT ON TABLE envvar IS 'Environment variables, each name and value once';
@@ -516,7 +516,7 @@ COMMENT ON COLUMN job_input_artifacts.artifact_uuid IS 'The file';
 CREATE FUNCTION job_log(job uuid) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 -- Both parts, always: a chunk that arrived while the job was being ended stays a chunk.
-RETURN (
+BEGIN ATOMIC
     SELECT
         concat(j.log, (
             SELECT string_agg(c.chunk, '' ORDER BY c.seq)
@@ -524,8 +524,8 @@ RETURN (
             WHERE c.job_uuid = j.uuid
         ))
     FROM job AS j
-    WHERE j.uuid = job
-);
+    WHERE j.uuid = job;
+END;
 
 COMMENT ON FUNCTION job_log(uuid) IS
 'The log of a job, running or ended; NULL where there is no such job. Call it for single jobs';
@@ -801,7 +801,7 @@ JOIN release_store AS rs ON rs.id = r.release_store_id
 JOIN artifact AS a ON a.uuid = r.artifact_uuid
 WHERE
     NOT EXISTS (
-        SELECT
+        SELECT 1
         FROM release_withdrawal AS w
         WHERE w.release_uuid = r.uuid AND w.artifact_uuid = r.artifact_uuid
     );

@@ -1,8 +1,33 @@
--- The schema of butido_store: the state that schema/migrations/ leads to.
+-- The schema of butido_store: the state that schema/migrations/ leads to, written for reading.
 --
--- Written for reading. It is not what is applied: `butido-store migrate apply` runs the
--- migrations, and a test holds both equal. All names are unqualified: the objects live in
--- whichever schema comes first in the search path.
+-- `butido-store migrate apply` runs the migrations, not this file; a test holds both equal. Names are
+-- unqualified: the objects live in the schema that comes first in the search path, one schema for
+-- each package repository. An arrow points at what a row refers to:
+--
+--   git_hash <--- submit ---> package, image, environment
+--                   ^
+--   endpoint <---- job -----> package, image, environment <--- environment_envvar ---> envvar
+--                 ^ ^ ^
+--                 | | +------ job_log_chunk
+--                 | +-------- artifact <------------- release ---> release_store
+--                 |              ^                       ^
+--                 +---- job_input_artifacts      release_withdrawal
+--
+-- A job    is there from the moment it starts: running, then once and for all success, error or lost.
+--          A CHECK ties state, end and log together. Only a success is reused.
+-- A log    arrives in job_log_chunk while its job runs; the job's end folds it into job.log.
+-- A file   is its content: an artifact has path, SHA-256 and size. A job made it, once per path, or
+--          it came from outside, once per path and content. So a job's inputs stay what it read.
+-- Equal    fingerprints mean the same build: SHA-256 over package, image, script, environment and
+--          inputs. job_fingerprint() makes them, and nothing else does.
+-- Keys     of submits, jobs, artifacts and releases are uuids that the client makes: a write that is
+--          repeated meets its own row. A shared value (package, image, environment, …) is stored
+--          once, under a bigint that means nothing outside this database.
+-- Names    sort by their bytes (COLLATE "C"), whatever the database's locale. A text that a B-tree
+--          would refuse as too long is unique by its SHA-256.
+-- Releases are only added; a withdrawal is a row of its own.
+-- People   read the views: submit_overview, job_overview, artifact_overview, release_current,
+--          submitenvs, jobenvs; and ask artifact_ancestors() and artifact_descendants() for lineage.
 
 
 -- Functions that keys, checks and indexes are built on ----------------------------------------
@@ -21,11 +46,11 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN octet_length(value)::text || ':' || value || ',';
 
 COMMENT ON FUNCTION netstring(text) IS
-'The text with its length in bytes before it, so that joined texts cannot be mistaken for others';
+'The length of a text in bytes, ":", the text, ",": joined, one cannot be mistaken for another';
 
 CREATE FUNCTION environment_sha256(environment jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- As jsonb writes it: sorted, each name once. No subquery, so that statements inline it.
+-- jsonb writes names sorted, and each once. Without a subquery, statements inline the call.
 RETURN text_sha256(environment::text);
 
 COMMENT ON FUNCTION environment_sha256(jsonb) IS
@@ -40,7 +65,7 @@ CREATE FUNCTION job_fingerprint(
     inputs text[]
 ) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- Not STRICT, so that statements inline it, where inputs is a column.
+-- Not STRICT: statements inline the call also where inputs is a column.
 RETURN CASE
     WHEN array_position(inputs, NULL) IS NULL
         THEN text_sha256(
@@ -49,35 +74,36 @@ RETURN CASE
             || netstring(image_name)
             || netstring(script)
             || netstring(encode(environment_sha256, 'hex'))
-            -- An object's keys are sorted, as a subquery would do in ten times the time.
+            -- An object's keys are sorted, and each is there once; a subquery takes ten times as long.
             || netstring(jsonb_object(inputs, inputs)::text)
         )
 END;
 
 COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[]) IS
-'SHA-256 over all that decides what a job builds; inputs as sha256sum() gives them, in any order, '
-'equal ones counted once. NULL where anything is NULL';
+'SHA-256 over all that decides what a job builds. Inputs are what sha256sum() gives, in any order; '
+'equal ones count once. NULL where anything is NULL';
 
 CREATE FUNCTION sha256sum(sha256 bytea, path text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN encode(sha256, 'hex') || '  ' || path;
 
 COMMENT ON FUNCTION sha256sum(bytea, text) IS
-'A file much as the program of this name prints it: 64 lower-case hexadecimal digits, two spaces, and '
-'the path, which is never escaped';
+'A file as the program of this name prints it, the path never escaped: '
+'64 lower-case hexadecimal digits, two spaces, the path';
 
 CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
 COMMENT ON FUNCTION rfc3339(timestamptz) IS
-'A time as documents have it, the same whatever the session''s TimeZone';
+'A time as text, in UTC and with microseconds, whatever the session''s TimeZone';
 
 CREATE FUNCTION tree_is_valid(tree jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(
     jsonb_typeof(tree -> 'nodes') = 'array'
-    -- A filter of a lax path looks into arrays, so their elements are checked by strict ones.
+    -- In a lax path a filter unwraps arrays: [[node]] would pass for [node]. So elements are checked
+    -- by strict paths.
     AND NOT jsonb_path_exists(tree, 'strict $.nodes[*] ? (@.type() != "object")', silent => TRUE)
     AND jsonb_path_exists(
         tree,
@@ -106,9 +132,8 @@ COMMENT ON FUNCTION tree_is_valid(jsonb) IS
 
 CREATE FUNCTION tree_packages(tree jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 1000
--- A tree has hundreds of nodes: to work them out for each submit in turn must not look cheaper to
--- the planner than the index on them.
--- Cut to what a package's name and version may have: a GIN index refuses longer entries.
+-- COST: a tree has hundreds of nodes, and unfolding one after the other must not look cheaper to the
+-- planner than the index. left(): a GIN index refuses long entries; no package's name is longer.
 RETURN ARRAY(
     SELECT p.entry
     FROM jsonb_array_elements(tree -> 'nodes') AS n (node)
@@ -120,7 +145,7 @@ RETURN ARRAY(
 );
 
 COMMENT ON FUNCTION tree_packages(jsonb) IS
-'The packages of a tree, each as "name" and as "name version"; the GIN index on submit.tree';
+'The packages of a tree, each as "name" and as "name version", for the GIN index on submit';
 
 CREATE FUNCTION buildplan_is_valid(buildplan jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -144,6 +169,56 @@ COMMENT ON FUNCTION buildplan_is_valid(jsonb) IS
 'Whether a document is {"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}, '
 'more keys allowed';
 
+CREATE FUNCTION failure_lines(log text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+-- A function with a setting is not inlined. To inline this one, each INSERT into job was planned
+-- 0.2 ms longer.
+SET jit = off
+-- What differs from run to run is cut out: the same failure reads the same.
+RETURN (
+    SELECT
+        string_agg(
+            left(
+                regexp_replace(
+                    regexp_replace(
+                        regexp_replace(
+                            regexp_replace(l.line, '\x1b\[[0-9;]*[A-Za-z]', '', 'g'),
+                            '/(tmp|var/tmp)/[^ :''")\]]*', '/tmp/#', 'g'
+                        ),
+                        '\m0x[0-9a-f]+\M|\m[0-9a-f]{7,}\M|[0-9]+', '#', 'gi'
+                    ),
+                    '\s+', ' ', 'g'
+                ),
+                300
+            ), E'\n'
+            ORDER BY l.place
+        )
+    FROM (
+        SELECT
+            m.line,
+            m.place
+        FROM (
+            SELECT
+                t.line,
+                t.place,
+                rank() OVER (
+                    ORDER BY
+                        t.line ~* '\m(error|err|fatal|fail|fails|failed|failure|exception|panic|undefined|killed)\M'
+                        OR t.line ~ '[A-Za-z](Error|Exception)\M' DESC
+                ) AS kind
+            FROM string_to_table(right(log, 20000), E'\n') WITH ORDINALITY AS t (line, place)
+            WHERE t.line ~ '\S'
+        ) AS m
+        WHERE m.kind = 1
+        ORDER BY m.place DESC
+        LIMIT 3
+    ) AS l
+);
+
+COMMENT ON FUNCTION failure_lines(text) IS
+'The last 3 lines of a log that tell of an error, or else the last 3, without the numbers, '
+'addresses and temporary paths that differ from run to run';
+
 
 -- Shared values, each stored once --------------------------------------------------------------
 
@@ -158,7 +233,7 @@ CREATE TABLE envvar (
     CHECK (position('=' IN name) = 0 AND char_length(name) BETWEEN 1 AND 255)
 );
 
-COMMENT ON TABLE envvar IS 'Environment variables, each name and value once';
+COMMENT ON TABLE envvar IS 'Environment variables, each pair of name and value once';
 COMMENT ON COLUMN envvar.id IS 'Key within this database';
 COMMENT ON COLUMN envvar.name IS 'Name, without "="';
 COMMENT ON COLUMN envvar.value IS 'Value, of any length';
@@ -173,7 +248,7 @@ CREATE TABLE environment (
 );
 
 COMMENT ON TABLE environment IS
-'Whole environments, each once however many jobs and submits have it; also the empty one';
+'Whole environments, each stored once, however many jobs and submits have it; the empty one too';
 COMMENT ON COLUMN environment.id IS 'Key within this database';
 COMMENT ON COLUMN environment.sha256 IS 'environment_sha256() of its variables';
 
@@ -216,7 +291,7 @@ CREATE TABLE package (
 );
 
 COMMENT ON TABLE package IS
-'Packages; all else about one is in the package repository at the submit''s commit';
+'Packages. All else about one is in the package repository, at the submit''s commit';
 COMMENT ON COLUMN package.id IS 'Key within this database';
 COMMENT ON COLUMN package.name IS 'Name of the package';
 COMMENT ON COLUMN package.version IS 'Version of the package';
@@ -231,7 +306,7 @@ CREATE TABLE image (
 
 COMMENT ON TABLE image IS 'Container images';
 COMMENT ON COLUMN image.id IS 'Key within this database';
-COMMENT ON COLUMN image.name IS 'Name as it was requested, with tag or digest where it has one';
+COMMENT ON COLUMN image.name IS 'Name as requested, with its tag or digest if it has one';
 
 CREATE TABLE endpoint (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -283,7 +358,7 @@ COMMENT ON COLUMN submit.timestamp IS 'When the request was made, by the builder
 COMMENT ON COLUMN submit.requested_image_id IS 'The image that was asked for';
 COMMENT ON COLUMN submit.requested_package_id IS 'The package that was asked for';
 COMMENT ON COLUMN submit.repo_hash_id IS 'The package repository''s HEAD at that time';
-COMMENT ON COLUMN submit.environment_id IS 'What is added to the environment of each of its jobs';
+COMMENT ON COLUMN submit.environment_id IS 'What it adds to the environment of each of its jobs';
 COMMENT ON COLUMN submit.tree IS
 'Package tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}; '
 'a shared dependency is one node';
@@ -297,60 +372,9 @@ SELECT
 FROM submit AS s
 JOIN environment_envvar AS ee ON ee.environment_id = s.environment_id;
 
-COMMENT ON VIEW submitenvs IS 'Environment added to every job of a submit';
+COMMENT ON VIEW submitenvs IS 'Variables that a submit adds to the environment of each of its jobs';
 COMMENT ON COLUMN submitenvs.submit_uuid IS 'The submit';
-COMMENT ON COLUMN submitenvs.envvar_id IS 'A variable added by the request';
-
-
-CREATE FUNCTION failure_lines(log text) RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- With a setting of its own it cannot be inlined, so that no INSERT into job reads all of this to
--- find that out: 0.2 ms each.
-SET jit = off
--- What differs from one run to the next is cut out, so that the same failure reads the same.
-RETURN (
-    SELECT
-        string_agg(
-            left(
-                regexp_replace(
-                    regexp_replace(
-                        regexp_replace(
-                            regexp_replace(l.line, '\x1b\[[0-9;]*[A-Za-z]', '', 'g'),
-                            '/(tmp|var/tmp)/[^ :''")\]]*', '/tmp/#', 'g'
-                        ),
-                        '\m0x[0-9a-f]+\M|\m[0-9a-f]{7,}\M|[0-9]+', '#', 'gi'
-                    ),
-                    '\s+', ' ', 'g'
-                ),
-                300
-            ), E'\n'
-            ORDER BY l.place
-        )
-    FROM (
-        SELECT
-            m.line,
-            m.place
-        FROM (
-            SELECT
-                t.line,
-                t.place,
-                rank() OVER (
-                    ORDER BY
-                        t.line ~* '\m(error|err|fatal|fail|fails|failed|failure|exception|panic|undefined|killed)\M'
-                        OR t.line ~ '[A-Za-z](Error|Exception)\M' DESC
-                ) AS kind
-            FROM string_to_table(right(log, 20000), E'\n') WITH ORDINALITY AS t (line, place)
-            WHERE t.line ~ '\S'
-        ) AS m
-        WHERE m.kind = 1
-        ORDER BY m.place DESC
-        LIMIT 3
-    ) AS l
-);
-
-COMMENT ON FUNCTION failure_lines(text) IS
-'The last 3 lines of a log that tell of an error, or else the last 3, without the numbers, '
-'addresses and temporary paths that differ from run to run';
+COMMENT ON COLUMN submitenvs.envvar_id IS 'A variable that it adds';
 
 
 -- Builds ----------------------------------------------------------------------------------------
@@ -398,7 +422,7 @@ WHERE state = 'success';
 CREATE INDEX job_failure_sha256_started_at_uuid_idx ON job (failure_sha256, started_at, uuid)
 WHERE failure_sha256 IS NOT NULL;
 
-COMMENT ON TABLE job IS 'Builds, each one run in one container; a row from the moment it starts';
+COMMENT ON TABLE job IS 'Builds, each one run in one container. A job is here from the moment it starts';
 COMMENT ON COLUMN job.uuid IS 'The job''s id, made by the builder';
 COMMENT ON COLUMN job.submit_uuid IS 'The submit that it is part of';
 COMMENT ON COLUMN job.endpoint_id IS 'The host that it runs on';
@@ -407,23 +431,23 @@ COMMENT ON COLUMN job.image_id IS 'The image of its container';
 COMMENT ON COLUMN job.environment_id IS
 'Its whole environment: the package''s own and the submit''s additional one';
 COMMENT ON COLUMN job.state IS
-'running; then success, error, or lost when its builder went silent. Only success is reused';
+'running; then success, error, or, if its builder went silent, lost. Only success is reused';
 COMMENT ON COLUMN job.started_at IS 'Start, by the builder''s clock';
 COMMENT ON COLUMN job.finished_at IS
-'End, by the builder''s clock, so before the start where that was set back; '
-'of a lost job its last heartbeat';
+'End, by the builder''s clock; before the start if that clock was set back. '
+'Of a lost job the last heartbeat';
 COMMENT ON COLUMN job.heartbeat_at IS 'Last sign of life, by the database''s clock';
 COMMENT ON COLUMN job.fingerprint IS
-'job_fingerprint() of package, image, script, environment and inputs: equal means the same build';
+'job_fingerprint() of package, image, script, environment and inputs. Equal means: the same build';
 COMMENT ON COLUMN job.container_hash IS 'The container''s id, once it is known';
 COMMENT ON COLUMN job.script IS 'The script that ran in the container';
 COMMENT ON COLUMN job.log IS
-'The whole log of an ended job; of a running one see job_log(). '
-'Bytes that are no UTF-8 text stand as \xHH, and a backslash before such a form as \x5c';
+'The whole log of an ended job; NULL while it runs, see job_log(). '
+'A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
 COMMENT ON COLUMN job.log_seq IS
-'Place of the last piece that was folded into log; NULL where there was none';
+'job_log_chunk.seq of the last chunk in log; NULL if there was none';
 COMMENT ON COLUMN job.failure_sha256 IS
-'SHA-256 of failure_lines() of a failed job''s log: equal means the same failure';
+'SHA-256 of failure_lines(log) if the job failed. Equal means: the same failure';
 
 DO $$
 BEGIN
@@ -461,7 +485,7 @@ CREATE TABLE job_log_chunk (
 );
 
 COMMENT ON TABLE job_log_chunk IS
-'Log of running jobs as it arrives; the end of a job folds its chunks into job.log';
+'Logs of running jobs, as they arrive. The end of a job folds its chunks into job.log';
 COMMENT ON COLUMN job_log_chunk.job_uuid IS 'The job';
 COMMENT ON COLUMN job_log_chunk.seq IS 'Place in the log, counted from 0 by the builder';
 COMMENT ON COLUMN job_log_chunk.chunk IS 'A piece of the log, escaped as job.log is';
@@ -491,7 +515,7 @@ COMMENT ON TABLE artifact IS
 'The same path with other content is another artifact';
 COMMENT ON COLUMN artifact.uuid IS 'The artifact''s id, made by the builder';
 COMMENT ON COLUMN artifact.job_uuid IS
-'The job that made it, once per path; NULL for a file from outside, once per path and content';
+'The job that made it, each path once; NULL for a file from outside, each path and content once';
 COMMENT ON COLUMN artifact.path IS 'Path relative to the root of the store that holds the file';
 COMMENT ON COLUMN artifact.path_sha256 IS 'SHA-256 of the path, which may be too long for an index';
 COMMENT ON COLUMN artifact.sha256 IS 'SHA-256 of the content';
@@ -528,7 +552,7 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION job_log(uuid) IS
-'The log of a job, running or ended; NULL where there is no such job. Call it for single jobs';
+'The log of a job, running or ended; NULL if there is no such job. Call it for one job, not for each row';
 
 
 -- Releases --------------------------------------------------------------------------------------
@@ -564,9 +588,8 @@ ON release (release_store_id, timestamp, uuid);
 CREATE INDEX release_timestamp_uuid_idx ON release (timestamp, uuid);
 
 COMMENT ON TABLE release IS
-'Artifacts given to a release store, for ever: rows are only added. '
-'An artifact with a release cannot be deleted';
-COMMENT ON COLUMN release.uuid IS 'The act of releasing, of one artifact or of all of a submit';
+'Artifacts given to a release store. Rows are only added, and an artifact with one cannot be deleted';
+COMMENT ON COLUMN release.uuid IS 'The act of releasing: one artifact, or many at once';
 COMMENT ON COLUMN release.artifact_uuid IS 'What was released';
 COMMENT ON COLUMN release.release_store_id IS 'Where to';
 COMMENT ON COLUMN release.timestamp IS 'When, by the clock of who released it';
@@ -585,8 +608,9 @@ CREATE TABLE release_withdrawal (
     CONSTRAINT release_withdrawal_reason_check CHECK (reason <> '')
 );
 
-COMMENT ON TABLE release_withdrawal IS 'Releases that were taken back; rows are only added';
-COMMENT ON COLUMN release_withdrawal.release_uuid IS 'The release, with artifact_uuid';
+COMMENT ON TABLE release_withdrawal IS 'Releases that were taken back. Rows are only added';
+COMMENT ON COLUMN release_withdrawal.release_uuid IS
+'The release that was taken back, together with artifact_uuid';
 COMMENT ON COLUMN release_withdrawal.artifact_uuid IS 'What was taken back';
 COMMENT ON COLUMN release_withdrawal.timestamp IS 'When, by the clock of who took it back';
 COMMENT ON COLUMN release_withdrawal.actor IS 'Who took it back';
@@ -597,8 +621,8 @@ COMMENT ON COLUMN release_withdrawal.reason IS 'Why';
 
 CREATE FUNCTION artifact_ancestors(artifacts uuid[]) RETURNS SETOF uuid
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
--- Jobs and artifacts in turn, so that each of either is followed once, on however many ways it is
--- reached: the time grows with the edges.
+-- Jobs and artifacts in turn: however many ways lead to one, it is followed once, and the time grows
+-- with the number of edges.
 BEGIN ATOMIC
     WITH RECURSIVE node (is_job, uuid) AS (
         SELECT
@@ -628,7 +652,7 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION artifact_ancestors(uuid[]) IS
-'All that went into these artifacts, each once, to the last file that no job made. '
+'All that went into these artifacts, each once, back to the files that no job made. '
 'Call it once, not for each row';
 
 CREATE FUNCTION artifact_descendants(artifacts uuid[]) RETURNS SETOF uuid
@@ -662,7 +686,7 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION artifact_descendants(uuid[]) IS
-'All that was made from these artifacts, each once, by whatever jobs in between. '
+'All that was made from these artifacts, each once, directly or by way of other files. '
 'Call it once, not for each row';
 
 
@@ -700,14 +724,14 @@ CROSS JOIN LATERAL (
     WHERE j.submit_uuid = s.uuid
 ) AS n;
 
-COMMENT ON VIEW submit_overview IS 'Submits with names for ids and their jobs counted by state';
+COMMENT ON VIEW submit_overview IS 'Submits with names instead of ids, and their jobs counted by state';
 COMMENT ON COLUMN submit_overview.uuid IS 'submit.uuid';
 COMMENT ON COLUMN submit_overview.timestamp IS 'When the request was made';
 COMMENT ON COLUMN submit_overview.package IS 'Name of the requested package';
 COMMENT ON COLUMN submit_overview.version IS 'Version of the requested package';
 COMMENT ON COLUMN submit_overview.image IS 'Name of the requested image';
 COMMENT ON COLUMN submit_overview.repo_hash IS 'Commit of the package repository';
-COMMENT ON COLUMN submit_overview.packages_in_tree IS 'Packages in the tree, the requested one too';
+COMMENT ON COLUMN submit_overview.packages_in_tree IS 'Packages in the tree, the requested one included';
 COMMENT ON COLUMN submit_overview.jobs_planned IS 'Jobs in the build plan';
 COMMENT ON COLUMN submit_overview.jobs IS 'Jobs that were started';
 COMMENT ON COLUMN submit_overview.running IS 'Jobs that have not ended';
@@ -739,7 +763,8 @@ JOIN package AS p ON p.id = j.package_id
 JOIN image AS i ON i.id = j.image_id
 JOIN endpoint AS e ON e.id = j.endpoint_id;
 
-COMMENT ON VIEW job_overview IS 'Jobs with names for ids, their duration, and what belongs to them counted';
+COMMENT ON VIEW job_overview IS
+'Jobs with names instead of ids, their duration, and how many variables, inputs and outputs each has';
 COMMENT ON COLUMN job_overview.uuid IS 'job.uuid';
 COMMENT ON COLUMN job_overview.submit_uuid IS 'The submit that it is part of';
 COMMENT ON COLUMN job_overview.state IS 'running, success, error or lost';
@@ -806,7 +831,7 @@ WHERE
         WHERE w.release_uuid = r.uuid AND w.artifact_uuid = r.artifact_uuid
     );
 
-COMMENT ON VIEW release_current IS 'What is released and was not taken back';
+COMMENT ON VIEW release_current IS 'What is released now: every release that was not taken back';
 COMMENT ON COLUMN release_current.uuid IS 'release.uuid';
 COMMENT ON COLUMN release_current.artifact_uuid IS 'The artifact';
 COMMENT ON COLUMN release_current.store IS 'Name of the release store';

@@ -449,20 +449,6 @@ COMMENT ON COLUMN job.log_seq IS
 COMMENT ON COLUMN job.failure_sha256 IS
 'SHA-256 of failure_lines(log) if the job failed. Equal means: the same failure';
 
-DO $$
-BEGIN
-    -- lz4 takes half of pglz's time; a server built without it keeps pglz.
-    IF 'lz4' = ANY (
-        SELECT unnest(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'
-    ) THEN
-        ALTER TABLE job ALTER COLUMN script SET COMPRESSION lz4;
-        ALTER TABLE job ALTER COLUMN log SET COMPRESSION lz4;
-        ALTER TABLE submit ALTER COLUMN tree SET COMPRESSION lz4;
-        ALTER TABLE submit ALTER COLUMN buildplan SET COMPRESSION lz4;
-    END IF;
-END
-$$;
-
 CREATE VIEW jobenvs AS
 SELECT
     j.uuid AS job_uuid,

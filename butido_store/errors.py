@@ -1,5 +1,7 @@
 """The errors of butido_store: one small hierarchy, told apart by what the caller can do."""
 
+import re
+
 import psycopg
 
 
@@ -50,17 +52,19 @@ class EmbeddedServerError(StoreError):
     """The embedded PostgreSQL could not be set up, started or stopped."""
 
 
-# Connection, transaction rollback, resources, operator intervention, system, read-only server:
-# the conditions that pass. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# Connection, transaction rollback, resources, operator intervention, system: the conditions that
+# pass. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 # Somebody, or a statement_timeout, wants the statement to end: trying again would be deaf.
 _CANCELED = "57014"
-_READ_ONLY = "25006"
-_LOCK_NOT_AVAILABLE = "55P03"
+# A read-only server, a lock that is taken, and Citus's intermediate result that is gone.
+_TRANSIENT = frozenset({"25006", "55P03", "CIINF"})
 _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42883"})
 _UNIQUE_VIOLATION = "23505"
+# Citus names a constraint in the message only, and as the shard has it: job_pkey_102008.
+_CONSTRAINT_IN_MESSAGE = re.compile(r'constraint "([^"]+?)(?:_\d{5,})?"')
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
 
@@ -71,11 +75,11 @@ def is_transient(error: psycopg.Error, *, connection_lost: bool) -> bool:
         return connection_lost
     if state == _CANCELED:
         return False
-    return state[:2] in _TRANSIENT_CLASSES or state in (_READ_ONLY, _LOCK_NOT_AVAILABLE)
+    return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT
 
 
 def from_database(error: psycopg.Error, *, connection_lost: bool = False) -> StoreError:
-    """Map a database error to this package's own, by SQLSTATE and constraint name.
+    """Map a database error to this package's own, by SQLSTATE and the constraint's name.
 
     :param error: what psycopg raised
     :param connection_lost: the connection broke, so an error without SQLSTATE is the network's
@@ -93,6 +97,8 @@ def from_database(error: psycopg.Error, *, connection_lost: bool = False) -> Sto
             "run `butido-store migrate status`"
         )
     constraint = error.diag.constraint_name or ""
+    if not constraint and (named := _CONSTRAINT_IN_MESSAGE.search(primary)):
+        constraint = named[1]
     if state == _UNIQUE_VIOLATION and constraint.endswith("_pkey"):
         table = constraint.removesuffix("_pkey")
         return Conflict(f"a uuid in table {table} is in the store already, with other content")

@@ -1,0 +1,63 @@
+"""Errors of the database are told apart, also where a sharded one words them."""
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from butido_store.errors import Conflict, InvalidInput, StoreError, Unavailable, from_database
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def mapped(connection: Connection, state: str, message: str, constraint: str = "") -> StoreError:
+    """Return what becomes of a server's error."""
+    raised = sql.SQL(
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = {}, MESSAGE = {}, CONSTRAINT = {}; END $$"
+    ).format(state, message, constraint)
+    with pytest.raises(psycopg.Error) as caught:
+        connection.execute(raised)
+    assert caught.value.sqlstate == state
+    return from_database(caught.value)
+
+
+def test_a_constraint_is_found_by_name_or_in_the_message(connection: Connection) -> None:
+    taken = 'duplicate key value violates unique constraint "{}"'
+    for message, constraint in [
+        (taken.format("job_pkey"), "job_pkey"),
+        (taken.format("job_pkey"), ""),
+        (taken.format("job_pkey_102008"), ""),
+        # What the server says outright counts.
+        (taken.format("artifact_pkey_102008"), "job_pkey"),
+    ]:
+        error = mapped(connection, "23505", message, constraint)
+        assert isinstance(error, Conflict)
+        assert str(error).startswith("a uuid in table job is in the store already")
+
+
+def test_what_is_no_key_is_refused_with_the_name_that_the_schema_has(
+    connection: Connection,
+) -> None:
+    for state, message in [
+        (
+            "23505",
+            'duplicate key value violates unique constraint "package_name_version_key_10201"',
+        ),
+        ("23503", 'table "job_102009" violates foreign key constraint "job_image_id_fkey_102009"'),
+        ("23514", 'new row for relation "job_102009" violates check constraint "job_state_check"'),
+    ]:
+        error = mapped(connection, state, message)
+        assert isinstance(error, InvalidInput)
+        _, _, name = str(error).rpartition("(constraint ")
+        assert name in ("package_name_version_key)", "job_image_id_fkey)", "job_state_check)")
+
+
+def test_an_error_that_names_no_constraint_is_none_the_worse(connection: Connection) -> None:
+    error = mapped(connection, "22P02", "invalid input syntax for type uuid")
+    assert isinstance(error, InvalidInput)
+    assert str(error) == "the database refused the values: invalid input syntax for type uuid"
+
+
+def test_what_a_later_attempt_may_mend(connection: Connection) -> None:
+    for state in ("CIINF", "25006", "55P03", "40001", "57P01"):
+        assert isinstance(mapped(connection, state, "not now"), Unavailable)
+    assert not isinstance(mapped(connection, "57014", "canceling statement"), Unavailable)

@@ -412,6 +412,23 @@ def test_a_file_reaches_the_server_as_it_is(connection: Connection, directory: D
     assert not exists(connection, "t")
 
 
+def test_each_statement_is_a_message_of_its_own(
+    connection: Connection, directory: Directory
+) -> None:
+    directory.add(
+        "0001.t",
+        "CREATE TABLE t (query text);\n-- It tells.\nINSERT INTO t\n  VALUES (current_query());"
+        " INSERT INTO t VALUES (current_query()); /* no more */",
+        "DROP TABLE t;",
+    )
+    Migrator(connection, directory=directory.path).apply()
+    rows = connection.execute("SELECT query FROM butido.t ORDER BY ctid").fetchall()
+    assert [query for (query,) in rows] == [
+        "INSERT INTO t\n  VALUES (current_query())",
+        "INSERT INTO t VALUES (current_query())",
+    ]
+
+
 # Schemas, roles and connections ----------------------------------------------------------------
 
 
@@ -574,8 +591,8 @@ def test_another_encoding_is_refused(database_dsn: str, connection: Connection) 
 
 
 def test_an_old_server_is_refused(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psycopg.ConnectionInfo, "server_version", 130018)
-    with pytest.raises(MigrationError, match="PostgreSQL 14 or later is needed; this is 13"):
+    monkeypatch.setattr(psycopg.ConnectionInfo, "server_version", 140018)
+    with pytest.raises(MigrationError, match="PostgreSQL 15 or later is needed; this is 14"):
         Migrator(connection)
 
 
@@ -639,7 +656,9 @@ def test_a_rollback_that_fails_midway_undoes_nothing(
     directory.add("0001.t", "CREATE TABLE t ();", "DROP TABLE t; DROP TABLE nonsense;")
     migrator = Migrator(connection, directory=directory.path)
     migrator.apply()
-    with pytest.raises(MigrationError, match=r"0001\.t\.rollback\.sql.*nothing of it was kept"):
+    with pytest.raises(
+        MigrationError, match=r'0001\.t\.rollback\.sql:4: table "nonsense".*nothing of it was kept'
+    ):
         migrator.rollback(to=ZERO)
     assert exists(connection, "t")
     assert states(migrator) == {"0001.t": "applied"}
@@ -815,7 +834,7 @@ def test_an_index_that_failed_is_built_anew(connection: Connection, directory: D
     migrator.apply()
     connection.execute("INSERT INTO butido.fruit VALUES ('apple'), ('apple')")
     directory.concurrent("0002.index")
-    with pytest.raises(MigrationError, match=r"0002\.index\.sql: .*23505; .*starts afresh"):
+    with pytest.raises(MigrationError, match=r"0002\.index\.sql:\d+: .*23505; .*starts afresh"):
         migrator.apply()
     assert index_is_valid(connection, "fruit_name_key") is False
     assert states(migrator)["0002.index"] == "pending"

@@ -61,6 +61,15 @@ _DROP_INDEX = re.compile(r'DROP INDEX CONCURRENTLY IF EXISTS (?P<index>"(?:[^"]|
 
 
 @dataclass(frozen=True, slots=True)
+class _Statement:
+    """A statement of a file, and the line that it starts on."""
+
+    line: int
+    words: str  # one space between tokens, no comments
+    text: str  # as it is written, from its first word to its last
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationFile:
     """A migration on disk, checked: it and its rollback may be run as they are."""
 
@@ -70,9 +79,9 @@ class MigrationFile:
     depends: frozenset[str]
     sha256: bytes
     path: Path
-    sql: str = field(repr=False)
     rollback_path: Path
-    rollback_sql: str = field(repr=False)
+    _up: list[_Statement] = field(repr=False)
+    _down: list[_Statement] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +153,12 @@ def _read(id_: str, path: Path) -> MigrationFile:
     if not rollback_path.is_file():
         raise MigrationError(f"{path}: there is no {rollback_path.name} beside it")
     _, rollback_sql = _text(rollback_path)
+    up, down = _statements(sql, path), _statements(rollback_sql, rollback_path)
     if transactional == "true":
-        _check_transactional(sql, path)
-        _check_transactional(rollback_sql, rollback_path)
+        _check_transactional(up, path)
+        _check_transactional(down, rollback_path)
     else:
-        _check_concurrent(sql, path, rollback_sql, rollback_path)
+        _check_concurrent(up, down, path)
     return MigrationFile(
         id=id_,
         phase=notes["Phase"],
@@ -156,9 +166,9 @@ def _read(id_: str, path: Path) -> MigrationFile:
         depends=frozenset(directives.get("depends", "").split()),
         sha256=hashlib.sha256(content).digest(),
         path=path,
-        sql=sql,
         rollback_path=rollback_path,
-        rollback_sql=rollback_sql,
+        _up=up,
+        _down=down,
     )
 
 
@@ -175,27 +185,27 @@ def _text(path: Path) -> tuple[bytes, str]:
     return content, sql
 
 
-def _check_transactional(sql: str, path: Path) -> None:
+def _check_transactional(statements: list[_Statement], path: Path) -> None:
     """Refuse a file that would leave its transaction, or wait for a lock for ever."""
-    statements = _statements(sql, path)
-    for line, statement in statements:
-        if control := _TRANSACTION_CONTROL.match(statement):
+    for statement in statements:
+        if control := _TRANSACTION_CONTROL.match(statement.words):
             raise MigrationError(
-                f"{path}:{line}: {control[0]} breaks the one transaction that a migration runs in"
+                f"{path}:{statement.line}: {control[0]} breaks the one transaction that a "
+                "migration runs in"
             )
-    if not statements or not _SET_LOCK_TIMEOUT.match(statements[0][1]):
+    if not statements or not _SET_LOCK_TIMEOUT.match(statements[0].words):
         raise MigrationError(
             f"{path}: the first statement is SET LOCAL lock_timeout = …, so that a lock not to be "
             "had stops the migration and not the builders queued up behind it"
         )
 
 
-def _check_concurrent(sql: str, path: Path, rollback_sql: str, rollback_path: Path) -> None:
+def _check_concurrent(up: list[_Statement], down: list[_Statement], path: Path) -> None:
     """Refuse what cannot be tried again after a crash: all but one index, made and dropped."""
-    up, down = _statements(sql, path), _statements(rollback_sql, rollback_path)
     if len(up) == len(down) == 1:
         for one, other in ((up, down), (down, up)):
-            create, drop = _CREATE_INDEX.fullmatch(one[0][1]), _DROP_INDEX.fullmatch(other[0][1])
+            create = _CREATE_INDEX.fullmatch(one[0].words)
+            drop = _DROP_INDEX.fullmatch(other[0].words)
             if create and drop and create["index"] == drop["index"]:
                 return
     raise MigrationError(
@@ -205,22 +215,30 @@ def _check_concurrent(sql: str, path: Path, rollback_sql: str, rollback_path: Pa
     )
 
 
-def _statements(sql: str, path: Path) -> list[tuple[int, str]]:
-    """Cut a file into statements without comments, one space between tokens, with their lines."""
-    statements: list[tuple[int, str]] = []
+def _statements(sql: str, path: Path) -> list[_Statement]:
+    """Cut a file into its statements."""
+    statements: list[_Statement] = []
     words: list[str] = []
+    text: list[str] = []
     start = depth = 0
+
+    def end() -> None:
+        if words:
+            statements.append(_Statement(start, " ".join(words), "".join(text).rstrip()))
+        words.clear()
+        text.clear()
+
     try:
         for token in tokenize(sql, path):
             word = token.text.upper()
             if token.kind in ("space", "line", "block"):
+                # A comment before a statement says nothing to the server.
+                text += [token.text] if words else []
                 continue
             if token.kind == "command":
                 raise MigrationError(f"{path}:{token.line}: {token.text} is psql's, not SQL")
             if token.kind == "end" and not depth:
-                if words:
-                    statements.append((start, " ".join(words)))
-                words = []
+                end()
                 continue
             if word == "ATOMIC" and words[-1:] and words[-1].upper() == "BEGIN":
                 depth = 1
@@ -229,11 +247,13 @@ def _statements(sql: str, path: Path) -> list[tuple[int, str]]:
                 depth += (word == "CASE") - (word == "END")
             start = start if words else token.line
             words.append(token.text)
+            text.append(token.text)
     except QueryFileError as error:
         raise MigrationError(str(error)) from error
     if depth:
         raise MigrationError(f"{path}:{start}: the body that starts with BEGIN ATOMIC has no END")
-    return [*statements, (start, " ".join(words))] if words else statements
+    end()
+    return statements
 
 
 class _YoyoTables(PostgresqlPsycopgBackend):  # type: ignore[misc]
@@ -416,7 +436,8 @@ class Migrator:
                 if not session["has_schema"]:
                     self._run("migration/create_schema")
                 internalmigrations.upgrade(_YoyoTables(self._connection))
-                self._send(bookkeeping.read_text(encoding="utf-8"))
+                for statement in _statements(bookkeeping.read_text("utf-8"), bookkeeping):
+                    self._send(statement)
         except (psycopg.Error, StoreError) as error:
             raise MigrationError(f"schema {self._schema!r} cannot be set up: {error}") from error
         session["has_tables"] = True
@@ -441,32 +462,34 @@ class Migrator:
 
     def _perform(self, file: MigrationFile, *, undo: bool = False) -> None:
         """Run a migration or its rollback, and record it."""
-        path, sql, opposite = file.path, file.sql, file.rollback_sql
+        path, statements, opposite = file.path, file._up, file._down
         if undo:
-            path, sql, opposite = file.rollback_path, file.rollback_sql, file.sql
+            path, statements, opposite = file.rollback_path, file._down, file._up
         started = time.monotonic()
+        sent: _Statement | None = None
         try:
-            if file.transactional:
-                with self._connection.transaction():
-                    self._send(sql)
-                    self._record(file, started, undo=undo)
-            else:
-                if _CREATE_INDEX.fullmatch(_statements(sql, path)[0][1]):
+            with self._connection.transaction() if file.transactional else nullcontext():
+                if not file.transactional and _CREATE_INDEX.fullmatch(statements[0].words):
                     # An attempt that was cut off left the index, valid or not.
-                    self._send(opposite)
-                self._send(sql)
+                    self._send(opposite[0])
+                for sent in statements:
+                    self._send(sent)
+                sent = None
                 self._record(file, started, undo=undo)
         except psycopg.Error as error:
-            raise MigrationError(self._failure(file, path, sql, error)) from error
+            raise MigrationError(self._failure(file, path, sent, error)) from error
         except StoreError as error:
             raise MigrationError(f"{path} cannot be recorded: {error}") from error
 
-    def _failure(self, file: MigrationFile, path: Path, sql: str, error: psycopg.Error) -> str:
+    def _failure(
+        self, file: MigrationFile, path: Path, sent: _Statement | None, error: psycopg.Error
+    ) -> str:
         """Say what failed, where, and what is left of it."""
         diag = error.diag
         where, reason = str(path), diag.message_primary or str(error).strip()
-        if diag.statement_position:
-            where += f":{sql.count(chr(10), 0, int(diag.statement_position) - 1) + 1}"
+        if sent:
+            before = sent.text[: int(diag.statement_position or 1) - 1]
+            where += f":{sent.line + before.count(chr(10))}"
         if diag.message_detail:
             reason += f" ({diag.message_detail})"
         if error.sqlstate:
@@ -491,11 +514,11 @@ class Migrator:
                 "migration/mark", **who, sha256=file.sha256, phase=file.phase, duration=duration
             )
 
-    def _send(self, sql: str) -> None:
-        """Run the statements of a file, all in one message, and leave their rows where they are."""
-        # Without parameters and unprepared psycopg uses the simple protocol, which takes many.
+    def _send(self, statement: _Statement) -> None:
+        """Run a statement of a file, and leave its rows where they are."""
+        # One message for each: Citus sends the whole text of a message on for each statement in it.
         with psycopg.RawCursor(self._connection) as cursor:
-            cursor.execute(sql, prepare=False)
+            cursor.execute(statement.text, prepare=False)
 
     def _run(self, name: str, **parameters: object) -> list[dict[str, Any]]:
         """Run one of the queries of `sql/` and return its rows."""

@@ -28,6 +28,9 @@ from butido_store import AsyncStore, Statement, Store
 from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 
+# Fixtures of several files that most tests have no use for.
+pytest_plugins = ["migrating", "rows"]
+
 A = TypeVar("A")
 B = TypeVar("B")
 

@@ -1,0 +1,42 @@
+"""A database with a row in every table, for tests that change rows by hand."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from samples import TIME, create, finish, sha256, start
+
+from butido_store import Store, artifact, job, release, uuid7
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def fill(dsn: str, schema: str) -> None:
+    """Put a row into every table."""
+    with Store.connect(dsn, schema=schema) as store:
+        submit, done, running, act = uuid7(), uuid7(), uuid7(), uuid7()
+        source = store.run(artifact.register("src", sha256=sha256("src"), size=3))
+        store.run(create(submit))
+        store.run(start(done, submit, inputs=[source.uuid]))
+        store.run(finish(done, "out"))
+        store.run(start(running, submit))
+        store.run(job.append_log(running, seq=0, data="so far"))
+        said: dict[str, Any] = {"store": "stable", "actor": "somebody", "timestamp": TIME}
+        store.run(release.create(act, artifacts=[source.uuid], **said))
+        store.run(release.withdraw(artifact=source.uuid, reason="a mistake", **said))
+
+
+@pytest.fixture
+def row(connection: Connection, dsn: str, schema: str) -> Iterator[Connection]:
+    """A connection in a transaction that is undone, to a database with a row in every table."""
+    fill(dsn, schema)
+    with connection.transaction(force_rollback=True):
+        yield connection
+
+
+NODE: dict[str, object] = {"name": "a", "version": "1", "dependencies": []}
+
+
+def a_tree(**changes: object) -> dict[str, object]:
+    return {"root": 0, "nodes": [NODE | changes]}

@@ -1,6 +1,6 @@
--- What the migrator adds to yoyo's own tables, right after yoyo made them.
+-- What the migrator adds to yoyo's own tables, right after yoyo has made them.
 --
--- No migration, because it is what migrations are recorded in. It may run again.
+-- This is no migration: migrations are recorded in these tables. It may run again.
 
 ALTER TABLE _yoyo_migration
 ADD COLUMN IF NOT EXISTS sha256 bytea
@@ -14,7 +14,7 @@ COMMENT ON TABLE _yoyo_migration IS
 COMMENT ON COLUMN _yoyo_migration.sha256 IS
 'SHA-256 of the migration''s file as it was applied: an edited one is refused';
 COMMENT ON COLUMN _yoyo_migration.phase IS
-'pre: for before the release''s code is rolled out; post: for when no older code runs any more';
+'pre: applied before the release''s code is rolled out; post: when no older code runs any more';
 COMMENT ON COLUMN _yoyo_migration.duration IS
 'How long the migration ran';
 

@@ -30,7 +30,7 @@
 --          submitenvs, jobenvs; and ask artifact_ancestors() and artifact_descendants() for lineage.
 
 
--- Functions that keys, checks and indexes are built on ----------------------------------------
+-- Functions that read no table; keys, checks and indexes are built on them ---------------------
 
 CREATE FUNCTION text_sha256(value text) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

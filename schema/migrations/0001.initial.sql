@@ -1,4 +1,4 @@
--- Create every table of the data model, with its keys, checks, indexes and views.
+-- Create the whole model: tables with keys, checks and indexes, functions, and views for people.
 --
 -- Phase:     pre (there is nothing before it)
 -- Locks:     none that anyone can wait for; it only creates
@@ -7,7 +7,7 @@
 
 SET LOCAL lock_timeout = '5s';
 
--- Functions that keys, checks and indexes are built on ----------------------------------------
+-- Functions that read no table; keys, checks and indexes are built on them ---------------------
 
 CREATE FUNCTION text_sha256(value text) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

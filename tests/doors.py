@@ -92,7 +92,7 @@ class Both:
     def psql(self, *arguments: str) -> str:
         """Run psql as somebody would who has the search path in PGOPTIONS."""
         done = subprocess.run(
-            [self._postgres.bindir / "psql", "-Xq", "-v", "ON_ERROR_STOP=1", *arguments, self._dsn],
+            [self._postgres.psql, "-Xq", "-v", "ON_ERROR_STOP=1", *arguments, self._dsn],
             env={**os.environ, "PGOPTIONS": self._options, "PGCLIENTENCODING": "UTF8"},
             stdin=subprocess.DEVNULL,
             capture_output=True,

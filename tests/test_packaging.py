@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.any_server
 SHIPPED = ("schema/schema.sql", "schema/migrations/0001.initial.sql", "sql/job/start.sql",
            "examples/wheelhouse/__main__.py")  # fmt: skip
 

@@ -27,7 +27,7 @@ def dump(postgres: Postgres, schema: str) -> Dump:
         quoted = '"' + schema.replace('"', '""') + '"'
         done = subprocess.run(
             [
-                *(postgres.bindir / "pg_dump", "--schema-only", "--no-owner", f"--schema={quoted}"),
+                *(postgres.pg_dump, "--schema-only", "--no-owner", f"--schema={quoted}"),
                 *("--exclude-table=*._yoyo_*", "--exclude-table=*.yoyo_*", dsn),
             ],
             check=True,
@@ -71,7 +71,7 @@ def test_schema_sql_is_where_the_migrations_lead(
         connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(name, str(comment[0])))
     subprocess.run(
         [
-            *(postgres.bindir / "psql", "-Xq", "-v", "ON_ERROR_STOP=1"),
+            *(postgres.psql, "-Xq", "-v", "ON_ERROR_STOP=1"),
             *("-c", sql.SQL("SET search_path TO {}").format(name).as_string()),
             *("-f", directory("schema") / "schema.sql", database_dsn),
         ],

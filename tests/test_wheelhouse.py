@@ -22,6 +22,7 @@ from wheelhouse.plan import resolve
 
 from butido_store import Store, artifact, job, submit
 
+pytestmark = pytest.mark.any_server
 REPOSITORY = Path(__file__).parents[1]
 WHEELHOUSE = REPOSITORY / "examples" / "wheelhouse"
 WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -134,8 +134,8 @@ def psql(chosen: Chosen, arguments: tuple[str, ...]) -> None:
 
 
 def _psql(target: Target) -> str:
-    """Return the psql to use: the embedded server's for that one, else the installed one."""
-    if target.server:
+    """Return the psql to use: the embedded server's where it has one, else the installed one."""
+    if target.server and (target.server.bindir / "psql").is_file():
         return str(target.server.bindir / "psql")
     if installed := shutil.which("psql"):
         return installed

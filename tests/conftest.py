@@ -9,7 +9,9 @@ clones. `BUTIDO_TEST_SCHEMA` names the schema, so that the suite can run under a
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,6 +81,8 @@ def pytest_report_header() -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the server's directory, in the process that starts the workers."""
+    # Inherited as ignored, it would make every program that a test starts look successful.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         directory = tempfile.mkdtemp(prefix="butido-test-")
         # The server runs as another user when the tests run as root.
@@ -262,6 +266,17 @@ def store(request: pytest.FixtureRequest, dsn: str, schema: str) -> Iterator[Any
     opened = Store.connect(dsn, schema=schema) if request.param == "sync" else _Awaited(dsn, schema)
     yield opened  # type: ignore[misc]
     opened.close()
+
+
+@pytest.fixture
+def sigchld_ignored() -> list[str]:
+    """The begin of a command: what follows runs as a program that inherits SIGCHLD as ignored."""
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", script]
 
 
 @pytest.fixture

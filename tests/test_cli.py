@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
@@ -26,10 +26,10 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         program = str(Path(sys.executable).parent / "butido-store")
         command = [program] if Path(program).exists() else [sys.executable, "-m", "butido_store"]
-        return subprocess.run([*command, *arguments], capture_output=True, text=True)
+        return subprocess.run([*before, *command, *arguments], capture_output=True, text=True)
 
     return run
 
@@ -85,6 +85,13 @@ def test_psql_has_the_search_path_set(run: Run, database_dsn: str, schema_: str)
     assert (done.returncode, done.stdout.split("|")[0]) == (0, str(one))
     # Its own exit code comes through.
     assert run(*on, "psql", "-X", "-c", "SELECT 1/0").returncode == 1
+
+
+def test_psqls_failure_is_ours_with_sigchld_ignored(
+    run: Run, dsn: str, sigchld_ignored: list[str]
+) -> None:
+    failed = run("--dsn", dsn, "psql", "-X", "-c", "SELECT 1/0", before=sigchld_ignored)
+    assert (failed.returncode, "division by zero" in failed.stderr) == (1, True)
 
 
 def test_a_password_is_not_on_psqls_command_line(run: Run, database_dsn: str) -> None:

@@ -195,13 +195,25 @@ def test_a_run_is_recorded(
     assert "Successfully installed base-1.0 top-1.0" in log
 
 
+@pytest.mark.parametrize("inherited", [False, True], ids=["", "sigchld-ignored"])
 def test_what_needs_a_broken_package_is_not_built(
-    index: Index, tmp_path: Path, dsn: str, schema: str, open_store: Connect
+    index: Index,
+    tmp_path: Path,
+    dsn: str,
+    schema: str,
+    open_store: Connect,
+    sigchld_ignored: list[str],
+    inherited: bool,
 ) -> None:
     index.add("base", code="raise SystemExit('the compiler is on strike')")
     index.add("top", "Requires-Dist: base")
+    before = sigchld_ignored if inherited else []
     process = subprocess.run(
-        command(tmp_path, dsn, schema), env=with_path(), capture_output=True, text=True, check=False
+        [*before, *command(tmp_path, dsn, schema)],
+        env=with_path(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.returncode == 1
     assert "Traceback" not in process.stderr

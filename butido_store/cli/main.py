@@ -1,6 +1,7 @@
 """The command line `butido-store`: migrations, the embedded server, psql and a demonstration."""
 
 import getpass
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -49,6 +50,8 @@ class _Main(Group):
 @click.pass_context
 def main(ctx: click.Context, dsn: str | None, schema: str) -> None:
     """Keep and query the memory of a package build system."""
+    # Inherited as ignored, it would make a psql or a demonstration that failed look successful.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ctx.obj = Chosen(dsn, schema)
 
 

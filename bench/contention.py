@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 
-from butido_store import Store, job, submit, uuid7
+from butido_store import Store, job, report, submit, uuid7
 from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import StoreError
@@ -118,7 +118,7 @@ def contend(dsn: str, *, schema: str = "butido", processes: int, seconds: float)
         answers = pool.starmap(_write, [(dsn, schema, seed, seconds) for seed in range(processes)])
     acknowledged = [uuid for done, _ in answers for uuid in done]
     with Store.connect(dsn, schema=schema) as store:
-        found = store.run(job.list(limit=None, state="success"))
+        found = store.run(report.jobs(limit=None, state="success"))
     rows, used_ids = {}, {}
     with psycopg.connect(dsn) as connection:
         connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [schema])

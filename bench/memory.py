@@ -23,7 +23,7 @@ def _run(what: str, dsn: str) -> None:
     from peers.store import Library
     from workload import submits
 
-    from butido_store import Store, job
+    from butido_store import Store, job, report
 
     with Store.connect(dsn) as store, Library(dsn) as library:
         (one,) = islice(submits(time.time_ns()), 1)
@@ -42,10 +42,10 @@ def _run(what: str, dsn: str) -> None:
 
                 logs.append(dsn, _MB * 1000)
             case "listing, streamed":
-                for _ in store.stream(job.list(limit=None)):
+                for _ in store.stream(report.jobs(limit=None)):
                     pass
             case "listing, as a list":
-                store.run(job.list(limit=None))
+                store.run(report.jobs(limit=None))
         print(_peak() - before)
 
 

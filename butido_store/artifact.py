@@ -10,8 +10,6 @@ from butido_store._check import json_text, uuid7
 from butido_store._statement import Incomplete, Rows, Statement, read, write
 from butido_store.errors import Conflict, NotFound
 
-_list = list
-
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -43,7 +41,7 @@ class Reuse:
     outputs: tuple[Artifact, ...]
 
 
-def artifacts(rows: Rows) -> _list[Artifact]:
+def artifacts(rows: Rows) -> list[Artifact]:
     """Return the rows of a query on artifacts as such."""
     return [Artifact(*row) for row in rows]  # type: ignore[arg-type]
 
@@ -97,35 +95,6 @@ def get(uuid: UUID) -> Statement[Artifact]:
         return artifacts(rows)[0]
 
     return read("artifact/get", {"artifact": _check.uuid("uuid", uuid)}, collect)
-
-
-def find(
-    *,
-    job: UUID | None = None,
-    path: str | None = None,
-    sha256: bytes | None = None,
-    before: Artifact | None = None,
-    limit: int | None = 50,
-) -> Statement[_list[Artifact]]:
-    """Which artifacts are there, newest first?
-
-    :param job: only those that this job made
-    :param path: only those with this path
-    :param sha256: only those with this SHA-256 of their content
-    :param before: go on after this last artifact of the page before
-    :param limit: at most this many; None for all
-    """
-    return read(
-        "report/artifacts",
-        {
-            "job": _check.given(_check.uuid, "job", job),
-            "path": _check.given(_check.path, "path", path),
-            "sha256": _check.given(_check.sha256, "sha256", sha256),
-            "before": None if before is None else _check.instance("before", before, Artifact).uuid,
-            "limit": _check.given(_check.count, "limit", limit),
-        },
-        artifacts,
-    )
 
 
 def reusable(

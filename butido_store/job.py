@@ -17,7 +17,6 @@ _list = list
 State = Literal["running", "success", "error", "lost"]
 EndState = Literal["success", "error", "lost"]
 _END_STATES = ("success", "error", "lost")
-_STATES = ("running", *_END_STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,60 +437,6 @@ def get(uuid: UUID) -> Statement[Job]:
         {"job": _check.uuid("uuid", uuid)},
         lambda rows: Job(*_one(uuid, rows)),  # type: ignore[arg-type]
     )
-
-
-def list(
-    *,
-    submit: UUID | None = None,
-    package: str | None = None,
-    version: str | None = None,
-    image: str | None = None,
-    endpoint: str | None = None,
-    state: State | None = None,
-    env: tuple[str, str] | None = None,
-    newer_than: datetime | None = None,
-    older_than: datetime | None = None,
-    before: Job | None = None,
-    limit: int | None = 50,
-) -> Statement[_list[Job]]:
-    """Which jobs were run, newest first?
-
-    :param submit: only those of this submit
-    :param package: only those that build the package of this name
-    :param version: only those that build this version
-    :param image: only those in this image
-    :param endpoint: only those on this endpoint
-    :param state: only those that are running, success, error or lost
-    :param env: only those with this name and value in their environment
-    :param newer_than: only those started at or after this time
-    :param older_than: only those started before this time
-    :param before: go on after this last job of the page before
-    :param limit: at most this many; None for all
-    """
-    return read(
-        "report/jobs",
-        {
-            "of_submit": _check.given(_check.uuid, "submit", submit),
-            "package": _check.given(_check.text, "package", package),
-            "version": _check.given(_check.text, "version", version),
-            "image": _check.given(_check.text, "image", image),
-            "endpoint": _check.given(_check.text, "endpoint", endpoint),
-            "state": state if state is None else _check.choice("state", state, _STATES),
-            "env": _check.given(_variable, "env", env),
-            "newer_than": _check.given(_check.time, "newer_than", newer_than),
-            "older_than": _check.given(_check.time, "older_than", older_than),
-            "before": None if before is None else _check.instance("before", before, Job).uuid,
-            "limit": _check.given(_check.count, "limit", limit),
-        },
-        lambda rows: [Job(*row) for row in rows],  # type: ignore[arg-type]
-    )
-
-
-def _variable(field: str, value: object) -> str:
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise InvalidInput(f"{field} must be a tuple of a name and a value")
-    ((name, content),) = _check.env(field, dict([value])).items()
-    return f"{name}={content}"
 
 
 def log(uuid: UUID) -> Statement[str]:

@@ -1,18 +1,22 @@
-"""Reports: one query file each, asked here by its row type, and the same in psql and on the shell.
+"""Reports: a function each, which asks the file of its name, as the command of its name does.
 
-A report is `sql/report/<name>.sql` and the row type here that has its name. `butido-store` makes a
-command of it, with the file's parameters as options.
+A report is `sql/report/<name>.sql`, the function `<name>` here, and the command `<name>` of
+`butido-store`, all with the same parameters. Of what may be many, 50 rows come here and on the
+command line unless `limit` says otherwise, which is None here and 0 there for all of them; psql
+gives all unless the variable `limit` is set. None is as good as not given for every other
+parameter, too. What cannot be asked is an `InvalidInput` at once.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import unified_diff
-from typing import Any, TypeVar
+from functools import cache, partial
+from inspect import signature
+from typing import Any, TypeVar, get_args
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._query import query
 from butido_store._statement import Statement, read
 from butido_store.artifact import Artifact
 from butido_store.errors import InvalidInput
@@ -20,6 +24,8 @@ from butido_store.job import Job, State
 from butido_store.submit import Submit
 
 R = TypeVar("R")
+# Not Sequence[str], which a single text is, too.
+Texts = list[str] | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,74 +309,525 @@ class LogLine:
     line: str
 
 
-ROWS: Mapping[str, type[Any]] = {
-    "artifacts": Artifact,
-    "durations": Durations,
-    "endpoints": Endpoint,
-    "envvars": EnvVar,
-    "expected_duration": ExpectedDuration,
-    "explain_miss": Miss,
-    "failures": Failure,
-    "find_artifact": Found,
-    "history": History,
-    "images": Image,
-    "impact": Product,
-    "irreproducible": Irreproducible,
-    "job": JobReport,
-    "jobs": Job,
-    "metrics": Metric,
-    "packages": Package,
-    "provenance": Ingredient,
-    "regressions": Regression,
-    "releases": Release,
-    "search_log": LogLine,
-    "slsa": Slsa,
-    "submit": SubmitReport,
-    "submits": Submit,
-}
-_NAMES = {row: name for name, row in ROWS.items()}
+# How they are asked ---------------------------------------------------------------------------
 
 
 def _texts(field: str, value: object) -> list[str]:
-    if isinstance(value, str) or not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple):
         raise InvalidInput(f"{field} must be a list of str, not {type(value).__name__}")
     return [_check.text(f"{field}[{place}]", text) for place, text in enumerate(value)]
 
 
-_CHECKS: Mapping[str, Callable[[str, Any], object]] = {
-    "bigint": _check.count,
-    "boolean": lambda field, value: _check.instance(field, value, bool),
-    "bytea": _check.sha256,
-    "text": _check.text,
-    "text[]": _texts,
-    "timestamptz": _check.time,
-    "uuid": _check.uuid,
+def _flag(field: str, value: object) -> bool | None:
+    """Return True, or None for False: a flag that is not set is not given."""
+    return _check.instance(field, value, bool) or None
+
+
+# By the annotation of a parameter.
+_CHECKS: dict[Any, Callable[[str, Any], object]] = {
+    UUID: _check.uuid,
+    State: lambda field, value: _check.choice(field, value, get_args(State)),
+    Texts: _texts,
+    bool: _flag,
+    bytes: _check.sha256,
+    datetime: _check.time,
+    int: _check.count,
+    str: _check.text,
 }
+_CHECKS |= {kind | None: partial(_check.given, check) for kind, check in _CHECKS.items()}
 
 
-def ask(row: type[R], /, **parameters: object) -> Statement[list[R]]:
-    """Ask the report that has rows of this type.
+@cache
+def _checks(name: str) -> Mapping[str, Callable[[str, Any], object]]:
+    """Return how each parameter of a report is checked."""
+    parameters = signature(globals()[name]).parameters.values()
+    return {parameter.name: _CHECKS[parameter.annotation] for parameter in parameters}
 
-    :param row: the row type, one of `ROWS`
-    :param parameters: the parameters of the report's file, by name; None is as good as not given
-    :returns: the rows, in the order of the file
-    :raises InvalidInput: at once, when a parameter is unknown, missing or cannot be sent
+
+def _ask(row: Callable[..., R], name: str, /, **parameters: object) -> Statement[list[R]]:
+    """Make the statement of a report, once its parameters are what its function takes."""
+    checks = _checks(name)
+    checked = {field: checks[field](field, value) for field, value in parameters.items()}
+    return read(f"report/{name}", checked, lambda rows: [row(*values) for values in rows])
+
+
+# The reports ----------------------------------------------------------------------------------
+
+
+def artifacts(
+    *,
+    job: UUID | None = None,
+    path: str | None = None,
+    sha256: bytes | None = None,
+    before: UUID | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Artifact]]:
+    """Which artifacts are there, newest first?
+
+    :param job: only those that this job made
+    :param path: only those with this path
+    :param sha256: only those with this SHA-256 of their content
+    :param before: go on after this artifact, the last row of the page before
+    :param limit: at most this many; None for all
     """
-    name = _NAMES.get(row)
-    if name is None:
-        raise InvalidInput(f"row is {row!r}; it must be one of the types in report.ROWS")
-    file = query(f"report/{name}")
-    given = {field: value for field, value in parameters.items() if value is not None}
-    for field, value in given.items():
-        if field not in file.types:
-            raise InvalidInput(f"{field}: the report {name} has no such parameter")
-        note = file.notes.get(field)
-        if note and note.choices:
-            _check.choice(field, str(value), note.choices)
-    if missing := file.required - given.keys():
-        raise InvalidInput(f"{', '.join(sorted(missing))}: the report {name} needs it")
-    return read(
-        file.name,
-        {field: _CHECKS[file.types[field]](field, value) for field, value in given.items()},
-        lambda rows: [row(*values) for values in rows],
+    return _ask(
+        Artifact, "artifacts", job=job, path=path, sha256=sha256, before=before, limit=limit
+    )
+
+
+def durations(
+    *,
+    package: str | None = None,
+    endpoint: str | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Durations]]:
+    """How long do the jobs of each package take on each endpoint, and how often do they fail?
+
+    :param package: only the package of this name
+    :param endpoint: only jobs on this endpoint
+    :param newer_than: only jobs started at or after this time
+    :param older_than: only jobs started before this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Durations,
+        "durations",
+        package=package,
+        endpoint=endpoint,
+        newer_than=newer_than,
+        older_than=older_than,
+        limit=limit,
+    )
+
+
+def endpoints(*, limit: int | None = 50) -> Statement[list[Endpoint]]:
+    """Which endpoints are there, and when did a job last start on each?
+
+    :param limit: at most this many; None for all
+    """
+    return _ask(Endpoint, "endpoints", limit=limit)
+
+
+def envvars(*, name: str | None = None, limit: int | None = 50) -> Statement[list[EnvVar]]:
+    """Which environment variables were ever set?
+
+    :param name: only those of this name
+    :param limit: at most this many; None for all
+    """
+    return _ask(EnvVar, "envvars", name=name, limit=limit)
+
+
+def expected_duration(
+    package: str,
+    *,
+    version: str | None = None,
+    image: str | None = None,
+    endpoint: str | None = None,
+) -> Statement[list[ExpectedDuration]]:
+    """How many seconds will the next job of this package take?
+
+    :param package: name of the package
+    :param version: only jobs of this version
+    :param image: only jobs in this image
+    :param endpoint: only jobs on this endpoint
+    """
+    return _ask(
+        ExpectedDuration,
+        "expected_duration",
+        package=package,
+        version=version,
+        image=image,
+        endpoint=endpoint,
+    )
+
+
+def explain_miss(
+    package: str,
+    *,
+    version: str,
+    image: str,
+    script: str,
+    env: Texts,
+    inputs: Texts,
+    limit: int | None = 50,
+) -> Statement[list[Miss]]:
+    """Which earlier jobs of this package come nearest to what is about to be built, and what
+    differs?
+
+    :param package: name of the package
+    :param version: its version
+    :param image: the image
+    :param script: the script that would run
+    :param env: the whole environment, each as NAME=VALUE
+    :param inputs: the files that it would read, each as sha256sum prints it: digest, two
+        spaces, path
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Miss,
+        "explain_miss",
+        package=package,
+        version=version,
+        image=image,
+        script=script,
+        env=env,
+        inputs=inputs,
+        limit=limit,
+    )
+
+
+def failures(
+    *,
+    package: str | None = None,
+    failure: bytes | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Failure]]:
+    """Which failures are there, each in how many jobs, and since which commit?
+
+    :param package: only jobs of the package of this name
+    :param failure: only this failure, by its SHA-256
+    :param newer_than: only jobs started at or after this time
+    :param older_than: only jobs started before this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Failure,
+        "failures",
+        package=package,
+        failure=failure,
+        newer_than=newer_than,
+        older_than=older_than,
+        limit=limit,
+    )
+
+
+def find_artifact(
+    package: str,
+    *,
+    version: str | None = None,
+    image: str | None = None,
+    allow_image: Texts | None = None,
+    deny_image: Texts | None = None,
+    script: str | None = None,
+    env: Texts | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Found]]:
+    """Which files can stand for this package's build, released ones first, then newest first?
+
+    :param package: name of the package
+    :param version: only this version
+    :param image: only from jobs in this image
+    :param allow_image: only from jobs in one of these images
+    :param deny_image: not from jobs in one of these images
+    :param script: only from jobs that ran exactly this script
+    :param env: only from jobs whose environment is exactly these NAME=VALUE, the package's own
+        and the additional ones; a single empty one for the empty environment
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Found,
+        "find_artifact",
+        package=package,
+        version=version,
+        image=image,
+        allow_image=allow_image,
+        deny_image=deny_image,
+        script=script,
+        env=env,
+        limit=limit,
+    )
+
+
+def history(
+    package: str, *, image: str | None = None, endpoint: str | None = None
+) -> Statement[list[History]]:
+    """When did this package last build, which job broke it, and what changed in between?
+
+    :param package: name of the package
+    :param image: only jobs in this image
+    :param endpoint: only jobs on this endpoint
+    """
+    return _ask(History, "history", package=package, image=image, endpoint=endpoint)
+
+
+def images(*, limit: int | None = 50) -> Statement[list[Image]]:
+    """Which images are there, and when did a job last start in each?
+
+    :param limit: at most this many; None for all
+    """
+    return _ask(Image, "images", limit=limit)
+
+
+def impact(
+    *,
+    artifact: UUID | None = None,
+    package: str | None = None,
+    commit: str | None = None,
+    image: str | None = None,
+    endpoint: str | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Product]]:
+    """What was made from this, directly or by further jobs, and what of it is released where?
+
+    :param artifact: from this artifact
+    :param package: from what jobs made for this package: NAME, or 'NAME VERSION'
+    :param commit: from what jobs made for submits at this commit of the package repository
+    :param image: from what jobs made in this image
+    :param endpoint: from what jobs made on this endpoint
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Product,
+        "impact",
+        artifact=artifact,
+        package=package,
+        commit=commit,
+        image=image,
+        endpoint=endpoint,
+        limit=limit,
+    )
+
+
+def irreproducible(
+    *,
+    package: str | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Irreproducible]]:
+    """Which files came out differently of jobs that did exactly the same?
+
+    :param package: only the package of this name
+    :param newer_than: only jobs started at or after this time
+    :param older_than: only jobs started before this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Irreproducible,
+        "irreproducible",
+        package=package,
+        newer_than=newer_than,
+        older_than=older_than,
+        limit=limit,
+    )
+
+
+def job(
+    job: UUID, *, log: bool = False, script: bool = False, env: bool = False
+) -> Statement[list[JobReport]]:
+    """What is this job, how did it end, and what did it read and make?
+
+    :param job: the job's uuid
+    :param log: its log, too
+    :param script: its script, too
+    :param env: its environment, too
+    """
+    return _ask(JobReport, "job", job=job, log=log, script=script, env=env)
+
+
+def jobs(
+    *,
+    of_submit: UUID | None = None,
+    package: str | None = None,
+    version: str | None = None,
+    image: str | None = None,
+    endpoint: str | None = None,
+    state: State | None = None,
+    env: str | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    before: UUID | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Job]]:
+    """Which jobs were run, newest first?
+
+    :param of_submit: only those of this submit
+    :param package: only those that build the package of this name
+    :param version: only those that build this version
+    :param image: only those in this image
+    :param endpoint: only those on this endpoint
+    :param state: only those in this state
+    :param env: only those with this variable, NAME=VALUE, in their environment
+    :param newer_than: only those started at or after this time
+    :param older_than: only those started before this time
+    :param before: go on after this job, the last row of the page before
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Job,
+        "jobs",
+        of_submit=of_submit,
+        package=package,
+        version=version,
+        image=image,
+        endpoint=endpoint,
+        state=state,
+        env=env,
+        newer_than=newer_than,
+        older_than=older_than,
+        before=before,
+        limit=limit,
+    )
+
+
+def metrics() -> Statement[list[Metric]]:
+    """How much is in the store?"""
+    return _ask(Metric, "metrics")
+
+
+def packages(*, name: str | None = None, limit: int | None = 50) -> Statement[list[Package]]:
+    """Which packages are there, and when did a job last build each?
+
+    :param name: only those of this name
+    :param limit: at most this many; None for all
+    """
+    return _ask(Package, "packages", name=name, limit=limit)
+
+
+def provenance(artifact: UUID) -> Statement[list[Ingredient]]:
+    """What went into this artifact, to the last source file, and which job made each?
+
+    :param artifact: the artifact's uuid
+    """
+    return _ask(Ingredient, "provenance", artifact=artifact)
+
+
+def regressions(
+    *, package: str | None = None, newer_than: datetime | None = None, limit: int | None = 50
+) -> Statement[list[Regression]]:
+    """Which packages began to fail, still fail, or were fixed with their newest job?
+
+    :param package: only the package of this name
+    :param newer_than: only where the newest job was started at or after this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(Regression, "regressions", package=package, newer_than=newer_than, limit=limit)
+
+
+def releases(
+    *,
+    store: str | None = None,
+    package: str | None = None,
+    artifact: UUID | None = None,
+    history: bool = False,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Release]]:
+    """What is released, newest first?
+
+    :param store: only what went to this release store
+    :param package: only what jobs made for the package of this name
+    :param artifact: only this artifact
+    :param history: also what was withdrawn
+    :param newer_than: only what was released at or after this time
+    :param older_than: only what was released before this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Release,
+        "releases",
+        store=store,
+        package=package,
+        artifact=artifact,
+        history=history,
+        newer_than=newer_than,
+        older_than=older_than,
+        limit=limit,
+    )
+
+
+def search_log(
+    *,
+    text: str | None = None,
+    regex: str | None = None,
+    of_submit: UUID | None = None,
+    package: str | None = None,
+    state: State | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[LogLine]]:
+    """Which lines of which logs have this text, newest jobs first?
+
+    :param text: only lines that contain this
+    :param regex: only lines that match this regular expression of PostgreSQL
+    :param of_submit: only jobs of this submit
+    :param package: only jobs of the package of this name
+    :param state: only jobs in this state
+    :param newer_than: only jobs started at or after this time
+    :param older_than: only jobs started before this time
+    :param limit: at most this many lines; None for all
+    """
+    return _ask(
+        LogLine,
+        "search_log",
+        text=text,
+        regex=regex,
+        of_submit=of_submit,
+        package=package,
+        state=state,
+        newer_than=newer_than,
+        older_than=older_than,
+        limit=limit,
+    )
+
+
+def slsa(artifact: UUID, *, builder: str | None = None) -> Statement[list[Slsa]]:
+    """How was this artifact built, as an in-toto statement with a SLSA provenance predicate?
+
+    :param artifact: the artifact's uuid
+    :param builder: URI of the builder; by default one made of the endpoint's name
+    """
+    return _ask(Slsa, "slsa", artifact=artifact, builder=builder)
+
+
+def submit(submit: UUID) -> Statement[list[SubmitReport]]:
+    """Which request was this submit, and what became of its jobs?
+
+    :param submit: the submit's uuid
+    """
+    return _ask(SubmitReport, "submit", submit=submit)
+
+
+def submits(
+    *,
+    for_pkg: str | None = None,
+    for_version: str | None = None,
+    with_pkg: str | None = None,
+    image: str | None = None,
+    commit: str | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    before: UUID | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Submit]]:
+    """Which submits were made, newest first?
+
+    :param for_pkg: only those that asked for the package of this name
+    :param for_version: only those that asked for this version
+    :param with_pkg: only those whose tree has this package: NAME, or 'NAME VERSION'
+    :param image: only those that asked for this image
+    :param commit: only those at this commit of the package repository
+    :param newer_than: only those made at or after this time
+    :param older_than: only those made before this time
+    :param before: go on after this submit, the last row of the page before
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Submit,
+        "submits",
+        for_pkg=for_pkg,
+        for_version=for_version,
+        with_pkg=with_pkg,
+        image=image,
+        commit=commit,
+        newer_than=newer_than,
+        older_than=older_than,
+        before=before,
+        limit=limit,
     )

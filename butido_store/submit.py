@@ -10,8 +10,6 @@ from butido_store._check import json_text
 from butido_store._statement import Rows, Shared, Statement, read, refuse, write
 from butido_store.errors import NotFound
 
-_list = list
-
 
 @dataclass(frozen=True, slots=True)
 class Submit:
@@ -116,45 +114,4 @@ def env(uuid: UUID) -> Statement[dict[str, str]]:
         "submit/env",
         {"submit": _check.uuid("uuid", uuid)},
         lambda rows: {str(name): str(value) for name, value in rows},
-    )
-
-
-def list(
-    *,
-    package: str | None = None,
-    version: str | None = None,
-    image: str | None = None,
-    repo_hash: str | None = None,
-    in_tree: str | None = None,
-    newer_than: datetime | None = None,
-    older_than: datetime | None = None,
-    before: Submit | None = None,
-    limit: int | None = 50,
-) -> Statement[_list[Submit]]:
-    """Which submits were made, newest first?
-
-    :param package: only those that asked for the package of this name
-    :param version: only those that asked for this version
-    :param image: only those that asked for this image
-    :param repo_hash: only those at this commit of the package repository
-    :param in_tree: only those whose tree has this package: `name`, or `name version`
-    :param newer_than: only those made at or after this time
-    :param older_than: only those made before this time
-    :param before: go on after this last submit of the page before
-    :param limit: at most this many; None for all
-    """
-    return read(
-        "report/submits",
-        {
-            "for_pkg": _check.given(_check.text, "package", package),
-            "for_version": _check.given(_check.text, "version", version),
-            "image": _check.given(_check.text, "image", image),
-            "commit": _check.given(_check.text, "repo_hash", repo_hash),
-            "with_pkg": _check.given(_check.text, "in_tree", in_tree),
-            "newer_than": _check.given(_check.time, "newer_than", newer_than),
-            "older_than": _check.given(_check.time, "older_than", older_than),
-            "before": None if before is None else _check.instance("before", before, Submit).uuid,
-            "limit": _check.given(_check.count, "limit", limit),
-        },
-        lambda rows: [Submit(*row) for row in rows],  # type: ignore[arg-type]
     )

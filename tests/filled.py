@@ -5,12 +5,13 @@ each choice of them finds rows.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from inspect import signature
+from typing import Any, get_args
 from uuid import UUID
 
 from samples import HASH, TIME, create, finish, later, sha256, start
 
-from butido_store import Statement, artifact, job, release
+from butido_store import Statement, artifact, job, release, report
 from butido_store.artifact import Output
 
 SUBMIT, DONE, NEXT, RUNNING, NEW, TWIN, BROKEN, RELEASE, LATER = (UUID(int=n) for n in range(1, 10))
@@ -151,4 +152,10 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "limit": 1,
         **_TIMES,
     },
+}
+
+# What the rows of each are.
+ROW_TYPES: Mapping[str, type[Any]] = {
+    name: get_args(get_args(signature(getattr(report, name)).return_annotation)[0])[0]
+    for name in REPORTS
 }

@@ -59,7 +59,7 @@ def test_the_same_path_is_built_again(store: AnyStore, of_submit: UUID) -> None:
         store.run(start(uuid, of_submit))
         made.append(store.run(finish(uuid, "zlib.tar"))["zlib.tar"])
     assert len(set(made)) == 2
-    assert [a.uuid for a in store.run(artifact.find(path="zlib.tar"))] == made[::-1]
+    assert [a.uuid for a in store.run(report.artifacts(path="zlib.tar"))] == made[::-1]
 
 
 def test_find_by_path_and_content(store: AnyStore) -> None:
@@ -68,11 +68,11 @@ def test_find_by_path_and_content(store: AnyStore) -> None:
         register(store, "p", "2"),
         register(store, "q", "1"),
     )
-    assert [x.uuid for x in store.run(artifact.find(path="p"))] == [b, a]
-    assert [x.uuid for x in store.run(artifact.find(sha256=sha256("1")))] == [c, a]
-    assert [x.uuid for x in store.run(artifact.find(path="p", sha256=sha256("1")))] == [a]
-    first = store.run(artifact.find(limit=1))[0]
-    assert [x.uuid for x in store.run(artifact.find(before=first))] == [b, a]
+    assert [x.uuid for x in store.run(report.artifacts(path="p"))] == [b, a]
+    assert [x.uuid for x in store.run(report.artifacts(sha256=sha256("1")))] == [c, a]
+    assert [x.uuid for x in store.run(report.artifacts(path="p", sha256=sha256("1")))] == [a]
+    first = store.run(report.artifacts(limit=1))[0]
+    assert [x.uuid for x in store.run(report.artifacts(before=first.uuid))] == [b, a]
     assert store.run(artifact.get(a)).path == "p"
     with pytest.raises(NotFound):
         store.run(artifact.get(uuid7()))
@@ -167,10 +167,10 @@ def test_provenance_goes_down_to_the_sources_each_once(store: AnyStore, of_submi
             for output, inputs in needs
         )
     )
-    found = store.run(report.ask(report.Ingredient, artifact=top.uuid))
+    found = store.run(report.provenance(top.uuid))
     assert [a.path for a in found] == ["top", "base", "l", "r", "src"]
     assert sorted(found[0].inputs) == sorted([left.uuid, right.uuid, source])
-    (alone,) = store.run(report.ask(report.Ingredient, artifact=source))
+    (alone,) = store.run(report.provenance(source))
     assert (alone.uuid, alone.inputs, alone.package) == (source, [], None)
 
 

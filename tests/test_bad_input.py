@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended, finish, sha256, start, tree
 
-from butido_store import artifact, job, submit, uuid7
+from butido_store import artifact, job, report, submit, uuid7
 from butido_store._statement import Statement
 from butido_store.artifact import Output
 from butido_store.errors import InvalidInput, NotFound
@@ -93,17 +93,8 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("seq", lambda: job.append_log(uuid7(), seq=-1, data="")),
         ("sha256", lambda: artifact.register("p", sha256=b"", size=0)),
         ("path", lambda: artifact.register("", sha256=sha256(""), size=0)),
-        ("before", lambda: job.list(before=uuid7())),  # type: ignore[arg-type]
-        ("before", lambda: submit.list(before=uuid7())),  # type: ignore[arg-type]
-        ("before", lambda: artifact.find(before=uuid7())),  # type: ignore[arg-type]
-        ("env", lambda: job.list(env="AB")),  # type: ignore[arg-type]
-        ("submit", lambda: job.list(submit="")),  # type: ignore[arg-type]
-        ("newer_than", lambda: job.list(newer_than=0)),  # type: ignore[arg-type]
         ("data", lambda: job.append_log(uuid7(), seq=0, data=5)),  # type: ignore[arg-type]
         ("silent_for", lambda: job.sweep(silent_for=60)),  # type: ignore[arg-type]
-        ("newer_than", lambda: job.list(newer_than=NAIVE)),
-        ("limit", lambda: submit.list(limit=-1)),
-        ("state", lambda: job.list(state="done")),  # type: ignore[arg-type]
     ],
 )
 def test_the_error_names_the_field(field: str, call: Any) -> None:
@@ -138,8 +129,8 @@ def test_a_long_environment_value_and_path_are_stored(store: AnyStore) -> None:
     store.run(start(uuid, of_submit, env={"LONG": value, "LONG2": value}))
     store.run(finish(uuid, path))
     assert store.run(job.env(uuid)) == {"LONG": value, "LONG2": value}
-    assert [a.path for a in store.run(artifact.find(path=path))] == [path]
-    assert [j.uuid for j in store.run(job.list(env=("LONG", value)))] == [uuid]
+    assert [a.path for a in store.run(report.artifacts(path=path))] == [path]
+    assert [j.uuid for j in store.run(report.jobs(env=f"LONG={value}"))] == [uuid]
 
 
 def test_a_refused_statement_of_several_leaves_nothing(

@@ -149,7 +149,7 @@ def check(store: Store, done: list[Done], asked: list[dict[str, Any]], more: int
         given = dict(question)
         if "env" in given:
             given["env"] = [f"{name}={value}" for name, value in given["env"].items()] or [""]
-        rows = store.run(report.ask(report.Found, package=package, **given))
+        rows = store.run(report.find_artifact(package, **{"limit": None, **given}))
         assert [(row.uuid, row.released) for row in rows] == find(done, question)
 
 

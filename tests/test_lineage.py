@@ -70,8 +70,8 @@ def record(
 def test_lineage_is_that_of_networkx(store: Store, drawn: Any) -> None:
     graph = record(store, *drawn)
     for uuid in graph:
-        upward = [row.uuid for row in store.run(report.ask(report.Ingredient, artifact=uuid))]
-        downward = [row.uuid for row in store.run(report.ask(report.Product, artifact=uuid))]
+        upward = [row.uuid for row in store.run(report.provenance(uuid))]
+        downward = [row.uuid for row in store.run(report.impact(artifact=uuid, limit=None))]
         assert sorted(upward) == sorted({uuid} | nx.ancestors(graph, uuid))
         assert sorted(downward) == sorted({uuid} | nx.descendants(graph, uuid))
         assert upward[0] == uuid
@@ -106,7 +106,7 @@ def test_a_diamond_with_shared_inputs_has_each_file_once(store: Store) -> None:
         [top, shared],
         [([top, shared], [left]), ([top, shared], [right]), ([left, right, shared], [bottom])],
     )
-    up = store.run(report.ask(report.Ingredient, artifact=bottom))
+    up = store.run(report.provenance(bottom))
     assert sorted(row.uuid for row in up) == sorted([top, left, right, bottom, shared])
     made_by = {row.uuid: row.job_uuid for row in up}
     assert made_by[top] is made_by[shared] is None
@@ -146,8 +146,8 @@ def test_impact_starts_at_packages_commits_images_and_endpoints(store: Store) ->
         release.create(uuid7(), store="stable", timestamp=TIME, actor="me", artifacts=[program]),
     )
 
-    def impact(**origin: object) -> set[UUID]:
-        return {row.uuid for row in store.run(report.ask(report.Product, **origin))}
+    def impact(**origin: Any) -> set[UUID]:
+        return {row.uuid for row in store.run(report.impact(**origin))}
 
     assert impact(package="zlib") == {library, program, other}
     assert impact(package="zlib 1") == {library, program}
@@ -155,15 +155,13 @@ def test_impact_starts_at_packages_commits_images_and_endpoints(store: Store) ->
     assert impact(package="zli") == impact() == set()
     assert impact(commit=HASH) == impact(image="a") == impact(endpoint="x") == {library, program}
     assert impact(commit="d" * 40) == impact(image="b") == {program, other}
-    released = {
-        row.uuid: row.released for row in store.run(report.ask(report.Product, artifact=library))
-    }
+    released = {row.uuid: row.released for row in store.run(report.impact(artifact=library))}
     assert released == {library: [], program: ["stable"]}
 
 
 def test_slsa_provenance_is_valid(store: Store, filled: str) -> None:
     builder = "https://example.org/builder"
-    (row,) = store.run(report.ask(report.Slsa, artifact=PROGRAM, builder=builder))
+    (row,) = store.run(report.slsa(PROGRAM, builder=builder))
     message = ParseDict(row.statement, InTotoMessage())
     InTotoStatement.copy_from_pb(message).validate()
     provenance = ParseDict(row.statement["predicate"], Provenance())
@@ -173,9 +171,9 @@ def test_slsa_provenance_is_valid(store: Store, filled: str) -> None:
     assert definition.build_type
     assert definition.external_parameters["package"] == "zlib"
     digests = [dict(dependency.digest) for dependency in definition.resolved_dependencies]
-    inputs = store.run(report.ask(report.Ingredient, artifact=PROGRAM))[0].inputs
+    inputs = store.run(report.provenance(PROGRAM))[0].inputs
     assert digests[0] == {"gitCommit": HASH}
     assert len(digests) == 1 + len(inputs)
     assert all(len(bytes.fromhex(digest["sha256"])) == 32 for digest in digests[1:])
     assert details.metadata.started_on.ToDatetime() < details.metadata.finished_on.ToDatetime()
-    assert store.run(report.ask(report.Slsa, artifact=SOURCE)) == []
+    assert store.run(report.slsa(SOURCE)) == []

@@ -19,7 +19,7 @@ import json, sys
 from pathlib import Path
 import psycopg
 import butido_store
-from butido_store import Store, _query, submit
+from butido_store import Store, _query, report, submit
 from butido_store._query import directory
 from butido_store.admin.migrate import Migrator
 
@@ -27,7 +27,7 @@ loaded = [_query.query(name).name for name in _query.names()]
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     applied = Migrator(connection).apply()
 with Store.connect(sys.argv[1]) as store:
-    listed = store.run(submit.list())
+    listed = store.run(report.submits())
 print(json.dumps({
     "package": str(Path(butido_store.__file__).parent), "queries": len(loaded), "applied": applied,
     "listed": listed, "wheelhouse": (directory("examples") / "wheelhouse").is_dir(),

@@ -7,6 +7,7 @@ from datetime import date
 import psycopg
 import pytest
 from conftest import Postgres
+from filled import REPORTS
 from generate import generate
 from listings import cases, scans
 from psycopg import sql
@@ -14,7 +15,6 @@ from test_psql import SAMPLES, WITHOUT_ROWS, parameters
 
 from butido_store._query import names, query
 from butido_store.admin.migrate import Migrator
-from butido_store.report import ROWS
 
 JOBS = 20_000
 # What is asked of all jobs, where no time or name bounds it.
@@ -71,7 +71,7 @@ def test_no_listing_reads_all_of_a_large_table(
     cursor: psycopg.RawCursor[tuple[object, ...]],
 ) -> None:
     every = cases(cursor)
-    assert {case.report for case in every} <= ROWS.keys()
+    assert {case.report for case in every} <= REPORTS.keys()
     assert len(every) > 60
     assert {str(case): found for case in every if (found := scans(cursor, *case.statement))} == {}
 

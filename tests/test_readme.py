@@ -8,7 +8,7 @@ from pictures import draw
 from psycopg.conninfo import conninfo_to_dict
 from samples import create
 
-from butido_store import Store, job, uuid7
+from butido_store import Store, report, uuid7
 from butido_store.cli import reports
 
 README = Path(__file__).parent.parent / "README.md"
@@ -24,7 +24,7 @@ def test_the_example_runs(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit))
         exec(compile(code, str(README), "exec"), {"submit": of_submit})
-        found = store.run(job.list())
+        found = store.run(report.jobs())
         assert [(one.package, one.state) for one in found] == [("zlib", "running")]
 
 

@@ -33,7 +33,7 @@ def _built(store: AnyStore) -> None:
 
 def current(store: AnyStore) -> list[tuple[str, UUID]]:
     """Return what is in the release stores."""
-    rows = store.run(report.ask(report.Release))
+    rows = store.run(report.releases())
     return sorted((row.store, row.artifact_uuid) for row in rows)
 
 
@@ -89,7 +89,7 @@ def test_what_is_withdrawn_stays_in_the_history(store: AnyStore) -> None:
     store.run(back)
     store.run(back)
     assert current(store) == [("stable", BIN)]
-    (row,) = store.run(report.ask(report.Release, artifact=LIB, history=True))
+    (row,) = store.run(report.releases(artifact=LIB, history=True))
     assert (row.actor, row.timestamp, row.withdrawn_by, row.withdrawn_at, row.reason) == (
         "jane",
         TIME,
@@ -99,7 +99,7 @@ def test_what_is_withdrawn_stays_in_the_history(store: AnyStore) -> None:
     )
     # Released again, it is there again; both times stay recorded.
     assert store.run(release.create(uuid7(), artifacts=[LIB], **BY)) == [LIB]
-    assert len(store.run(report.ask(report.Release, artifact=LIB, history=True))) == 2
+    assert len(store.run(report.releases(artifact=LIB, history=True))) == 2
     assert len(current(store)) == 2
 
 

@@ -1,6 +1,7 @@
 """Reports: the same rows through the library, psql and the command line, and what is refused."""
 
 import asyncio
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -8,15 +9,16 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import psycopg
 import pytest
+from click import Context
 from click.testing import CliRunner, Result
 from conftest import Postgres
 from doors import Both, Connection
-from filled import DONE, NEXT, ODD, PROGRAM, REPORTS, RUNNING, SOURCE, SUBMIT
+from filled import DONE, NEXT, ODD, PROGRAM, REPORTS, ROW_TYPES, RUNNING, SOURCE, SUBMIT
 from psycopg.adapt import Transformer
 from psycopg.pq import Format
 from samples import TIME, create, ended, finish, later, sha256, start
@@ -28,6 +30,7 @@ from butido_store.cli.main import main
 from butido_store.errors import InvalidInput
 
 Ask = Callable[..., list[Any]]
+Question = Callable[..., Statement[list[Any]]]
 Shell = Callable[..., Result]
 
 
@@ -43,9 +46,9 @@ def shell(dsn: str, schema: str) -> Shell:
 
 @pytest.fixture
 def ask(dsn: str, schema: str) -> Iterator[Ask]:
-    """Ask a report by its row type."""
+    """Ask a report."""
     with Store.connect(dsn, schema=schema) as store:
-        yield lambda row, **given: store.run(report.ask(row, **given))
+        yield lambda question, *given, **named: store.run(question(*given, **named))
 
 
 def choices() -> Iterator[Any]:
@@ -114,8 +117,9 @@ def test_a_report_gives_the_same_through_each_door(
     shell: Shell,
     tmp_path: Path,
 ) -> None:
-    row_type = report.ROWS[name]
-    rows = ask(row_type, **given)
+    row_type = ROW_TYPES[name]
+    everything = {"limit": None} if "limit" in REPORTS[name] else {}
+    rows = ask(getattr(report, name), **everything | given)
     assert bool(rows) is not (name == "impact" and not given.keys() - {"limit"})
 
     both = Both(postgres, filled, schema, schema, tmp_path)
@@ -145,38 +149,96 @@ def test_a_report_gives_the_same_through_each_door(
     ]
 
 
-def test_every_report_file_has_a_row_type_and_sample_parameters() -> None:
+def test_every_report_has_a_file_a_function_a_command_and_sample_parameters() -> None:
     files = {path.stem for path in query("report/jobs").path.parent.glob("*.sql")}
-    assert files == set(report.ROWS) == set(REPORTS)
+    functions = {
+        name
+        for name, function in inspect.getmembers(report, inspect.isfunction)
+        if function.__module__ == report.__name__ and not name.startswith("_")
+    }
+    assert files == functions == set(REPORTS)
+    assert {name.replace("_", "-") for name in files} <= set(main.list_commands(Context(main)))
+
+
+# What each cast of a file is in Python; a text may be one of some.
+TYPES: dict[str, tuple[Any, ...]] = {
+    "bigint": (int,),
+    "boolean": (bool,),
+    "bytea": (bytes,),
+    "text": (str, job.State),
+    "text[]": (report.Texts,),
+    "timestamptz": (datetime,),
+    "uuid": (UUID,),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_function_has_the_parameters_of_its_file(name: str) -> None:
+    file, function = query(f"report/{name}"), getattr(report, name)
+    parameters = inspect.signature(function).parameters
+    assert list(parameters) == list(file.notes)
+    assert parameters.keys() == file.types.keys()
+    assert {n for n, p in parameters.items() if p.default is p.empty} == file.required
+    for field, parameter in parameters.items():
+        kinds = TYPES[file.types[field]]
+        if parameter.default is None or field == "limit":
+            kinds = tuple(kind | None for kind in kinds)
+        assert parameter.annotation in kinds
+        assert (parameter.annotation in (job.State, job.State | None)) == bool(
+            file.notes[field].choices
+        )
+        assert file.notes[field].choices in ((), get_args(job.State))
+    if "limit" in parameters:
+        assert parameters["limit"].default == 50
+
+
+def test_the_default_limit_is_the_same_in_python_and_on_the_shell(
+    ask: Ask, shell: Shell, dsn: str, schema: str
+) -> None:
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), job.record_all(ended(uuid7(), of_submit) for _ in range(60)))
+    for given, words, count in (
+        ({}, [], 50),
+        ({"limit": 7}, ["--limit=7"], 7),
+        ({"limit": None}, ["--limit=0"], 60),
+    ):
+        assert len(ask(report.jobs, **given)) == count
+        assert len(shell("jobs", "--format=jsonl", *words).stdout.splitlines()) == count
 
 
 @pytest.mark.parametrize(
-    ("row", "given", "says"),
+    ("question", "given", "says"),
     [
-        (int, {}, "row is <class 'int'>"),
-        (report.Image, {"name": "x"}, "name: the report images has no such parameter"),
-        (report.Image, {"limit": -1}, "limit"),
-        (report.Image, {"limit": True}, "limit"),
-        (report.Image, {"limit": "5"}, "limit"),
-        (report.SubmitReport, {}, "submit: the report submit needs it"),
-        (report.SubmitReport, {"submit": None}, "submit: the report submit needs it"),
-        (report.SubmitReport, {"submit": "5"}, "submit"),
-        (job.Job, {"state": "done"}, "state is 'done'"),
-        (job.Job, {"newer_than": datetime(2026, 11, 23)}, "newer_than"),
-        (job.Job, {"package": "z\0"}, "package"),
-        (artifact.Artifact, {"sha256": b"short"}, "sha256"),
-        (report.Found, {"package": "zlib", "env": "A=b"}, "env must be a list"),
-        (report.Found, {"package": "zlib", "env": [1]}, r"env\[0\]"),
-        (report.JobReport, {"job": DONE, "log": "yes"}, "log"),
+        (report.images, {"limit": -1}, "limit"),
+        (report.images, {"limit": True}, "limit"),
+        (report.images, {"limit": "5"}, "limit"),
+        (report.submit, {"submit": None}, "submit"),
+        (report.submit, {"submit": "5"}, "submit"),
+        (report.history, {"package": None}, "package"),
+        (report.jobs, {"before": artifact.Artifact(DONE, "p", b"", 0, None)}, "before"),
+        (report.jobs, {"of_submit": ""}, "of_submit"),
+        (report.jobs, {"state": "done"}, "state is 'done'"),
+        (report.jobs, {"newer_than": 0}, "newer_than"),
+        (report.jobs, {"newer_than": datetime(2026, 11, 23)}, "newer_than"),
+        (report.jobs, {"package": "z\0"}, "package"),
+        (report.artifacts, {"sha256": b"short"}, "sha256"),
+        (report.find_artifact, {"package": "zlib", "env": "A=b"}, "env must be a list"),
+        (report.find_artifact, {"package": "zlib", "env": [1]}, r"env\[0\]"),
+        (report.job, {"job": DONE, "log": "yes"}, "log"),
     ],
 )
-def test_a_bad_question_is_refused_at_once(row: type, given: dict[str, Any], says: str) -> None:
+def test_a_bad_question_is_refused_at_once(
+    question: Question, given: dict[str, Any], says: str
+) -> None:
     with pytest.raises(InvalidInput, match=says):
-        report.ask(row, **given)
+        question(**given)
 
 
 def test_a_parameter_that_is_none_is_as_good_as_not_given() -> None:
-    assert report.ask(job.Job, package=None).parameters == report.ask(job.Job).parameters == {}
+    assert report.jobs(package=None).parameters == report.jobs().parameters == {"limit": 50}
+    assert report.jobs(limit=None).parameters == {}
+    assert report.job(DONE, log=False).parameters == {"job": DONE}
 
 
 @pytest.mark.parametrize("newest_first", [True, False], ids=["all", "by package"])
@@ -190,9 +252,9 @@ def test_pages_follow_each_other(ask: Ask, dsn: str, schema: str, newest_first: 
             *(start(uuid7(), of_submit, started_at=later(second)) for second in starts),
         )
     given = {} if newest_first else {"package": "zlib"}
-    every = [row.uuid for row in ask(job.Job, **given)]
+    every = [row.uuid for row in ask(report.jobs, limit=None, **given)]
     paged: list[UUID] = []
-    while page := ask(job.Job, limit=2, before=paged[-1] if paged else None, **given):
+    while page := ask(report.jobs, limit=2, before=paged[-1] if paged else None, **given):
         paged += [row.uuid for row in page]
     assert (paged, len(every)) == (every, len(starts))
 
@@ -214,7 +276,7 @@ def test_filters_together_give_what_each_leaves_of_the_others(dsn: str, schema: 
         for _ in range(90)
     ]
     jobs.sort(key=lambda one: (one.started_at, one.uuid), reverse=True)
-    filters: dict[str, tuple[object, Callable[[job.EndedJob], bool]]] = {
+    filters: dict[str, tuple[Any, Callable[[job.EndedJob], bool]]] = {
         "package": ("a", lambda one: one.package == "a"),
         "version": ("2", lambda one: one.version == "2"),
         "endpoint": ("x", lambda one: one.endpoint == "x"),
@@ -230,11 +292,11 @@ def test_filters_together_give_what_each_leaves_of_the_others(dsn: str, schema: 
                 wanted = [one.uuid for one in jobs if all(filters[n][1](one) for n in names)]
                 paged: list[UUID] = []
                 while page := store.run(
-                    report.ask(job.Job, limit=20, before=paged[-1] if paged else None, **given)
+                    report.jobs(limit=20, before=paged[-1] if paged else None, **given)
                 ):
                     paged += [row.uuid for row in page]
                 assert paged == wanted
-                found = store.run(report.ask(job.Job, **given))
+                found = store.run(report.jobs(limit=None, **given))
                 assert [row.uuid for row in found] == wanted
 
 
@@ -259,13 +321,11 @@ def test_a_variable_that_no_new_job_has_is_found(dsn: str, schema: str) -> None:
             wanted = [one.uuid for one in old if one.version == given.get("version", one.version)]
             paged: list[UUID] = []
             while page := store.run(
-                report.ask(
-                    job.Job, env="OLD=yes", limit=3, before=paged[-1] if paged else None, **given
-                )
+                report.jobs(env="OLD=yes", limit=3, before=paged[-1] if paged else None, **given)
             ):
                 paged += [row.uuid for row in page]
             assert paged == wanted
-            every = store.run(report.ask(job.Job, env="OLD=yes", **given))
+            every = store.run(report.jobs(env="OLD=yes", limit=None, **given))
             assert [row.uuid for row in every] == wanted
 
 
@@ -279,7 +339,12 @@ def test_the_limit_counts_jobs_not_their_versions(ask: Ask, dsn: str, schema: st
                 for second, version in enumerate(["1", "2", "1", "3", "2", "1"])
             ),
         )
-    assert [row.version for row in ask(job.Job, package="zlib", limit=4)] == ["1", "2", "3", "1"]
+    assert [row.version for row in ask(report.jobs, package="zlib", limit=4)] == [
+        "1",
+        "2",
+        "3",
+        "1",
+    ]
 
 
 def test_both_stores_stream(dsn: str, schema: str) -> None:
@@ -287,17 +352,17 @@ def test_both_stores_stream(dsn: str, schema: str) -> None:
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit))
         store.run(job.record_all(ended(uuid7(), of_submit) for _ in range(2500)))
-        every = [row.uuid for row in store.run(report.ask(job.Job))]
-        assert [row.uuid for row in store.stream(report.ask(job.Job))] == every
+        every = [row.uuid for row in store.run(report.jobs(limit=None))]
+        assert [row.uuid for row in store.stream(report.jobs(limit=None))] == every
         # One that is left early gives its connection back.
-        rows = store.stream(report.ask(job.Job))
+        rows = store.stream(report.jobs(limit=None))
         assert next(rows).uuid == every[0]
         rows.close()
-        assert len(store.run(report.ask(job.Job, limit=1))) == 1
+        assert len(store.run(report.jobs(limit=1))) == 1
 
     async def stream() -> list[UUID]:
         async with await AsyncStore.connect(dsn, schema=schema) as store:
-            return [row.uuid async for row in store.stream(report.ask(job.Job))]
+            return [row.uuid async for row in store.stream(report.jobs(limit=None))]
 
     assert asyncio.run(stream()) == every
     assert len(every) == 2500
@@ -319,7 +384,7 @@ def test_explain_miss_says_what_differs(ask: Ask, dsn: str, schema: str) -> None
         )
     wanted = {"package": "zlib", "version": "1.3", "image": "debian:12", "script": "x\nz\n"}
     env, inputs = ["A=2", "C=1"], [f"{sha256('new').hex()}  src"]
-    (miss,) = ask(report.Miss, **wanted, env=env, inputs=inputs)
+    (miss,) = ask(report.explain_miss, **wanted, env=env, inputs=inputs)
     assert (miss.job_uuid, miss.version, miss.image) == (before, None, None)
     assert miss.env == [
         {"name": "A", "old": "1", "new": "2"},
@@ -330,7 +395,7 @@ def test_explain_miss_says_what_differs(ask: Ask, dsn: str, schema: str) -> None
     assert miss.inputs == [{"path": "src", "old": old, "new": new, "job": str(maker)}]
     assert miss.script_diff(wanted["script"]).splitlines()[-3:] == [" x", "-y", "+z"]
     same = ask(
-        report.Miss,
+        report.explain_miss,
         **(wanted | {"script": "x\ny\n"}),
         env=["A=1", "B=1"],
         inputs=[f"{sha256('old').hex()}  src"],
@@ -361,11 +426,11 @@ def test_history_and_regressions_tell_how_a_package_fares(ask: Ask, dsn: str, sc
                     finished_at=later(at + 10),
                 )
                 store.run(job.record(one))
-    found = {row.package: row.status for row in ask(report.Regression)}
+    found = {row.package: row.status for row in ask(report.regressions)}
     assert found == {name: name for name in ("fixed", "new failure", "still failing")}
-    (history,) = ask(report.History, package="new failure")
+    (history,) = ask(report.history, package="new failure")
     assert (history.good_commit, history.bad_commit) == ("a" * 40, "b" * 40)
-    (durations,) = ask(report.Durations, package="new failure")
+    (durations,) = ask(report.durations, package="new failure")
     assert (durations.jobs, durations.failed, durations.failure_rate) == (2, 1, 0.5)
 
 
@@ -376,7 +441,7 @@ def test_the_same_failure_is_one_whatever_its_numbers(ask: Ask, dsn: str, schema
         store.run(create(of_submit))
         for log in (*logs, "error: another\n"):
             store.run(job.record(ended(uuid7(), of_submit, state="error", log=log)))
-    found = ask(report.Failure)
+    found = ask(report.failures)
     assert sorted(row.jobs for row in found) == [1, len(logs)]
 
 
@@ -385,10 +450,10 @@ def test_search_log_counts_lines_as_the_log_has_them(ask: Ask, dsn: str, schema:
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit))
         store.run(job.record(ended(uuid7(), of_submit, log="a\nB needle\n\nneedle 2\n")))
-    hits = ask(report.LogLine, text="needle")
+    hits = ask(report.search_log, text="needle")
     assert [(hit.line_number, hit.line) for hit in hits] == [(2, "B needle"), (4, "needle 2")]
-    assert [hit.line_number for hit in ask(report.LogLine, regex="^needle [0-9]$")] == [4]
-    assert [hit.line_number for hit in ask(report.LogLine, text="needle", limit=1)] == [2]
+    assert [hit.line_number for hit in ask(report.search_log, regex="^needle [0-9]$")] == [4]
+    assert [hit.line_number for hit in ask(report.search_log, text="needle", limit=1)] == [2]
 
 
 # The command line -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from samples import create, ended, finish, sha256, start
 
-from butido_store import AsyncStore, Statement, Store, job, open_schema, submit, uuid7
+from butido_store import AsyncStore, Statement, Store, job, open_schema, report, submit, uuid7
 from butido_store.admin.migrate import Migrator
 from butido_store.artifact import Output
 from butido_store.embedded import Server
@@ -52,7 +52,7 @@ def test_the_environment_of_libpq_is_used(
         name = {"dbname": "PGDATABASE"}.get(key, f"PG{key.upper()}")
         monkeypatch.setenv(name, str(value))
     with Store.connect(schema=schema) as store:
-        assert store.run(submit.list()) == []
+        assert store.run(report.submits()) == []
 
 
 def test_with_neither_dsn_nor_environment_it_is_the_embedded_server(
@@ -66,7 +66,7 @@ def test_with_neither_dsn_nor_environment_it_is_the_embedded_server(
     with Server() as server, psycopg.connect(server.dsn, autocommit=True) as connection:
         Migrator(connection).apply()
     with Store.connect() as store:
-        assert store.run(submit.list()) == []
+        assert store.run(report.submits()) == []
         assert Server().status().running
     assert not Server().status().running
 
@@ -131,7 +131,7 @@ def test_two_schemas_side_by_side(database_dsn: str) -> None:
         # The same uuid, with other content: nothing is shared.
         two.run(create(uuid, package="curl"), start(uuid7(), uuid))
         assert one.run(submit.get(uuid)).package == "zlib"
-        assert one.run(job.list()) == []
+        assert one.run(report.jobs()) == []
 
 
 def test_a_password_never_reaches_a_message(database_dsn: str) -> None:
@@ -222,7 +222,7 @@ def test_a_pool_serves_threads(dsn: str, schema: str) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(store.run(job.list())) == 8
+        assert len(store.run(report.jobs())) == 8
 
 
 def test_a_pool_of_connections_that_do_not_autocommit_keeps_what_is_written(
@@ -253,7 +253,7 @@ def test_a_lost_connection_is_opened_again(
         _end_backends(connection)
         store.run(start(uuid7(), uuid))
         _end_backends(connection)
-        assert len(store.run(job.list())) == 1
+        assert len(store.run(report.jobs())) == 1
 
 
 def test_a_lost_connection_of_the_callers_is_not(connect: Connect) -> None:
@@ -261,7 +261,7 @@ def test_a_lost_connection_of_the_callers_is_not(connect: Connect) -> None:
     store = Store(connection)
     _end_backends(connect())
     with pytest.raises(Unavailable):
-        store.run(submit.list())
+        store.run(report.submits())
 
 
 def test_a_closed_store_stays_closed(dsn: str, schema: str) -> None:
@@ -269,7 +269,7 @@ def test_a_closed_store_stays_closed(dsn: str, schema: str) -> None:
     store.close()
     store.close()
     with pytest.raises(StoreError, match="closed"):
-        store.run(submit.list())
+        store.run(report.submits())
 
 
 def test_an_embedded_server_that_does_not_come_up_is_tried_again(
@@ -288,9 +288,9 @@ def test_an_embedded_server_that_does_not_come_up_is_tried_again(
         server.stop()
         for _ in range(3):
             with pytest.raises(Unavailable):
-                store.run(submit.list())
+                store.run(report.submits())
         configuration.write_text(right)
-        assert store.run(submit.list()) == []
+        assert store.run(report.submits()) == []
     assert not server.status().running
 
 
@@ -326,7 +326,7 @@ def test_time_runs_out(dsn: str, schema: str, connection: psycopg.Connection[Any
     with Store.connect(dsn, schema=schema, retry_for=0) as store:
         _end_backends(connection)
         with pytest.raises(Unavailable) as caught:
-            store.run(submit.list())
+            store.run(report.submits())
     assert isinstance(caught.value.__cause__, psycopg.Error)
 
 
@@ -419,7 +419,7 @@ def test_several_writes_take_two_round_trips_whatever_their_number(
     # Try, undo, ask what is missing, add it; then begin with all again, and commit.
     assert round_trips(connection, create(uuid), *jobs) == 6
     assert round_trips(connection, create(uuid), *jobs) == 2
-    assert round_trips(connection, submit.get(uuid), submit.env(uuid), job.list()) == 1
+    assert round_trips(connection, submit.get(uuid), submit.env(uuid), report.jobs()) == 1
 
 
 def test_what_cannot_be_recorded_in_one_round_trip_takes_a_few(
@@ -443,11 +443,11 @@ def test_what_comes_after_a_record_sees_it(connection: psycopg.Connection[Any]) 
     store, of_submit = Store(connection), uuid7()
     store.run(create(of_submit))
     first, second = (ended(uuid7(), of_submit, env={str(n): ""}) for n in range(2))
-    _, found = store.run(job.record(first), job.list())
+    _, found = store.run(job.record(first), report.jobs())
     assert [one.uuid for one in found] == [first.uuid]
     with connection.transaction():
         # Repeated, and so recorded by the statement that compares.
-        _, _, found = store.run(job.record(first), job.record(second), job.list())
+        _, _, found = store.run(job.record(first), job.record(second), report.jobs())
     assert {one.uuid for one in found} == {first.uuid, second.uuid}
 
 
@@ -465,7 +465,7 @@ def test_a_statement_is_of_the_values_that_it_was_made_from(store: AnyStore) -> 
         store.run(statement)
     assert store.run(job.env(uuid)) == {"N": "1"}
     assert [made.path for made in store.run(job.outputs(uuid))] == ["a"]
-    assert len(store.run(job.list(env=("N", "1")))) == 2
+    assert len(store.run(report.jobs(env="N=1"))) == 2
 
 
 def test_threads_share_a_store_on_a_pool(dsn: str, schema: str) -> None:
@@ -510,7 +510,7 @@ async def _two_stores_in_one_loop(dsn: str, schema: str) -> int:
         await asyncio.gather(
             *(store.run(start(uuid7(), uuid)) for store in (one, other) for _ in range(5))
         )
-        return len(await other.run(job.list()))
+        return len(await other.run(report.jobs()))
 
 
 def test_tasks_share_async_stores(dsn: str, schema: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import AnyStore
 from samples import HASH, TIME, buildplan, create, later, tree
 
-from butido_store import submit, uuid7
+from butido_store import report, submit, uuid7
 from butido_store.errors import Conflict, NotFound
 
 
@@ -74,27 +74,32 @@ def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(store: Any
         store.run(create(uuid, timestamp=later(seconds)))
     expected = sorted(zip([later(s) for s in (0, 1, 1, 2, 3)], uuids, strict=True), reverse=True)
     seen: list[submit.Submit] = []
-    while page := store.run(submit.list(limit=2, before=seen[-1] if seen else None)):
+    while page := store.run(report.submits(limit=2, before=seen[-1].uuid if seen else None)):
         assert len(page) <= 2
         seen += page
     assert [(found.timestamp, found.uuid) for found in seen] == expected
-    assert store.run(submit.list(limit=None)) == seen
+    assert store.run(report.submits(limit=None)) == seen
 
 
 @pytest.mark.parametrize(
     ("mine", "filters"),
     [
-        ({"package": "curl"}, {"package": "curl"}),
-        ({"version": "9"}, {"version": "9"}),
+        ({"package": "curl"}, {"for_pkg": "curl"}),
+        ({"version": "9"}, {"for_version": "9"}),
         ({"image": "alpine"}, {"image": "alpine"}),
-        ({"repo_hash": "1" * 64}, {"repo_hash": "1" * 64}),
-        ({"tree": tree("zlib", "make")}, {"in_tree": "make"}),
-        ({"tree": tree("zlib", "make")}, {"in_tree": "make 1.0"}),
+        ({"repo_hash": "1" * 64}, {"commit": "1" * 64}),
+        ({"tree": tree("zlib", "make")}, {"with_pkg": "make"}),
+        ({"tree": tree("zlib", "make")}, {"with_pkg": "make 1.0"}),
         ({"timestamp": later(10)}, {"newer_than": later(10)}),
         ({"timestamp": later(-10)}, {"older_than": later(-9)}),
         (
             {"package": "curl", "version": "9", "timestamp": later(10)},
-            {"package": "curl", "version": "9", "newer_than": later(9), "older_than": later(11)},
+            {
+                "for_pkg": "curl",
+                "for_version": "9",
+                "newer_than": later(9),
+                "older_than": later(11),
+            },
         ),
     ],
 )
@@ -104,4 +109,4 @@ def test_a_filter_keeps_what_it_names(
     uuid = uuid7()
     store.run(create(uuid7()))
     store.run(create(uuid, **mine))
-    assert [found.uuid for found in store.run(submit.list(**filters))] == [uuid]
+    assert [found.uuid for found in store.run(report.submits(**filters))] == [uuid]

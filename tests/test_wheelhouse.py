@@ -20,7 +20,7 @@ from wheelhouse.builder import Summary, build
 from wheelhouse.machine import Interrupted, WheelhouseError
 from wheelhouse.plan import resolve
 
-from butido_store import Store, artifact, job, submit
+from butido_store import Store, job, report, submit
 
 pytestmark = pytest.mark.any_server
 REPOSITORY = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def test_only_what_is_not_known_is_built(index: Index, tmp_path: Path, open_stor
     assert outcomes(second) == {"top": "reused", "base": "reused", "other": "reused"}
     assert [result.job for result in second.results] == [result.job for result in first.results]
     with open_store() as store:
-        assert store.run(job.list(submit=second.submit)) == []
+        assert store.run(report.jobs(of_submit=second.submit)) == []
 
     # The same version at the same path with another content is another input of its dependents.
     changed = index.add("base", content="CHANGED = True\n")
@@ -172,7 +172,7 @@ def test_a_run_is_recorded(
     assert not recorded & {"PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONFIG_FILE", "PATH", "HOME"}
     with open_store() as store:
         request = store.run(submit.get(summary.submit))
-        jobs = {found.package: found for found in store.run(job.list(submit=summary.submit))}
+        jobs = {found.package: found for found in store.run(report.jobs(of_submit=summary.submit))}
         top = jobs["top"].uuid
         log = store.run(job.log(top))
         inputs = store.run(job.inputs(top))
@@ -220,7 +220,7 @@ def test_what_needs_a_broken_package_is_not_built(
     assert "not built: needs base" in process.stdout
     assert "the compiler is on strike" in process.stdout
     with open_store() as store:
-        [failed] = store.run(job.list())
+        [failed] = store.run(report.jobs())
         assert (failed.package, failed.state) == ("base", "error")
         assert "the compiler is on strike" in store.run(job.log(failed.uuid))
         assert store.run(job.outputs(failed.uuid)) == []
@@ -258,7 +258,7 @@ def test_an_interrupt_leaves_nothing_running(
         try:
             while not any(
                 "waiting" in store.run(job.log(found.uuid))
-                for found in store.run(job.list(state="running"))
+                for found in store.run(report.jobs(state="running"))
             ):
                 assert process.poll() is None
                 assert time.monotonic() < deadline, "the build did not start"
@@ -267,10 +267,10 @@ def test_an_interrupt_leaves_nothing_running(
             output, errors = process.communicate(timeout=60)
         finally:
             process.kill()
-        [lost] = store.run(job.list())
+        [lost] = store.run(report.jobs())
         assert (lost.package, lost.state) == ("base", "lost")
         assert "waiting" in store.run(job.log(lost.uuid))
-        assert store.run(artifact.find(path="wheels/base-1.0-py3-none-any.whl")) == []
+        assert store.run(report.artifacts(path="wheels/base-1.0-py3-none-any.whl")) == []
     assert process.returncode == 130
     assert "interrupted" in output
     assert errors == ""
@@ -286,7 +286,7 @@ def test_an_early_interrupt_records_nothing(
     with pytest.raises(Interrupted):
         build("top", tmp_path, open_store, stop=stop)
     with open_store() as store:
-        assert store.run(submit.list()) == []
+        assert store.run(report.submits()) == []
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def _show(console: Console, store: Store) -> None:
     """Show the submits, their jobs, a log, and what went into one wheel."""
     console.rule("The submits")
     table = Table("submit", "made", "package", "image", "jobs")
-    submits = store.run(submit.list(limit=2))
+    submits = store.run(report.submits(limit=2))
     for found in submits:
-        jobs = store.run(job.list(submit=found.uuid, limit=None))
+        jobs = store.run(report.jobs(of_submit=found.uuid, limit=None))
         table.add_row(
             str(found.uuid),
             f"{found.timestamp:%Y-%m-%d %H:%M:%S}",
@@ -67,7 +67,7 @@ def _show(console: Console, store: Store) -> None:
 
     console.rule("The latest jobs")
     table = Table("job", "package", "state", "seconds", "fingerprint")
-    latest = store.run(job.list(limit=10))
+    latest = store.run(report.jobs(limit=10))
     for one in latest:
         took = (one.finished_at - one.started_at).total_seconds() if one.finished_at else None
         table.add_row(
@@ -86,9 +86,8 @@ def _show(console: Console, store: Store) -> None:
             for line in store.run(job.log(one.uuid)).splitlines()[-_LOG_LINES:]:
                 console.print(line, markup=False, highlight=False)
             console.rule(f"What went into {wheels[0].path}")
-            lineage = report.ask(report.Ingredient, artifact=wheels[0].uuid)
-            ingredients = store.stream(lineage)
-            output.show(ingredients, report.Ingredient, "tree")
+            ingredients = store.run(report.provenance(wheels[0].uuid))
+            output.show(iter(ingredients), report.Ingredient, "tree")
             break
     _reuse(console, store, submits[0])
 
@@ -100,7 +99,7 @@ def _reuse(console: Console, store: Store, last: submit.Submit) -> None:
     nodes = store.run(submit.get(last.uuid)).tree["nodes"]
     for node in nodes if isinstance(nodes, list) else []:
         for one in store.run(
-            job.list(package=node["name"], version=node["version"], state="success", limit=1)
+            report.jobs(package=node["name"], version=node["version"], state="success", limit=1)
         ):
             for file in store.run(job.outputs(one.uuid)):
                 table.add_row(f"{one.package} {one.version}", file.path, str(one.uuid))

@@ -1,24 +1,31 @@
-"""Commands of `butido-store` made of the report files: a parameter is an option."""
+"""Commands of `butido-store` made of the functions of `report`: a parameter is an option.
+
+Letters and help of the options are those in the header of the report's file.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import cache
+from inspect import Parameter, getmembers, isfunction, signature
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 from uuid import UUID
 
 import click
 
-from butido_store import report
-from butido_store._query import Query, query
+from butido_store import Statement, report
+from butido_store._query import query
 from butido_store._statement import read
 from butido_store.cli import output
 from butido_store.errors import InvalidInput, NotFound
+from butido_store.job import State
 from butido_store.store import Store
 
-_PREFIX = "report/"
+_Report = Callable[..., Statement[list[Any]]]
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _HEX = re.compile(r"[0-9a-f]{1,32}")
@@ -83,16 +90,33 @@ class _Script(click.ParamType[str]):
             self.fail(f"{value[1:]} cannot be read: {error}", param, ctx)
 
 
-_TYPES: dict[str, click.ParamType[Any] | type] = {
-    "bigint": click.IntRange(min=0),
-    "bytea": _Sha256(),
-    "timestamptz": _When(),
+# What click has to know of an option, by the annotation of the parameter.
+_OPTIONS: dict[Any, dict[str, Any]] = {
+    UUID: {},
+    State: {"type": click.Choice(get_args(State))},
+    report.Texts: {"multiple": True},
+    bool: {"is_flag": True},
+    bytes: {"type": _Sha256()},
+    datetime: {"type": _When()},
+    int: {"type": click.IntRange(min=0)},
+    str: {},
 }
+_OPTIONS |= {kind | None: known for kind, known in _OPTIONS.items()}
+
+
+@cache
+def _reports() -> dict[str, _Report]:
+    """Return the reports by the names of their commands."""
+    return {
+        name.replace("_", "-"): function
+        for name, function in getmembers(report, isfunction)
+        if function.__module__ == report.__name__ and not name.startswith("_")
+    }
 
 
 def names() -> list[str]:
     """Return the names of the commands."""
-    return [name.replace("_", "-") for name in report.ROWS]
+    return [*_reports()]
 
 
 def resolve(store: Store, text: str, field: str) -> UUID:
@@ -140,30 +164,24 @@ def command(name: str) -> click.Command | None:
     :param name: its name, with hyphens
     :returns: the command, or None if there is no such report
     """
-    row_type = report.ROWS.get(name.replace("-", "_"))
-    if row_type is None:
+    ask = _reports().get(name)
+    if ask is None:
         return None
-    file = query(_PREFIX + name.replace("-", "_"))
+    parameters = [*signature(ask).parameters.values()]
+    ((row_type,),) = map(get_args, get_args(signature(ask).return_annotation))
     formats = output.formats(row_type)
 
     @click.pass_context
-    def run(context: click.Context, /, format_: str, **given: Any) -> None:
+    def run(context: click.Context, /, format_: str, **typed: Any) -> None:
         with opened(context) as store:
-            parameters = {
-                field: value
-                for field, value in _values(file, given)
-                if field in file.required or value not in (None, False, [])
-            }
-            for field, value in parameters.items():
-                if file.types[field] == "uuid":
-                    parameters[field] = resolve(store, value, field)
-            with closing(store.stream(report.ask(row_type, **parameters))) as rows:
-                some = _some(rows, file, parameters)
+            given = {p.name: _value(store, p, typed[p.name]) for p in parameters}
+            with _asked(store, ask(**given), stream=given.get("limit", 0) is None) as rows:
+                some = _some(rows, parameters, given)
                 if row_type is report.Miss and format_ == "table":
                     some = (replace(r, script=r.script_diff(given["script"])) for r in some)
                 output.show(some, row_type, format_)
 
-    options = [_parameter(file, field) for field in _ordered(file)]
+    options = [_parameter(ask.__name__, parameter) for parameter in parameters]
     options.append(
         click.Option(
             ["--format", "format_"],
@@ -173,65 +191,65 @@ def command(name: str) -> click.Command | None:
             help="How the rows are written.",
         )
     )
-    return click.Command(name, callback=run, params=options, help=file.summary)
+    summary = query(f"report/{ask.__name__}").summary
+    return click.Command(name, callback=run, params=options, help=summary)
 
 
-def _ordered(file: Query) -> list[str]:
-    """Return the parameters as the header has them, then those that it does not explain."""
-    return [*file.notes, *(field for field in file.types if field not in file.notes)]
-
-
-def _argument(file: Query) -> str | None:
-    """Return the parameter that needs no option before it: the first one that has to be given."""
-    return next((field for field in _ordered(file) if field in file.required), None)
-
-
-def _parameter(file: Query, field: str) -> click.Parameter:
-    note, kind = file.notes.get(field), file.types[field]
-    option_type = _TYPES.get(kind, str)
-    if note and note.choices:
-        option_type = click.Choice(note.choices)
-    elif field == "script" and kind == "text":
-        option_type = _Script()
-    if field == _argument(file):
-        return click.Argument([field], type=option_type)
+def _parameter(name: str, parameter: Parameter) -> click.Parameter:
+    """Return the option of a parameter, or the argument where it needs no name."""
+    field, known = parameter.name, _OPTIONS[parameter.annotation]
+    is_flag = parameter.annotation is bool
+    if field == "script" and not is_flag:
+        known = {"type": _Script()}
+    if parameter.kind is not Parameter.KEYWORD_ONLY:
+        return click.Argument([field], **known)
+    note = query(f"report/{name}").notes[field]
     flags = [f"--{field.replace('_', '-')}", field]
-    if note and note.letter:
+    if note.letter:
         flags.insert(0, f"-{note.letter}")
-    text = note.text if note else None
-    if kind == "boolean":
-        return click.Option(flags, is_flag=True, help=text)
     if field == "limit":
         return click.Option(
-            flags, type=option_type, default=50, show_default=True, help=f"{text}; 0 for all."
+            flags,
+            default=parameter.default,
+            show_default=True,
+            help=f"{note.text}; 0 for all.",
+            **known,
         )
-    return click.Option(
-        flags,
-        type=option_type,
-        multiple=kind == "text[]",
-        required=field in file.required and kind != "text[]",
-        help=text,
-    )
+    is_required = parameter.default is Parameter.empty and "multiple" not in known
+    return click.Option(flags, required=is_required, help=note.text, **known)
 
 
-def _values(file: Query, given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what click found as the report takes it."""
-    for field, value in given.items():
-        if file.types[field] == "text[]":
-            yield field, list(value)
-        elif field == "limit":
-            yield field, value or None
-        else:
-            yield field, value
+def _value(store: Store, parameter: Parameter, typed: Any) -> Any:
+    """Return what somebody typed as the report takes it."""
+    if parameter.annotation in (UUID, UUID | None) and typed is not None:
+        return resolve(store, typed, parameter.name)
+    if parameter.name == "limit":
+        return typed or None
+    return None if typed == () and parameter.default is None else typed
 
 
-def _some(rows: Iterator[Any], file: Query, parameters: dict[str, Any]) -> Iterator[Any]:
+@contextmanager
+def _asked(
+    store: Store, statement: Statement[list[Any]], *, stream: bool
+) -> Iterator[Iterator[Any]]:
+    """Ask, and keep not more than some rows in memory where there can be any number of them.
+
+    What is streamed is seen by the server's statistics as FETCH of a cursor, so a page is not.
+    """
+    if stream:
+        with closing(store.stream(statement)) as rows:
+            yield rows
+    else:
+        yield iter(store.run(statement))
+
+
+def _some(rows: Iterator[Any], parameters: list[Parameter], given: dict[str, Any]) -> Iterator[Any]:
     """Pass rows on; refuse to say nothing about one record, since every record has something."""
     first = next(rows, None)
     if first is not None:
         yield first
         yield from rows
         return
-    field = _argument(file)
-    if field and file.types[field] == "uuid":
-        raise NotFound(f"there is no {field} {parameters[field]}")
+    for parameter in parameters[:1]:
+        if parameter.annotation is UUID:
+            raise NotFound(f"there is no {parameter.name} {given[parameter.name]}")

@@ -16,7 +16,7 @@ from uuid import UUID
 from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from packaging.version import Version
 
-from butido_store import Store, artifact, job
+from butido_store import Store, artifact, job, report
 from butido_store.artifact import Artifact, Output
 from butido_store.errors import StoreError
 from butido_store.log import LogBuffer
@@ -113,7 +113,7 @@ class Worker:
         for file in (self.directory / "sdists").iterdir():
             with suppress(InvalidSdistFilename):
                 if parse_sdist_filename(file.name) == wanted:
-                    known = artifact.find(path=f"sdists/{file.name}", sha256=_sha256(file))
+                    known = report.artifacts(path=f"sdists/{file.name}", sha256=_sha256(file))
                     if self.store.run(known):
                         return file
         return None

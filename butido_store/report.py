@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from difflib import unified_diff
 from functools import cache, partial
 from inspect import signature
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar, get_args
 from uuid import UUID
 
 from butido_store import _check
@@ -26,6 +26,11 @@ from butido_store.submit import Submit
 R = TypeVar("R")
 # Not Sequence[str], which a single text is, too.
 Texts = list[str] | tuple[str, ...]
+Variable = Annotated[str, "NAME=VALUE"]
+_Check = Callable[[str, Any], object]
+
+
+# Rows; what is JSON in a row is a TypedDict, with uuids, digests and times as texts -----------
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,18 @@ class Package:
     last_started_at: datetime | None
 
 
+class JobOfSubmit(TypedDict):
+    """A job in the report on its submit."""
+
+    uuid: str
+    package: str
+    version: str
+    state: State
+    endpoint: str
+    started_at: str
+    finished_at: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitReport:
     """A submit with the environment that it adds, its jobs, and how many are in each state."""
@@ -76,7 +93,22 @@ class SubmitReport:
     success: int
     error: int
     lost: int
-    jobs: list[dict[str, object]]
+    jobs: list[JobOfSubmit]
+
+
+class OutputFile(TypedDict):
+    """A file that a job made."""
+
+    uuid: str
+    path: str
+    sha256: str
+    size: int
+
+
+class InputFile(OutputFile):
+    """A file that a job read, and which job made it."""
+
+    job_uuid: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +129,8 @@ class JobReport:
     container_hash: str | None
     fingerprint: bytes
     failure_sha256: bytes | None
-    inputs: list[dict[str, object]]
-    outputs: list[dict[str, object]]
+    inputs: list[InputFile]
+    outputs: list[OutputFile]
     env: dict[str, str] | None
     script: str | None
     log: str | None
@@ -149,6 +181,23 @@ class Found:
     released: list[str]
 
 
+class ChangedVariable(TypedDict):
+    """A variable that differs; `old` is missing where it was added, `new` where it was removed."""
+
+    name: str
+    old: NotRequired[str]
+    new: NotRequired[str]
+
+
+class ChangedFile(TypedDict):
+    """An input that differs, by digest, as a variable does; `job` made the new one."""
+
+    path: str
+    old: NotRequired[str]
+    new: NotRequired[str]
+    job: NotRequired[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Miss:
     """An earlier job, and where it differs from what is about to be built; None where not."""
@@ -158,8 +207,8 @@ class Miss:
     finished_at: datetime
     version: str | None
     image: str | None
-    env: list[dict[str, object]] | None
-    inputs: list[dict[str, object]] | None
+    env: list[ChangedVariable] | None
+    inputs: list[ChangedFile] | None
     script: str | None
 
     def script_diff(self, script: str) -> str | None:
@@ -211,11 +260,83 @@ class Product:
     inputs: list[UUID]
 
 
+class SlsaResource(TypedDict):
+    """A file or commit, by its digests."""
+
+    name: str
+    digest: dict[str, str]
+
+
+class SlsaExternalParameters(TypedDict):
+    """What was asked to be built."""
+
+    package: str
+    version: str
+    image: str
+    script: str
+    environment: dict[str, str]
+
+
+class SlsaInternalParameters(TypedDict):
+    """How the builder went about it."""
+
+    submit: str
+    endpoint: str
+    container: NotRequired[str]
+    fingerprint: str
+
+
+class SlsaBuildDefinition(TypedDict):
+    """All that went into a build."""
+
+    buildType: str
+    externalParameters: SlsaExternalParameters
+    internalParameters: SlsaInternalParameters
+    resolvedDependencies: list[SlsaResource]
+
+
+class SlsaBuilder(TypedDict):
+    """What built."""
+
+    id: str
+
+
+class SlsaMetadata(TypedDict):
+    """The job and its times."""
+
+    invocationId: str
+    startedOn: str
+    finishedOn: NotRequired[str]
+
+
+class SlsaRunDetails(TypedDict):
+    """This run of the build."""
+
+    builder: SlsaBuilder
+    metadata: SlsaMetadata
+
+
+class SlsaPredicate(TypedDict):
+    """How an artifact came to be."""
+
+    buildDefinition: SlsaBuildDefinition
+    runDetails: SlsaRunDetails
+
+
+class SlsaStatement(TypedDict):
+    """The artifact, and what is said of it."""
+
+    _type: str
+    subject: list[SlsaResource]
+    predicateType: str
+    predicate: SlsaPredicate
+
+
 @dataclass(frozen=True, slots=True)
 class Slsa:
     """An in-toto statement about an artifact: https://slsa.dev/spec/v1.0/provenance."""
 
-    statement: dict[str, object]
+    statement: SlsaStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +353,7 @@ class History:
     bad_at: datetime | None
     bad_commit: str | None
     commits: list[str]
-    inputs: list[dict[str, object]]
+    inputs: list[ChangedFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +362,7 @@ class Regression:
 
     package: str
     version: str
-    status: str
+    status: Literal["new failure", "still failing", "fixed"]
     job_uuid: UUID
     started_at: datetime
     previous_job: UUID | None
@@ -269,6 +390,13 @@ class ExpectedDuration:
     p95: float
 
 
+class JobContent(TypedDict):
+    """What a job made of a path."""
+
+    job: str
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True)
 class Irreproducible:
     """A path whose content differs between jobs that did exactly the same."""
@@ -278,7 +406,7 @@ class Irreproducible:
     version: str
     path: str
     contents: int
-    jobs: list[dict[str, object]]
+    jobs: list[JobContent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,34 +446,48 @@ def _texts(field: str, value: object) -> list[str]:
     return [_check.text(f"{field}[{place}]", text) for place, text in enumerate(value)]
 
 
+def _variable(field: str, value: object) -> str:
+    text = _check.text(field, value)
+    if "=" not in text:
+        raise InvalidInput(f"{field} is {text!r}; it must be NAME=VALUE")
+    return text
+
+
 def _flag(field: str, value: object) -> bool | None:
     """Return True, or None for False: a flag that is not set is not given."""
     return _check.instance(field, value, bool) or None
 
 
 # By the annotation of a parameter.
-_CHECKS: dict[Any, Callable[[str, Any], object]] = {
+_NEEDED: Mapping[Any, _Check] = {
     UUID: _check.uuid,
     State: lambda field, value: _check.choice(field, value, get_args(State)),
     Texts: _texts,
+    Variable: _variable,
     bool: _flag,
     bytes: _check.sha256,
     datetime: _check.time,
     int: _check.count,
     str: _check.text,
 }
-_CHECKS |= {kind | None: partial(_check.given, check) for kind, check in _CHECKS.items()}
+_OPTIONAL: Mapping[Any, _Check] = {
+    kind | None: partial(_check.given, check) for kind, check in _NEEDED.items()
+}
+_CHECKS = {**_NEEDED, **_OPTIONAL}
 
 
 @cache
-def _checks(name: str) -> Mapping[str, Callable[[str, Any], object]]:
+def _checks(name: str) -> Mapping[str, _Check]:
     """Return how each parameter of a report is checked."""
     parameters = signature(globals()[name]).parameters.values()
     return {parameter.name: _CHECKS[parameter.annotation] for parameter in parameters}
 
 
 def _ask(row: Callable[..., R], name: str, /, **parameters: object) -> Statement[list[R]]:
-    """Make the statement of a report, once its parameters are what its function takes."""
+    """Make the statement of a report, once its parameters are what its function takes.
+
+    Its file has the columns that the row type has fields, so a row of the driver is one of those.
+    """
     checks = _checks(name)
     checked = {field: checks[field](field, value) for field, value in parameters.items()}
     return read(f"report/{name}", checked, lambda rows: [row(*values) for values in rows])
@@ -637,7 +779,7 @@ def jobs(
     image: str | None = None,
     endpoint: str | None = None,
     state: State | None = None,
-    env: str | None = None,
+    env: Variable | None = None,
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     before: UUID | None = None,

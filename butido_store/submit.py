@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 from uuid import UUID
 
 from butido_store import _check
@@ -23,12 +24,42 @@ class Submit:
     repo_hash: str
 
 
+class TreeNode(TypedDict):
+    """A package in a tree, with the places of those that it needs; a builder may add more keys."""
+
+    name: str
+    version: str
+    dependencies: list[int]
+
+
+class Tree(TypedDict):
+    """Packages, each once, and the place of the requested one; a builder may add more keys."""
+
+    root: int
+    nodes: list[TreeNode]
+
+
+class PlannedJob(TypedDict):
+    """A job that is to run after those that it needs, by uuid; a builder may add more keys."""
+
+    uuid: str
+    package: str
+    version: str
+    needs: list[str]
+
+
+class BuildPlan(TypedDict):
+    """The jobs that are to run; a builder may add more keys."""
+
+    jobs: list[PlannedJob]
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitDetail(Submit):
     """A submit with its package tree and build plan."""
 
-    tree: dict[str, object]
-    buildplan: dict[str, object]
+    tree: Tree
+    buildplan: BuildPlan
 
 
 def create(
@@ -51,8 +82,8 @@ def create(
     :param version: its version
     :param image: name of the requested image
     :param repo_hash: HEAD of the package repository, 40 or 64 hexadecimal digits
-    :param tree: `{"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}`
-    :param buildplan: `{"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}`
+    :param tree: a `Tree`: `{"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}`
+    :param buildplan: a `BuildPlan`: `{"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}`
     :param env: additional environment
     :raises InvalidInput: at once, when a value cannot be stored
     :raises Conflict: when run, if the uuid is there with other content

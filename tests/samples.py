@@ -24,14 +24,16 @@ def sha256(content: str) -> bytes:
     return hashlib.sha256(content.encode()).digest()
 
 
-def tree(*packages: str) -> dict[str, object]:
+def tree(*packages: str) -> submit.Tree:
     """Return a tree in which the first package needs all others."""
-    nodes = [{"name": name, "version": "1.0", "dependencies": []} for name in packages]
+    nodes: list[submit.TreeNode] = [
+        {"name": name, "version": "1.0", "dependencies": []} for name in packages
+    ]
     nodes[0]["dependencies"] = [*range(1, len(packages))]
     return {"root": 0, "nodes": nodes}
 
 
-def buildplan(*jobs: UUID) -> dict[str, object]:
+def buildplan(*jobs: UUID) -> submit.BuildPlan:
     """Return a plan of these jobs."""
     return {
         "jobs": [

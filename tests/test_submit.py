@@ -13,7 +13,7 @@ from butido_store.errors import Conflict, NotFound
 
 def test_everything_that_was_given_comes_back(store: AnyStore) -> None:
     uuid, planned = uuid7(), uuid7()
-    given_tree = {**tree("zlib", "gcc"), "note": {"any": ["more", 1.5, None, True]}}
+    given_tree: Any = {**tree("zlib", "gcc"), "note": {"any": ["more", 1.5, None, True]}}
     store.run(
         create(uuid, tree=given_tree, buildplan=buildplan(planned), env={"A": "b=c", "E": ""})
     )

@@ -96,8 +96,7 @@ def _reuse(console: Console, store: Store, last: submit.Submit) -> None:
     """Tell for each package of the last submit which job made what is used."""
     console.rule("What the second run reused")
     table = Table("package", "wheel", "made by job")
-    nodes = store.run(submit.get(last.uuid)).tree["nodes"]
-    for node in nodes if isinstance(nodes, list) else []:
+    for node in store.run(submit.get(last.uuid)).tree["nodes"]:
         for one in store.run(
             report.jobs(package=node["name"], version=node["version"], state="success", limit=1)
         ):

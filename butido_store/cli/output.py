@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints, is_typeddict
 from uuid import UUID
 
 from rich.cells import cell_len, set_cell_size
@@ -302,12 +302,11 @@ def show(rows: Iterator[object], row_type: type, name: str) -> None:
         for line in _TEXTS[name](rows, row_type):
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-    elif any(_holds_objects(kind) for kind in get_type_hints(row_type).values()):
+    elif any(_holds_documents(kind) for kind in get_type_hints(row_type).values()):
         _print_records(rows, row_type)
     else:
         _print_table(rows, row_type)
 
 
-def _holds_objects(kind: Any) -> bool:
-    nested = dict[str, object]
-    return kind == nested or nested in get_args(kind) or list[nested] in get_args(kind)
+def _holds_documents(kind: Any) -> bool:
+    return is_typeddict(kind) or any(map(_holds_documents, get_args(kind)))

@@ -91,17 +91,18 @@ class _Script(click.ParamType[str]):
 
 
 # What click has to know of an option, by the annotation of the parameter.
-_OPTIONS: dict[Any, dict[str, Any]] = {
+_NEEDED: dict[Any, dict[str, Any]] = {
     UUID: {},
     State: {"type": click.Choice(get_args(State))},
     report.Texts: {"multiple": True},
+    report.Variable: {},
     bool: {"is_flag": True},
     bytes: {"type": _Sha256()},
     datetime: {"type": _When()},
     int: {"type": click.IntRange(min=0)},
     str: {},
 }
-_OPTIONS |= {kind | None: known for kind, known in _OPTIONS.items()}
+_OPTIONS = _NEEDED | {kind | None: known for kind, known in _NEEDED.items()}
 
 
 @cache
@@ -197,8 +198,8 @@ def command(name: str) -> click.Command | None:
 
 def _parameter(name: str, parameter: Parameter) -> click.Parameter:
     """Return the option of a parameter, or the argument where it needs no name."""
-    field, known = parameter.name, _OPTIONS[parameter.annotation]
-    is_flag = parameter.annotation is bool
+    field, is_flag = parameter.name, parameter.annotation is bool
+    known: dict[str, Any] = _OPTIONS[parameter.annotation]
     if field == "script" and not is_flag:
         known = {"type": _Script()}
     if parameter.kind is not Parameter.KEYWORD_ONLY:

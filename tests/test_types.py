@@ -1,0 +1,154 @@
+"""Type checkers refuse what a caller gets wrong, and nothing else.
+
+mypy and pyright, as basedpyright, which brings its own Node.js, check the same callers, each in its
+strict mode. A line is to be refused where it says so.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WRONG = "# wrong"
+CALLERS = """
+from datetime import UTC, datetime
+from uuid import UUID
+
+from butido_store import AsyncStore, Store, report, submit
+from butido_store.job import State
+
+ONE = UUID(int=1)
+NOW = datetime.now(UTC)
+
+
+def listings(store: Store) -> None:
+    for job in store.run(report.jobs(package="zlib", state="error", newer_than=NOW, limit=None)):
+        state: State = job.state
+        finished: datetime | None = job.finished_at
+        print(state, finished, job.fingerprint.hex())
+        job.finished_at.isoformat()  # wrong
+        job.finished  # wrong
+        job.state = "lost"  # wrong
+        job.state == "done"  # wrong
+    last = store.run(report.jobs())[-1]
+    store.run(report.jobs(before=last.uuid))
+    store.run(report.jobs(before=last))  # wrong
+    store.run(report.jobs(pakage="zlib"))  # wrong
+    store.run(report.jobs("zlib"))  # wrong
+    store.run(report.jobs(package=5))  # wrong
+    store.run(report.jobs(state="done"))  # wrong
+    store.run(report.jobs(env=("NAME", "value")))  # wrong
+    store.run(report.jobs(newer_than="yesterday"))  # wrong
+    store.run(report.jobs(limit="5"))  # wrong
+    store.run(report.submits(for_pkg="zlib", commit="c0ffee"))
+    store.run(report.submits(package="zlib"))  # wrong
+    store.run(report.artifacts(sha256="c0ffee"))  # wrong
+    store.run(report.nonsense())  # wrong
+
+
+def needed(store: Store) -> None:
+    store.run(report.find_artifact("zlib", env=["A=b"], allow_image=("a", "b")))
+    store.run(report.find_artifact("zlib", "1.3"))  # wrong
+    store.run(report.find_artifact("zlib", env="A=b"))  # wrong
+    store.run(report.find_artifact())  # wrong
+    store.run(report.job(ONE, log=True))
+    store.run(report.job(str(ONE)))  # wrong
+    store.run(report.job(ONE, log="yes"))  # wrong
+    store.run(report.slsa())  # wrong
+
+
+def documents(store: Store) -> None:
+    (of_submit,) = store.run(report.submit(ONE))
+    name: str = of_submit.jobs[0]["package"]
+    print(name, of_submit.jobs[0]["state"].upper(), of_submit.env["LANG"].upper())
+    of_submit.jobs[0]["pakage"]  # wrong
+    of_submit.jobs[0]["started_at"].year  # wrong
+    (one,) = store.run(report.job(ONE))
+    size: int = one.inputs[0]["size"] + one.outputs[0]["size"]
+    print(size, one.inputs[0]["job_uuid"])
+    one.outputs[0]["job_uuid"]  # wrong
+    for miss in store.run(
+        report.explain_miss("a", version="1", image="i", script="s", env=[], inputs=[])
+    ):
+        print([(changed["name"], changed.get("old")) for changed in miss.env or []])
+        print([(changed["path"], changed.get("job")) for changed in miss.inputs or []])
+        print([changed["path"] for changed in miss.env or []])  # wrong
+        print([changed for changed in miss.env])  # wrong
+    (statement,) = [row.statement for row in store.run(report.slsa(ONE))]
+    script: str = statement["predicate"]["buildDefinition"]["externalParameters"]["script"]
+    print(script, statement["subject"][0]["digest"]["sha256"])
+    statement["predicate"]["builder"]  # wrong
+    (twice,) = store.run(report.irreproducible(limit=1))
+    print(twice.jobs[0]["sha256"], [row.labels["state"] for row in store.run(report.metrics())])
+    twice.jobs[0]["digest"]  # wrong
+    (since,) = store.run(report.history("zlib"))
+    print([changed["path"] for changed in since.inputs])
+    detail = store.run(submit.get(ONE))
+    print(detail.tree["nodes"][detail.tree["root"]]["name"], detail.buildplan["jobs"][0]["needs"])
+    detail.tree["nodes"][0]["needs"]  # wrong
+    detail.buildplan["jobs"]["uuid"]  # wrong
+
+
+async def streams(store: Store, waiting: AsyncStore) -> None:
+    for line in store.stream(report.search_log(text="error", limit=None)):
+        print(line.line_number + 1)
+        line.number  # wrong
+    async for found in waiting.stream(report.failures(limit=None)):
+        print(found.packages[0].upper(), found.lines)
+        found.lines[0].jobs  # wrong
+    (first, second) = await waiting.run(report.images(), report.endpoints())
+    print(first[0].last_started_at, second[0].name)
+    second[0].image  # wrong
+    for regression in await waiting.run(report.regressions()):
+        print(regression.status == "fixed")
+        print(regression.status == "broken")  # wrong
+"""
+
+
+def by_mypy(directory: Path, cache: Path) -> set[int]:
+    """Return the lines that mypy refuses."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), "callers.py"],
+        cwd=directory,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return {int(line) for line in re.findall(r"^callers\.py:(\d+): error:", done.stdout, re.M)}
+
+
+def by_pyright(directory: Path, _: Path) -> set[int]:
+    """Return the lines that pyright refuses."""
+    settings = {
+        "typeCheckingMode": "strict",
+        "extraPaths": [str(ROOT)],
+        # The callers' lines are what they are for.
+        "reportUnusedExpression": False,
+    }
+    (directory / "pyrightconfig.json").write_text(json.dumps(settings))
+    program = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable]
+    done = subprocess.run(
+        [*program, "--outputjson", "callers.py"], cwd=directory, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    return {one["range"]["start"]["line"] + 1 for one in found if one["severity"] == "error"}
+
+
+@pytest.mark.parametrize("check", [by_mypy, by_pyright])
+def test_a_caller_is_refused_where_it_is_wrong_and_only_there(
+    check: Callable[[Path, Path], set[int]], tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    (tmp_path / "callers.py").write_text(CALLERS)
+    lines = CALLERS.splitlines()
+    refused = check(tmp_path, pytestconfig.cache.mkdir("mypy"))
+    wrong = {number for number, line in enumerate(lines, 1) if line.endswith(WRONG)}
+    assert len(wrong) > 30
+    assert [lines[number - 1] for number in sorted(refused ^ wrong)] == []

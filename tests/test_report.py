@@ -563,6 +563,37 @@ def test_formats(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (["jobs"], "run"),
+        (["jobs", "--limit=1000000"], "run"),
+        (["jobs", "--limit=0"], "stream"),
+        (["search-log", "--limit=0"], "stream"),
+        (["provenance", str(PROGRAM)], "run"),
+        (["metrics"], "run"),
+    ],
+)
+def test_only_what_has_no_limit_is_streamed(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, words: list[str], way: str
+) -> None:
+    """Any number of rows takes the same memory, and a page is known to the server as its query."""
+    used = []
+
+    def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            used.append(name)
+            return call(*given)
+
+        return noted
+
+    for name in ("run", "stream"):
+        monkeypatch.setattr(Store, name, noting(name, getattr(Store, name)))
+    assert shell(*words, "--format=jsonl").exit_code == 0
+    assert used == [way]
+
+
+@pytest.mark.usefixtures("filled")
 def test_lineage_is_drawn(shell: Shell) -> None:
     tree = shell("provenance", str(PROGRAM)).stdout.splitlines()
     assert tree[0].startswith("it's \\\"odd".replace("\\", ""))

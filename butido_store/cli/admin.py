@@ -19,6 +19,7 @@ from butido_store._target import Target, refused
 from butido_store.admin.migrate import ZERO, Migrator
 from butido_store.embedded import Server, find_binaries
 from butido_store.errors import EmbeddedServerError, StoreError
+from butido_store.store import Store
 
 
 class Group(click.Group):
@@ -32,12 +33,18 @@ class Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-class Chosen:
+class Database:
     """The database and schema that the options before the command name."""
 
     def __init__(self, dsn: str | None, schema: str) -> None:
         self.target = Target(dsn)
         self.schema = schema
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """Open the store."""
+        with self.target as target, Store.connect(target.dsn, schema=self.schema) as store:
+            yield store
 
     @contextmanager
     def migrator(self, lock_wait: float | None = None) -> Iterator[Migrator]:
@@ -63,19 +70,19 @@ def migrate() -> None:
     "--lock-wait", type=float, metavar="SECONDS", help="How long to wait for another migrator."
 )
 @click.pass_obj
-def apply(chosen: Chosen, to: str | None, pre: bool, lock_wait: float | None) -> None:
+def apply(database: Database, to: str | None, pre: bool, lock_wait: float | None) -> None:
     """Apply the migrations that are pending."""
     phase: Literal["pre"] | None = "pre" if pre else None
-    with chosen.migrator(lock_wait) as migrator:
+    with database.migrator(lock_wait) as migrator:
         applied = migrator.apply(to=to, phase=phase)
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
 
 @migrate.command("status")
 @click.pass_obj
-def status(chosen: Chosen) -> None:
+def status(database: Database) -> None:
     """Show every migration and where it stands."""
-    with chosen.migrator() as migrator:
+    with database.migrator() as migrator:
         found = migrator.status()
     table = Table("migration", "phase", "state", "applied", "took")
     for entry in found:
@@ -96,12 +103,12 @@ def status(chosen: Chosen) -> None:
     "--lock-wait", type=float, metavar="SECONDS", help="How long to wait for another migrator."
 )
 @click.pass_obj
-def rollback(chosen: Chosen, name: str, yes: bool, lock_wait: float | None) -> None:
+def rollback(database: Database, name: str, yes: bool, lock_wait: float | None) -> None:
     """Undo all migrations after NAME, or every one with `zero`."""
     if not yes:
         what = "every migration" if name == ZERO else f"all migrations after {name}"
-        click.confirm(f"Undo {what} in schema {chosen.schema}? Records can be lost", abort=True)
-    with chosen.migrator(lock_wait) as migrator:
+        click.confirm(f"Undo {what} in schema {database.schema}? Records can be lost", abort=True)
+    with database.migrator(lock_wait) as migrator:
         undone = migrator.rollback(to=name)
     click.echo("\n".join(f"undone {name}" for name in undone) or "nothing to undo")
 
@@ -111,13 +118,13 @@ def rollback(chosen: Chosen, name: str, yes: bool, lock_wait: float | None) -> N
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def psql(chosen: Chosen, arguments: tuple[str, ...]) -> None:
+def psql(database: Database, arguments: tuple[str, ...]) -> None:
     """Open psql on the database with the search path set; ARGUMENTS are psql's."""
-    with chosen.target as target:
+    with database.target as target:
         program = _psql(target)
         conninfo = conninfo_to_dict(target.dsn)
         options = conninfo.get("options") or os.environ.get("PGOPTIONS", "")
-        conninfo["options"] = f"{options} -c search_path={_escaped(chosen.schema)}".strip()
+        conninfo["options"] = f"{options} -c search_path={_escaped(database.schema)}".strip()
         environment = dict(os.environ)
         if password := conninfo.pop("password", None):
             # Other users can read a command line, but not an environment.
@@ -153,36 +160,36 @@ def server() -> None:
     """Run the embedded PostgreSQL."""
 
 
-def _embedded(chosen: Chosen) -> Server:
-    if chosen.target.server is None:
+def _embedded(database: Database) -> Server:
+    if database.target.server is None:
         raise EmbeddedServerError(
             "--dsn or libpq's environment names another server than the embedded one"
         )
-    return chosen.target.server
+    return database.target.server
 
 
 @server.command("start")
 @click.pass_obj
-def start(chosen: Chosen) -> None:
+def start(database: Database) -> None:
     """Start it, and leave it running until it is told to stop."""
-    embedded = _embedded(chosen)
+    embedded = _embedded(database)
     embedded.start()
     click.echo(f"running; connect with {embedded.dsn}")
 
 
 @server.command("stop")
 @click.pass_obj
-def stop(chosen: Chosen) -> None:
+def stop(database: Database) -> None:
     """Stop it."""
-    embedded = _embedded(chosen)
+    embedded = _embedded(database)
     click.echo("stopped" if embedded.stop() else "not running")
 
 
 @server.command("status")
 @click.pass_obj
-def server_status(chosen: Chosen) -> None:
+def server_status(database: Database) -> None:
     """Tell whether it runs, and where; exit with 3 where it does not."""
-    embedded = _embedded(chosen)
+    embedded = _embedded(database)
     found = embedded.status()
     click.echo(f"{'running' if found.running else 'stopped'} in {found.directory}")
     if found.running:

@@ -14,7 +14,7 @@ from butido_store import job, release
 from butido_store._check import uuid7
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store.cli import admin, reports
-from butido_store.cli.admin import Chosen, Group
+from butido_store.cli.admin import Database, Group
 
 _PROGRAM = "butido-store"
 _FOLLOW_EVERY = 0.25
@@ -52,7 +52,7 @@ def main(ctx: click.Context, dsn: str | None, schema: str) -> None:
     """Keep and query the memory of a package build system."""
     # Inherited as ignored, it would make a psql or a demonstration that failed look successful.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    ctx.obj = Chosen(dsn, schema)
+    ctx.obj = Database(dsn, schema)
 
 
 for command in (admin.migrate, admin.psql, admin.server):
@@ -62,10 +62,10 @@ for command in (admin.migrate, admin.psql, admin.server):
 @main.command("log-of")
 @click.argument("job_prefix", metavar="JOB")
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
-@click.pass_context
-def log_of(context: click.Context, job_prefix: str, follow: bool) -> None:
+@click.pass_obj
+def log_of(database: Database, job_prefix: str, follow: bool) -> None:
     """Print the log of JOB as far as it came, or as it comes."""
-    with reports.opened(context) as store:
+    with database.store() as store:
         uuid = reports.resolve(store, job_prefix, "job")
         after, characters = None, 0
         while True:
@@ -88,16 +88,16 @@ def _user() -> str:
 @click.option("--artifact", "-a", multiple=True, help="This artifact; more than one may be given.")
 @click.option("--submit", "-S", help="All that the successful jobs of this submit made.")
 @click.option("--actor", default=_user, show_default="the user", help="Who releases it.")
-@click.pass_context
+@click.pass_obj
 def release_(
-    context: click.Context,
+    database: Database,
     store_name: str,
     artifact: tuple[str, ...],
     submit: str | None,
     actor: str,
 ) -> None:
     """Release artifacts, or all of a submit, to the release store STORE."""
-    with reports.opened(context) as store:
+    with database.store() as store:
         released = store.run(
             release.create(
                 uuid7(),
@@ -118,12 +118,10 @@ def release_(
 @click.argument("artifact")
 @click.option("--reason", required=True, help="Why it is taken back.")
 @click.option("--actor", default=_user, show_default="the user", help="Who takes it back.")
-@click.pass_context
-def withdraw(
-    context: click.Context, store_name: str, artifact: str, reason: str, actor: str
-) -> None:
+@click.pass_obj
+def withdraw(database: Database, store_name: str, artifact: str, reason: str, actor: str) -> None:
     """Take ARTIFACT back from the release store STORE; that it was there stays recorded."""
-    with reports.opened(context) as store:
+    with database.store() as store:
         uuid = reports.resolve(store, artifact, "artifact")
         store.run(
             release.withdraw(
@@ -153,11 +151,11 @@ def completion(shell: str) -> None:
     help="Where sources and wheels are kept; by default beside the embedded server's data.",
 )
 @click.pass_obj
-def demo(chosen: Chosen, requirement: str, directory: Path | None) -> None:
+def demo(database: Database, requirement: str, directory: Path | None) -> None:
     """Build REQUIREMENT and all that it needs from source, twice, and show what is remembered."""
     from butido_store.cli.demo import run
 
-    with chosen.migrator() as migrator:
+    with database.migrator() as migrator:
         for name in migrator.apply():
             click.echo(f"applied migration {name}")
-        run(chosen.target, chosen.schema, requirement, directory)
+        run(database.target, database.schema, requirement, directory)

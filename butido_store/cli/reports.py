@@ -20,6 +20,7 @@ from butido_store import Statement, report
 from butido_store._query import query
 from butido_store._statement import read
 from butido_store.cli import output
+from butido_store.cli.admin import Database
 from butido_store.errors import InvalidInput, NotFound
 from butido_store.job import State
 from butido_store.store import Store
@@ -149,16 +150,6 @@ def resolve(store: Store, text: str, field: str) -> UUID:
     return found[0]
 
 
-@contextmanager
-def opened(context: click.Context) -> Iterator[Store]:
-    """Open the store that the options before the command name."""
-    with (
-        context.obj.target as target,
-        Store.connect(target.dsn, schema=context.obj.schema) as store,
-    ):
-        yield store
-
-
 def command(name: str) -> click.Command | None:
     """Make the command of a report.
 
@@ -172,15 +163,15 @@ def command(name: str) -> click.Command | None:
     ((row_type,),) = map(get_args, get_args(signature(ask).return_annotation))
     formats = output.formats(row_type)
 
-    @click.pass_context
-    def run(context: click.Context, /, format_: str, **typed: Any) -> None:
-        with opened(context) as store:
+    @click.pass_obj
+    def run(database: Database, /, format_: str, **typed: Any) -> None:
+        with database.store() as store:
             given = {p.name: _value(store, p, typed[p.name]) for p in parameters}
             with _asked(store, ask(**given), stream=given.get("limit", 0) is None) as rows:
-                some = _some(rows, parameters, given)
+                found = _or_not_found(rows, parameters, given)
                 if row_type is report.Miss and format_ == "table":
-                    some = (replace(r, script=r.script_diff(given["script"])) for r in some)
-                output.show(some, row_type, format_)
+                    found = (replace(r, script=r.script_diff(given["script"])) for r in found)
+                output.show(found, row_type, format_)
 
     options = [_parameter(ask.__name__, parameter) for parameter in parameters]
     options.append(
@@ -244,7 +235,9 @@ def _asked(
         yield iter(store.run(statement))
 
 
-def _some(rows: Iterator[Any], parameters: list[Parameter], given: dict[str, Any]) -> Iterator[Any]:
+def _or_not_found(
+    rows: Iterator[Any], parameters: list[Parameter], given: dict[str, Any]
+) -> Iterator[Any]:
     """Pass rows on; refuse to say nothing about one record, since every record has something."""
     first = next(rows, None)
     if first is not None:

@@ -1,16 +1,15 @@
 """Load the query files of `sql/`: psql's own syntax on disk, PostgreSQL's `$1` on the wire.
 
-A query file is one statement that runs unchanged in psql. `:'name'::type` is a parameter; a line
+A query file is one statement that runs unchanged in psql. `:'name'::type` is sent as a parameter;
+`:name`, a number, and `:'name'`, one of the header's choices, are written out. A line
 `\\if :{?name}` up to its line `\\endif` is kept only where that parameter is given. Nothing else
-of psql's language is accepted, so what a reviewer reads is what the server gets. `limit` is written
-out, and what has choices.
+of psql's language is accepted, so what a reviewer reads is what the server gets.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -31,17 +30,14 @@ _TOKEN = re.compile(
   | (?P<number>     \d[\w.]* )
   | (?P<cast>       :: )
   | (?P<parameter>  :'(?P<name>\w+)'(?P<type>::[a-z_][a-z_0-9]*(?:\[\])?)? )
-  | (?P<variable>   :(?:["{'A-Za-z_]) )
+  | (?P<bare>       :(?P<number_name>[A-Za-z_]\w*) )
+  | (?P<variable>   :["{'] )
   | (?P<command>    \\[^\n]* )
   | (?P<end>        ; )
   | (?P<other>      . )
     """,
     re.VERBOSE | re.DOTALL,
 )
-# Sent as the number that it is, as psql does, and so is what has choices: of a limit that is a
-# parameter the server takes a tenth of the table for granted, and plans each call anew, which takes
-# longer than most listings; of a state that is one it does not know that few jobs have it.
-_LIMIT = "limit"
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _IF = re.compile(r"\\if[ \t]+:\{\?(\w+)\}[ \t]*")
 _ENDIF = re.compile(r"\\endif[ \t]*")
@@ -57,8 +53,10 @@ class Token:
     kind: str
     text: str
     line: int
+    # Of a parameter; one that is written out is of type bigint, or text where it has choices.
     name: str = ""
     type: str = ""
+    written: bool = False
 
 
 def tokenize(sql: str, path: Path) -> Iterator[Token]:
@@ -82,12 +80,16 @@ def tokenize(sql: str, path: Path) -> Iterator[Token]:
                 end = edge.end()
         elif match["unclosed"]:
             raise QueryFileError(f"{path}:{line}: a quoted string is not closed")
-        elif match["parameter"]:
-            kind = "parameter"
         elif match["dollar"]:
             kind = "dollar"
         text = sql[at:end]
-        yield Token(kind, text, line, match["name"] or "", (match["type"] or "")[2:])
+        if match["bare"]:
+            yield Token("parameter", text, line, match["number_name"], "bigint", written=True)
+        elif match["parameter"]:
+            type_ = (match["type"] or "::text")[2:]
+            yield Token("parameter", text, line, match["name"], type_, not match["type"])
+        else:
+            yield Token(kind, text, line)
         line += text.count("\n")
         at = end
 
@@ -107,11 +109,11 @@ class Rendered:
 
     sql: str
     order: tuple[str, ...]
-    # What stands between the values that are written out, and the names of these; bytes, as
-    # encoding the text for each call would take longer than the rest of this.
-    _pieces: tuple[bytes, ...]
-    _written: tuple[str, ...]
-    _notes: Mapping[str, Note]
+    # The text up to the first value that is written out; then of each its name, its choices and the
+    # text after it. Bytes, as encoding the text for each call would take longer than the rest.
+    _text: bytes
+    _written: tuple[tuple[str, tuple[str, ...], bytes], ...]
+    _sent: tuple[str, ...]
 
     def bind(self, parameters: Mapping[str, object]) -> tuple[bytes, list[object]]:
         """Return the text that is sent, and the values that go with it, for `psycopg.RawCursor`.
@@ -119,21 +121,19 @@ class Rendered:
         :param parameters: the value of each parameter
         :raises ValueError: what is written out is not a number, or not one of the choices
         """
-        if not self._written:
-            return self._pieces[0], [parameters[name] for name in self.order]
-        text = bytearray(self._pieces[0])
-        for name, piece in zip(self._written, self._pieces[1:], strict=True):
-            text += self._literal(name, parameters[name]) + piece
-        sent = self.order[: len(self.order) - len({*self._written})]
-        return bytes(text), [parameters[name] for name in sent]
+        text = self._text
+        for name, choices, after in self._written:
+            text += _literal(name, choices, parameters[name]) + after
+        return text, [parameters[name] for name in self._sent]
 
-    def _literal(self, name: str, value: object) -> bytes:
-        """Return a value as SQL text; it is one that cannot hold anything else."""
-        if name == _LIMIT and isinstance(value, int):
-            return b"%d" % value
-        if name != _LIMIT and value in self._notes[name].choices:
-            return f"'{value}'".encode()
-        raise ValueError(f"{name} is {value!r}")
+
+def _literal(name: str, choices: tuple[str, ...], value: object) -> bytes:
+    """Return a value as SQL text; it is one that cannot hold anything else."""
+    if choices and value in choices:
+        return f"'{value}'".encode()
+    if not choices and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return b"%d" % value
+    raise ValueError(f"{name} is {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,8 @@ class Query:
     types: Mapping[str, str]
     required: frozenset[str]
     clauses: Mapping[str, frozenset[str]]
+    # What is written out, with its choices; none where it is a number.
+    _written: Mapping[str, tuple[str, ...]]
     _tokens: tuple[tuple[frozenset[str], Token], ...] = field(repr=False)
     _rendered: dict[frozenset[str], Rendered] = field(default_factory=dict, repr=False)
 
@@ -171,25 +173,28 @@ class Query:
             if names:
                 raise QueryFileError(f"query {self.name} {problem} {', '.join(sorted(names))}")
         # What is written out comes last, so that the numbers of the others stay without it.
-        order = sorted(used, key=self._is_written)
-        pieces, written = [f"/* {self.name} */ "], list[str]()
+        order = sorted(used, key=self._written.__contains__)
+        sql, pieces, written = "", [""], list[str]()
+        # After the first keyword: pg_stat_statements cuts off what stands before it.
+        keyword = next((token for token in tokens if token.kind == "word"), None)
         for token in tokens:
-            if token.kind != "parameter":
-                pieces[-1] += token.text
-            elif self._is_written(token.name):
+            text = token.text
+            if token is keyword:
+                text += f" /* {self.name} */"
+            elif token.kind == "parameter":
+                text = f"${order.index(token.name) + 1}::{token.type}"
+            sql += text
+            if token.written:
                 written.append(token.name)
-                pieces.append(f"::{token.type}")
+                pieces.append("")
             else:
-                pieces[-1] += f"${order.index(token.name) + 1}::{token.type}"
-        holes = [f"${order.index(name) + 1}" for name in written]
-        sql = "".join(chain(*zip(pieces, [*holes, ""], strict=True)))
-        data = tuple(piece.encode() for piece in pieces)
-        rendered = Rendered(sql, tuple(order), data, tuple(written), self.notes)
+                pieces[-1] += text
+        first, *after = (piece.encode() for piece in pieces)
+        holes = tuple((n, self._written[n], a) for n, a in zip(written, after, strict=True))
+        sent = tuple(name for name in order if name not in self._written)
+        rendered = Rendered(sql, tuple(order), first, holes, sent)
         self._rendered[given] = rendered
         return rendered
-
-    def _is_written(self, name: str) -> bool:
-        return name == _LIMIT or (name in self.notes and bool(self.notes[name].choices))
 
 
 def parse(name: str, sql: str, path: Path) -> Query:
@@ -207,7 +212,8 @@ def parse(name: str, sql: str, path: Path) -> Query:
     if "\0" in sql:
         raise refuse(sql.count("\n", 0, sql.index("\0")) + 1, "the file holds a NUL byte")
     summary, notes, body_at = _header(sql, path)
-    types: dict[str, str] = {}
+    first: dict[str, Token] = {}
+    written: dict[str, tuple[str, ...]] = {}
     uses: dict[str | None, set[str]] = {None: set()}
     tokens: list[tuple[frozenset[str], Token]] = []
     opened: list[tuple[str, int]] = []  # condition and line of each \\if that is not closed
@@ -236,17 +242,26 @@ def parse(name: str, sql: str, path: Path) -> Query:
                     )
                 continue
             case "parameter":
-                if not token.type:
-                    raise refuse(token.line, f"parameter :'{token.name}' needs a cast, ::type")
-                if types.setdefault(token.name, token.type) != token.type:
+                used = first.setdefault(token.name, token)
+                if (used.type, used.written) != (token.type, token.written):
                     raise refuse(
                         token.line,
-                        f"parameter :'{token.name}' is cast to {token.type} here and to "
-                        f"{types[token.name]} before",
+                        f"parameter {token.text} stands as {used.text} in line {used.line}",
                     )
+                if token.written:
+                    choices = notes[token.name].choices if token.name in notes else ()
+                    if token.type == "text" and not choices:
+                        raise refuse(
+                            token.line,
+                            f"parameter {token.text} needs a cast, or choices in the header",
+                        )
+                    written[token.name] = choices if token.type == "text" else ()
                 uses[opened[-1][0] if opened else None].add(token.name)
             case "variable" | "positional":
-                raise refuse(token.line, "a parameter is written :'name'::type")
+                raise refuse(
+                    token.line,
+                    "a parameter is :'name'::type, a number :name, a choice of the header :'name'",
+                )
             case "end":
                 if opened:
                     raise refuse(token.line, f"the \\if of line {opened[-1][1]} is not closed")
@@ -270,6 +285,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
     for name_, _ in uses.items():
         if name_ in required:
             raise refuse(1, f"parameter {name_} is optional in an \\if and used outside of it")
+    types = {name_: token.type for name_, token in first.items()}
     if unknown := notes.keys() - types.keys() - uses.keys():
         raise refuse(1, f"the header explains {', '.join(sorted(unknown))}, which is no parameter")
     clauses = {
@@ -277,7 +293,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
     }
     for condition in clauses:
         types.setdefault(condition, "boolean")
-    return Query(name, path, summary, notes, types, required, clauses, tuple(tokens))
+    return Query(name, path, summary, notes, types, required, clauses, written, tuple(tokens))
 
 
 def _header(sql: str, path: Path) -> tuple[str, dict[str, Note], int]:

@@ -180,7 +180,7 @@ def wait_until_refused(database: Connection, name: str) -> None:
     wait_until(
         database,
         f"EXISTS (SELECT FROM {SESSIONS} WHERE application_name = %s"
-        " AND query LIKE '/* migration/lock */%%')",
+        " AND query LIKE 'SELECT /* migration/lock */%%')",
         name,
     )
 

@@ -41,7 +41,7 @@ def test_several_at_once(
     wait_until(
         database,
         "count(*) FILTER (WHERE wait_event_type = 'Lock') = 1"
-        " AND count(*) FILTER (WHERE query LIKE '/* migration/lock */%%') = %s"
+        " AND count(*) FILTER (WHERE query LIKE 'SELECT /* migration/lock */%%') = %s"
         f" FROM {SESSIONS} WHERE application_name = ANY(%s)",
         number - 1,
         names,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from butido_store import artifact, job, release, report, submit
 from butido_store._query import Note, Query, Token, directory, names, parse, query, read, tokenize
+from butido_store.embedded import Server
 from butido_store.errors import QueryFileError
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -44,10 +45,12 @@ def statement(body: str) -> Query:
 
 
 def rendered(body: str, *given: str) -> str:
-    """Return what is sent of a body, without the query's name before it."""
+    """Return what is sent of a body, without the query's name after its first keyword."""
     sql = statement(body).render(frozenset(given)).sql
-    assert sql.startswith("/* subject/verb */ ")
-    return sql.removeprefix("/* subject/verb */ ").strip()
+    keyword, name, rest = sql.partition(" /* subject/verb */")
+    assert name
+    assert keyword.split()[-1] in ("SELECT", "INSERT", "WITH")
+    return (keyword + rest).strip()
 
 
 def choices(file: Query) -> Iterator[frozenset[str]]:
@@ -251,7 +254,7 @@ def test_what_only_looks_like_a_breach_is_none(sql: str) -> None:
 def test_parameters_become_numbers_in_the_order_of_their_first_use() -> None:
     loaded = statement("SELECT :'b'::text, :'a'::bigint[], :'b'::text || '';")
     result = loaded.render(frozenset("ab"))
-    assert result.sql.endswith("SELECT $1::text, $2::bigint[], $1::text || ''")
+    assert result.sql.endswith("SELECT /* subject/verb */ $1::text, $2::bigint[], $1::text || ''")
     assert result.order == ("b", "a")
     assert loaded.required == {"a", "b"}
     assert loaded.clauses == {}
@@ -333,39 +336,97 @@ def test_a_clause_in_a_clause_is_kept_where_both_parameters_are_given() -> None:
         on_one_line("a", "b")
 
 
-LIMITED = "SELECT 1 LIMIT :'limit'::bigint + :'a'::bigint * :'limit'::bigint;"
+@pytest.mark.parametrize(
+    ("sql", "sent"),
+    [
+        ("SELECT 1;", "SELECT /* subject/verb */ 1"),
+        ("SELECT\n    1;", "SELECT /* subject/verb */\n    1"),
+        ("SELECT'a';", "SELECT /* subject/verb */'a'"),
+        ("WITH a AS (SELECT 1) SELECT 2;", "WITH /* subject/verb */ a AS (SELECT 1) SELECT 2"),
+        ("WITH RECURSIVE a AS (b);", "WITH /* subject/verb */ RECURSIVE a AS (b)"),
+        ("-- SELECT\nINSERT INTO a (b);", "-- SELECT\nINSERT /* subject/verb */ INTO a (b)"),
+        ("/* SELECT */ BEGIN;", "/* SELECT */ BEGIN /* subject/verb */"),
+        ("(SELECT 1) UNION (SELECT 2);", "(SELECT /* subject/verb */ 1) UNION (SELECT 2)"),
+        ("\\if :{?a}\nSELECT\n\\endif\nWITH 1;", "WITH /* subject/verb */ 1"),
+    ],
+)
+def test_the_name_stands_after_the_first_keyword(sql: str, sent: str) -> None:
+    assert statement(sql).render(frozenset()).sql.strip() == sent
+
+
+def test_a_query_is_found_by_its_name_in_pg_stat_statements(
+    connection: Connection, short_directory: Path
+) -> None:
+    if not connection.execute(
+        "SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements'"
+    ).rowcount:
+        pytest.skip("the server comes without pg_stat_statements")
+    settings_ = {"shared_preload_libraries": "pg_stat_statements"}
+    with (
+        Server(short_directory, settings=settings_) as server,
+        psycopg.connect(server.dsn, autocommit=True) as session,
+    ):
+        session.execute("CREATE EXTENSION pg_stat_statements")
+        asked = query("migration/lock").render(frozenset({"schema"}))
+        psycopg.RawCursor(session).execute(*asked.bind({"schema": "a"}))
+        texts = session.execute("SELECT query FROM pg_stat_statements").fetchall()
+    assert [text for (text,) in texts if "/* migration/lock */" in str(text)]
+
+
+WRITTEN = """\
+-- What is asked?
+--
+-- state {on|off}: which
+
+SELECT :'state', :'a'::text, :'state'
+\\if :{?limit}
+LIMIT :limit + :'b'::bigint * :limit
+\\endif
+;
+"""
+
+
+def test_what_is_written_out_comes_last() -> None:
+    loaded = parse("subject/verb", WRITTEN, PATH)
+    assert loaded.types == {"state": "text", "a": "text", "limit": "bigint", "b": "bigint"}
+    assert loaded.required == {"state", "a"}
+    found = loaded.render(frozenset({"state", "a", "limit", "b"}))
+    assert found.order == ("a", "b", "state", "limit")
+    assert found.sql == (
+        "SELECT /* subject/verb */ $3::text, $1::text, $3::text\n\n"
+        "LIMIT $4::bigint + $2::bigint * $4::bigint\n\n"
+    )
 
 
 @given(limit=st.integers(0, 2**63 - 1))
-def test_a_limit_is_sent_as_the_number_that_it_is(limit: int) -> None:
-    limited = statement(LIMITED).render(frozenset({"a", "limit"}))
-    assert limited.sql.endswith("LIMIT $2::bigint + $1::bigint * $2::bigint")
-    sql, values = limited.bind({"limit": limit, "a": 5})
-    assert sql.endswith(f"LIMIT {limit}::bigint + $1::bigint * {limit}::bigint".encode())
-    assert values == [5]
+def test_a_number_is_sent_as_the_number_that_it_is(limit: int) -> None:
+    found = parse("subject/verb", WRITTEN, PATH).render(frozenset({"state", "a", "limit", "b"}))
+    sql, values = found.bind({"limit": limit, "b": 5, "a": "x", "state": "off"})
+    assert f"LIMIT {limit} + $2::bigint * {limit}\n".encode() in sql
+    assert values == ["x", 5]
 
 
-@pytest.mark.parametrize("limit", ["1", "1; DROP TABLE job", 1.5, None])
-def test_a_limit_that_is_no_number_is_not_sent(limit: object) -> None:
+@pytest.mark.parametrize("limit", ["1", "1; DROP TABLE job", "on", 1.5, None, True, -1])
+def test_a_number_that_is_none_is_not_sent(limit: object) -> None:
+    found = parse("subject/verb", WRITTEN, PATH).render(frozenset({"state", "a", "limit", "b"}))
     with pytest.raises(ValueError, match="limit is"):
-        statement(LIMITED).render(frozenset({"a", "limit"})).bind({"limit": limit, "a": 5})
+        found.bind({"limit": limit, "b": 5, "a": "x", "state": "on"})
 
 
 def test_a_choice_is_sent_as_it_is_and_nothing_else_is() -> None:
-    chosen = parse(
-        "subject/verb",
-        "-- What is asked?\n--\n-- state {on|off}: which\n\n"
-        "SELECT :'state'::text, :'a'::text LIMIT :'limit'::bigint;",
-        PATH,
-    ).render(frozenset({"state", "a", "limit"}))
-    assert chosen.order == ("a", "state", "limit")
-    assert chosen.sql.endswith("SELECT $2::text, $1::text LIMIT $3::bigint")
-    sql, values = chosen.bind({"state": "on", "a": "x", "limit": 3})
-    assert sql.endswith(b"SELECT 'on'::text, $1::text LIMIT 3::bigint")
+    found = parse("subject/verb", WRITTEN, PATH).render(frozenset({"state", "a"}))
+    sql, values = found.bind({"state": "on", "a": "x"})
+    assert sql.strip().endswith(b"'on', $1::text, 'on'")
     assert values == ["x"]
-    for state in ("", "o", "'", "on' OR 'a' = 'a", None):
+    for state in ("", "o", "'", "on' OR 'a' = 'a", None, 1, True):
         with pytest.raises(ValueError, match="state is"):
-            chosen.bind({"state": state, "a": "x", "limit": 3})
+            found.bind({"state": state, "a": "x"})
+
+
+def test_a_choice_with_a_cast_is_a_parameter() -> None:
+    file = WRITTEN.replace(":'state'", ":'state'::text")
+    found = parse("subject/verb", file, PATH).render(frozenset({"state", "a"}))
+    assert found.bind({"state": "any", "a": "x"})[1] == ["any", "x"]
 
 
 def test_the_header_is_read() -> None:
@@ -385,6 +446,7 @@ def test_the_header_is_read() -> None:
 
 
 HEADER = "-- What is asked?\n\n"
+CHOICE = "-- What is asked?\n--\n-- a {x|y}: which\n\n"
 
 
 @pytest.mark.parametrize(
@@ -414,15 +476,33 @@ HEADER = "-- What is asked?\n\n"
         # Parameters
         (HEADER + "SELECT\n:'a';", r":4: parameter :'a' needs a cast"),
         (HEADER + "SELECT\n:'a' ::text;", r":4: parameter :'a' needs a cast"),
-        (HEADER + "SELECT\n:a;", r":4: a parameter is written :'name'::type"),
-        (HEADER + 'SELECT\n:"a";', r":4: a parameter is written :'name'::type"),
-        (HEADER + "SELECT\n:{?a};", r":4: a parameter is written :'name'::type"),
-        (HEADER + "SELECT\n:'a b'::text;", r":4: a parameter is written :'name'::type"),
+        (HEADER + 'SELECT\n:"a";', r":4: a parameter is :'name'::type"),
+        (HEADER + "SELECT\n:{?a};", r":4: a parameter is :'name'::type"),
+        (HEADER + "SELECT\n:'a b'::text;", r":4: a parameter is :'name'::type"),
         (
             HEADER + "SELECT :'a'::text,\n:'a'::bigint;",
-            r":4: parameter :'a' is cast to bigint here and to text before",
+            r":4: parameter :'a'::bigint stands as :'a'",
         ),
-        (HEADER + "SELECT :'a'::text,\n:'a'::text[];", r":4: parameter :'a' is cast to text\[\]"),
+        (HEADER + "SELECT :'a'::text,\n:'a'::text[];", r":4: parameter :'a'::text\[\] stands as"),
+        (
+            HEADER + "SELECT :'a'::bigint,\n:a;",
+            r":4: parameter :a stands as :'a'::bigint in line 3",
+        ),
+        (
+            HEADER + "SELECT :a,\n\n:'a'::bigint;",
+            r":5: parameter :'a'::bigint stands as :a in line 3",
+        ),
+        (
+            CHOICE + "SELECT :'a'::text,\n:'a';",
+            r":6: parameter :'a' stands as :'a'::text in line 5",
+        ),
+        (
+            CHOICE + "SELECT :'a',\n:'a'::text;",
+            r":6: parameter :'a'::text stands as :'a' in line 5",
+        ),
+        (CHOICE + "SELECT :'a',\n:a;", r":6: parameter :a stands as :'a' in line 5"),
+        (CHOICE + "SELECT :'a',\n:'b';", r":6: parameter :'b' needs a cast"),
+        ("-- What?\n--\n-- a: any\n\nSELECT :'a';", r":5: parameter :'a' needs a cast"),
         (HEADER + "SELECT :'a'::text\n\\if :{?a}\n, 1\n\\endif\n;", r":1: parameter a is optional"),
         (HEADER + "SELECT 1\n\\if :{?a}\n, 1\n\\endif\n, :'a'::text;", r":1: parameter a is opt"),
         ("-- What?\n--\n-- b: nothing\n\nSELECT :'a'::text;", r":1: the header explains b"),
@@ -509,7 +589,7 @@ def test_the_server_gets_what_the_file_says(sql: str, connection: Connection) ->
 def test_a_character_that_python_takes_for_a_line_end_is_none() -> None:
     for character in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":
         loaded = parse("subject/verb", f"-- What is{character}-- asked?\nSELECT 1,\n2,\n3;", PATH)
-        assert loaded.render(frozenset()).sql.strip().endswith("SELECT 1,\n2,\n3")
+        assert loaded.render(frozenset()).sql.strip().endswith(" 1,\n2,\n3")
 
 
 @dataclass(frozen=True)
@@ -583,7 +663,7 @@ def test_what_is_quoted_is_sent_as_it_is(kind: str, texts: list[str]) -> None:
     sql = "SELECT " + ", ".join(quoting.quote(t) for t in texts if quoting.allowed(t))
     if sql != "SELECT ":
         sent = statement(f"{sql}, :'given'::text;").render(frozenset({"given"})).sql
-        assert sent == f"/* subject/verb */ {sql}, $1::text"
+        assert sent == f"SELECT /* subject/verb */{sql.removeprefix('SELECT')}, $1::text"
 
 
 @pytest.mark.parametrize("kind", LITERALS)

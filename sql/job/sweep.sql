@@ -16,7 +16,7 @@ WITH silent AS (
         AND j.endpoint_id = (SELECT wanted.id FROM endpoint AS wanted WHERE wanted.name = :'endpoint'::text)
 \endif
     ORDER BY j.started_at, j.uuid
-    LIMIT :'limit'::bigint
+    LIMIT :limit
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 

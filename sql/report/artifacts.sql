@@ -29,6 +29,6 @@ WHERE
 \endif
 ORDER BY a.uuid DESC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

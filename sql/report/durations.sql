@@ -41,6 +41,6 @@ WHERE
 GROUP BY p.name, e.name
 ORDER BY jobs DESC, p.name ASC, e.name ASC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

@@ -12,6 +12,6 @@ WHERE v.name = :'name'::text
 \endif
 ORDER BY v.name, v.value_sha256
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

@@ -119,6 +119,6 @@ ORDER BY
     c.started_at DESC,
     c.uuid DESC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

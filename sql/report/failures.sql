@@ -48,7 +48,7 @@ FROM (
     GROUP BY j.failure_sha256
     ORDER BY jobs DESC, last_at DESC, j.failure_sha256 DESC
 \if :{?limit}
-    LIMIT :'limit'::bigint
+    LIMIT :limit
 \endif
 ) AS f
 JOIN job AS l ON l.uuid = f.last_job

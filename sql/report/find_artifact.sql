@@ -195,7 +195,7 @@ found AS (
         WHERE m.package_id = p.id AND NOT m.is_released
         ORDER BY m.started_at DESC, m.job_uuid DESC, m.path COLLATE "C" ASC, m.uuid ASC
 \if :{?limit}
-        LIMIT :'limit'::bigint
+        LIMIT :limit
 \endif
     ) AS o
     WHERE NOT (SELECT w.is_so FROM few AS w)
@@ -220,6 +220,6 @@ FROM found AS f
 JOIN image AS i ON i.id = f.image_id
 ORDER BY f.is_released DESC, f.started_at DESC, f.job_uuid DESC, f.path COLLATE "C" ASC, f.uuid ASC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

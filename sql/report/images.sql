@@ -15,6 +15,6 @@ LEFT JOIN LATERAL (
 ) AS n ON TRUE
 ORDER BY i.name
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

@@ -85,6 +85,6 @@ LEFT JOIN job AS j ON j.uuid = a.job_uuid
 LEFT JOIN package AS p ON p.id = j.package_id
 ORDER BY a.path COLLATE "C", a.uuid
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

@@ -35,6 +35,6 @@ GROUP BY j.fingerprint, p.name, p.version, a.path
 HAVING count(DISTINCT a.sha256) > 1
 ORDER BY max(j.started_at) DESC, j.fingerprint ASC, a.path COLLATE "C" ASC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

@@ -66,7 +66,7 @@ matching AS NOT MATERIALIZED (
         AND n.endpoint_id = (SELECT b.id FROM endpoint AS b WHERE b.name = :'endpoint'::text)
 \endif
 \if :{?state}
-        AND n.state = :'state'::text
+        AND n.state = :'state'
 \endif
 \if :{?newer_than}
         AND n.started_at >= :'newer_than'::timestamptz
@@ -139,7 +139,7 @@ page AS (
 \if :{?env}
                 1000,
 \endif
-                :'limit'::bigint
+                :limit
             )
 \endif
         ) AS j
@@ -149,7 +149,7 @@ page AS (
 \if :{?env}
         1000,
 \endif
-        :'limit'::bigint
+        :limit
     )
 \endif
 ),
@@ -164,8 +164,8 @@ enough AS (
 \if :{?limit}
             OR (
                 SELECT
-                    count(*) FILTER (WHERE g.has_variable) >= :'limit'::bigint
-                    OR count(*) < greatest(1000, :'limit'::bigint)
+                    count(*) FILTER (WHERE g.has_variable) >= :limit
+                    OR count(*) < greatest(1000, :limit)
                 FROM page AS g
             )
 \endif
@@ -231,7 +231,7 @@ FROM (
         WHERE ee.envvar_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT e.is_so FROM enough AS e)
         ORDER BY latest.started_at DESC, latest.uuid DESC
 \if :{?limit}
-        LIMIT :'limit'::bigint
+        LIMIT :limit
 \endif
     ) AS of_environment
     CROSS JOIN LATERAL (
@@ -251,13 +251,13 @@ FROM (
         WHERE m.environment_id = of_environment.environment_id
         ORDER BY m.started_at DESC, m.uuid DESC
 \if :{?limit}
-        LIMIT :'limit'::bigint
+        LIMIT :limit
 \endif
     ) AS o
 \endif
     ORDER BY started_at DESC, uuid DESC
 \if :{?limit}
-    LIMIT :'limit'::bigint
+    LIMIT :limit
 \endif
 ) AS j
 CROSS JOIN LATERAL (

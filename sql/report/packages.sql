@@ -20,6 +20,6 @@ WHERE p.name = :'name'::text
 \endif
 ORDER BY p.name, p.version
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

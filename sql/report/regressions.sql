@@ -51,6 +51,6 @@ WHERE
 \endif
 ORDER BY t.started[1] DESC, n.name ASC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

@@ -53,6 +53,6 @@ WHERE
 \endif
 ORDER BY r.timestamp DESC, r.uuid DESC, r.artifact_uuid DESC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

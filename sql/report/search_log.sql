@@ -45,7 +45,7 @@ WHERE
     AND p.name = :'package'::text
 \endif
 \if :{?state}
-    AND j.state = :'state'::text
+    AND j.state = :'state'
 \endif
 \if :{?newer_than}
     AND j.started_at >= :'newer_than'::timestamptz
@@ -55,6 +55,6 @@ WHERE
 \endif
 ORDER BY j.started_at DESC, j.uuid DESC, l.number ASC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

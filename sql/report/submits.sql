@@ -67,7 +67,7 @@ FROM
 \endif
         ORDER BY n.timestamp DESC, n.uuid DESC
 \if :{?limit}
-        LIMIT :'limit'::bigint
+        LIMIT :limit
 \endif
     ) AS s
 CROSS JOIN LATERAL (
@@ -104,6 +104,6 @@ WHERE wanted.name = :'for_pkg'::text
 \endif
 ORDER BY s.timestamp DESC, s.uuid DESC
 \if :{?limit}
-LIMIT :'limit'::bigint
+LIMIT :limit
 \endif
 ;

@@ -39,6 +39,6 @@ FROM (
     )
 ) AS t
 \if :{?kind}
-WHERE t.kind = :'kind'::text
+WHERE t.kind = :'kind'
 \endif
 ORDER BY t.uuid, t.kind;

@@ -12,12 +12,7 @@
 -- before: go on after this job, the last row of the page before
 -- limit: at most this many
 
--- The newest are picked first, by an index that ends in their order; then names are looked up for the
--- few that are left. LIMIT 1, of a key, changes no row there: it keeps the planner from joining a
--- page with all packages. `matching` says all that is asked of a job but the variable. With that and
--- a limit the newest thousand (or limit, if that is more) are looked at first. Where too few of them
--- have it and there are more, each environment with it is asked for its newest job: a page of so
--- many jobs is in as many environments at most, those whose newest jobs are the newest.
+-- First the keys of the newest, from an index that ends in their order; then all else of these few.
 WITH
 \if :{?env}
 variable AS (
@@ -29,112 +24,80 @@ variable AS (
 ),
 \endif
 
+-- All that is asked of a job but the variable.
 matching AS NOT MATERIALIZED (
     SELECT
-        n.uuid,
-        n.submit_uuid,
-        n.package_id,
-        n.image_id,
-        n.endpoint_id,
-        n.environment_id,
-        n.state,
-        n.started_at,
-        n.finished_at,
-        n.heartbeat_at,
-        n.container_hash,
-        n.fingerprint
-    FROM job AS n
+        j.uuid,
+        j.started_at,
+        j.endpoint_id,
+        j.package_id,
+        j.environment_id
+    FROM job AS j
     WHERE
         TRUE
 \if :{?of_submit}
-        AND n.submit_uuid = :'of_submit'::uuid
+        AND j.submit_uuid = :'of_submit'::uuid
 \endif
 \if :{?package}
-        AND (
-            SELECT v.id
-            FROM package AS v
-            WHERE v.id = n.package_id AND v.name = :'package'::text
-        ) IS NOT NULL
+        AND (SELECT p.name FROM package AS p WHERE p.id = j.package_id) = :'package'::text
 \endif
 \if :{?version}
-        AND n.package_id IN (SELECT v.id FROM package AS v WHERE v.version = :'version'::text)
+        AND j.package_id IN (SELECT p.id FROM package AS p WHERE p.version = :'version'::text)
 \endif
 \if :{?image}
-        AND n.image_id = (SELECT m.id FROM image AS m WHERE m.name = :'image'::text)
+        AND j.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
 \endif
 \if :{?endpoint}
-        AND n.endpoint_id = (SELECT b.id FROM endpoint AS b WHERE b.name = :'endpoint'::text)
+        AND j.endpoint_id = ANY(ARRAY(SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text))
 \endif
 \if :{?state}
-        AND n.state = :'state'
+        AND j.state = :'state'
 \endif
 \if :{?newer_than}
-        AND n.started_at >= :'newer_than'::timestamptz
+        AND j.started_at >= :'newer_than'::timestamptz
 \endif
 \if :{?older_than}
-        AND n.started_at < :'older_than'::timestamptz
+        AND j.started_at < :'older_than'::timestamptz
 \endif
 \if :{?before}
-        AND (n.started_at, n.uuid) < (
+        AND (j.started_at, j.uuid) < (
             (SELECT b.started_at FROM job AS b WHERE b.uuid = :'before'::uuid), :'before'::uuid
         )
 \endif
 ),
 
-page AS (
+-- The newest of them: a page, and with a variable a thousand, among which most pages are found.
+newest AS (
     SELECT
-        j.uuid,
-        j.submit_uuid,
-        j.package_id,
-        j.image_id,
-        j.endpoint_id,
-        j.environment_id,
-        j.state,
-        j.started_at,
-        j.finished_at,
-        j.heartbeat_at,
-        j.container_hash,
-        j.fingerprint,
-        TRUE
 \if :{?env}
-        AND (
+        (
             SELECT ee.envvar_id
             FROM environment_envvar AS ee
-            WHERE ee.environment_id = j.environment_id AND ee.envvar_id = (SELECT v.id FROM variable AS v)
-        ) IS NOT NULL
+            WHERE ee.environment_id = m.environment_id AND ee.envvar_id = (SELECT v.id FROM variable AS v)
+        ) IS NOT NULL AS has_variable,
 \endif
-        AS has_variable
+        m.uuid,
+        m.started_at
     FROM
 \if :{?package}
-        (
-            SELECT v.id
-            FROM package AS v
-            WHERE v.name = :'package'::text
-        ) AS of_name
-    CROSS JOIN LATERAL
+        (SELECT p.id FROM package AS p WHERE p.name = :'package'::text) AS p CROSS JOIN LATERAL
 \endif
         (
             SELECT
-                m.uuid,
-                m.submit_uuid,
-                m.package_id,
-                m.image_id,
-                m.endpoint_id,
-                m.environment_id,
-                m.state,
-                m.started_at,
-                m.finished_at,
-                m.heartbeat_at,
-                m.container_hash,
-                m.fingerprint
-            FROM matching AS m
-            WHERE
-                TRUE
+                n.uuid,
+                n.started_at,
+                n.environment_id
+            FROM matching AS n
 \if :{?package}
-                AND m.package_id = of_name.id
+            WHERE n.package_id = p.id
 \endif
-            ORDER BY m.started_at DESC, m.uuid DESC
 \if :{?limit}
+            ORDER BY
+\if :{?endpoint}
+                -- It is one, but the planner would look for it among all jobs by time: 150 ms, so: 0.2.
+                n.endpoint_id DESC,
+\endif
+                n.started_at DESC, n.uuid DESC
             LIMIT greatest(
 \if :{?env}
                 1000,
@@ -142,9 +105,9 @@ page AS (
                 :limit
             )
 \endif
-        ) AS j
-    ORDER BY j.started_at DESC, j.uuid DESC
+        ) AS m
 \if :{?limit}
+    ORDER BY m.started_at DESC, m.uuid DESC
     LIMIT greatest(
 \if :{?env}
         1000,
@@ -154,24 +117,66 @@ page AS (
 \endif
 ),
 
--- Whether `page` is all that is needed: it has enough jobs with the variable, or there are no more.
+\if :{?env}
+-- Whether these are all that is needed: enough of them have the variable, or there are no more jobs.
 enough AS (
     SELECT
-        TRUE
-\if :{?env}
-        AND (
-            FALSE
+        FALSE
 \if :{?limit}
-            OR (
-                SELECT
-                    count(*) FILTER (WHERE g.has_variable) >= :limit
-                    OR count(*) < greatest(1000, :limit)
-                FROM page AS g
-            )
-\endif
+        OR (
+            SELECT count(*) FILTER (WHERE n.has_variable) >= :limit OR count(*) < greatest(1000, :limit)
+            FROM newest AS n
         )
 \endif
         AS is_so
+),
+\endif
+
+chosen AS (
+    SELECT
+        n.uuid,
+        n.started_at
+    FROM newest AS n
+\if :{?env}
+    WHERE n.has_variable AND (SELECT e.is_so FROM enough AS e)
+    UNION ALL
+    -- Otherwise from the environments with the variable that were used last, one a job at most. Asked
+    -- without the uuid their index alone tells when: 0.2 s for 17,000 environments, else 0.5.
+    SELECT
+        m.uuid,
+        m.started_at
+    FROM (
+        SELECT ee.environment_id
+        FROM environment_envvar AS ee
+        CROSS JOIN LATERAL (
+            SELECT n.started_at
+            FROM matching AS n
+            WHERE n.environment_id = ee.environment_id
+            ORDER BY n.started_at DESC
+            LIMIT 1
+        ) AS latest
+        WHERE ee.envvar_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT e.is_so FROM enough AS e)
+        ORDER BY latest.started_at DESC
+\if :{?limit}
+        FETCH FIRST (:limit) ROWS WITH TIES
+\endif
+    ) AS last_used
+    CROSS JOIN LATERAL (
+        SELECT
+            n.uuid,
+            n.started_at
+        FROM matching AS n
+        WHERE n.environment_id = last_used.environment_id
+        ORDER BY n.started_at DESC, n.uuid DESC
+\if :{?limit}
+        LIMIT :limit
+\endif
+    ) AS m
+\endif
+\if :{?limit}
+    ORDER BY started_at DESC, uuid DESC
+    LIMIT :limit
+\endif
 )
 
 SELECT
@@ -187,106 +192,9 @@ SELECT
     j.heartbeat_at,
     j.container_hash,
     j.fingerprint
-FROM (
-    SELECT
-        g.uuid,
-        g.submit_uuid,
-        g.package_id,
-        g.image_id,
-        g.endpoint_id,
-        g.state,
-        g.started_at,
-        g.finished_at,
-        g.heartbeat_at,
-        g.container_hash,
-        g.fingerprint
-    FROM page AS g
-    WHERE g.has_variable AND (SELECT e.is_so FROM enough AS e)
-\if :{?env}
-    UNION ALL
-    SELECT
-        o.uuid,
-        o.submit_uuid,
-        o.package_id,
-        o.image_id,
-        o.endpoint_id,
-        o.state,
-        o.started_at,
-        o.finished_at,
-        o.heartbeat_at,
-        o.container_hash,
-        o.fingerprint
-    FROM (
-        SELECT ee.environment_id
-        FROM environment_envvar AS ee
-        CROSS JOIN LATERAL (
-            SELECT
-                m.started_at,
-                m.uuid
-            FROM matching AS m
-            WHERE m.environment_id = ee.environment_id
-            ORDER BY m.started_at DESC, m.uuid DESC
-            LIMIT 1
-        ) AS latest
-        WHERE ee.envvar_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT e.is_so FROM enough AS e)
-        ORDER BY latest.started_at DESC, latest.uuid DESC
-\if :{?limit}
-        LIMIT :limit
-\endif
-    ) AS of_environment
-    CROSS JOIN LATERAL (
-        SELECT
-            m.uuid,
-            m.submit_uuid,
-            m.package_id,
-            m.image_id,
-            m.endpoint_id,
-            m.state,
-            m.started_at,
-            m.finished_at,
-            m.heartbeat_at,
-            m.container_hash,
-            m.fingerprint
-        FROM matching AS m
-        WHERE m.environment_id = of_environment.environment_id
-        ORDER BY m.started_at DESC, m.uuid DESC
-\if :{?limit}
-        LIMIT :limit
-\endif
-    ) AS o
-\endif
-    ORDER BY started_at DESC, uuid DESC
-\if :{?limit}
-    LIMIT :limit
-\endif
-) AS j
-CROSS JOIN LATERAL (
-    SELECT
-        v.name,
-        v.version
-    FROM package AS v
-    WHERE v.id = j.package_id
-\if :{?limit}
-    ORDER BY v.id
-    LIMIT 1
-\endif
-) AS p
-CROSS JOIN LATERAL (
-    SELECT v.name
-    FROM image AS v
-    WHERE v.id = j.image_id
-\if :{?limit}
-    ORDER BY v.id
-    LIMIT 1
-\endif
-) AS i
-CROSS JOIN LATERAL (
-    SELECT v.name
-    FROM endpoint AS v
-    WHERE v.id = j.endpoint_id
-\if :{?limit}
-    ORDER BY v.id
-    LIMIT 1
-\endif
-) AS e
+FROM chosen AS c
+JOIN job AS j ON j.uuid = c.uuid
+JOIN package AS p ON p.id = j.package_id
+JOIN image AS i ON i.id = j.image_id
+JOIN endpoint AS e ON e.id = j.endpoint_id
 ORDER BY j.started_at DESC, j.uuid DESC;

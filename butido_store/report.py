@@ -1,10 +1,11 @@
-"""Reports: a function each, which asks the file of its name, as the command of its name does.
+"""Reports: a function each, named as its file in `sql/report/` and its command.
 
-A report is `sql/report/<name>.sql`, the function `<name>` here, and the command `<name>` of
-`butido-store`, all with the same parameters. Of what may be many, 50 rows come here and on the
-command line unless `limit` says otherwise, which is None here and 0 there for all of them; psql
-gives all unless the variable `limit` is set. None is as good as not given for every other
-parameter, too. What cannot be asked is an `InvalidInput` at once.
+`report.jobs(package="zlib")` asks what `butido-store jobs --package zlib` asks, and psql with
+`-v package=zlib -f sql/report/jobs.sql`: the parameters are the same, and so are the rows.
+
+Where there is a `limit`, it is 50 unless it is given; None, on the command line 0, is for all rows.
+psql gives all unless its variable is set. Every other parameter that is None counts as not given.
+What cannot be asked raises InvalidInput at once, which names the parameter.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +25,9 @@ from butido_store.job import Job, State
 from butido_store.submit import Submit
 
 R = TypeVar("R")
-# Not Sequence[str], which a single text is, too.
+# Several texts. A Sequence[str] could be a single one.
 Texts = list[str] | tuple[str, ...]
+# A variable of an environment with its value.
 Variable = Annotated[str, "NAME=VALUE"]
 _Check = Callable[[str, Any], object]
 

@@ -154,8 +154,12 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
     },
 }
 
-# What the rows of each are.
-ROW_TYPES: Mapping[str, type[Any]] = {
-    name: get_args(get_args(signature(getattr(report, name)).return_annotation)[0])[0]
-    for name in REPORTS
-}
+
+def _row_type(name: str) -> type[Any]:
+    (rows,) = get_args(signature(getattr(report, name)).return_annotation)
+    (row,) = get_args(rows)
+    assert isinstance(row, type)
+    return row
+
+
+ROW_TYPES: Mapping[str, type[Any]] = {name: _row_type(name) for name in REPORTS}

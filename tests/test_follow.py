@@ -27,18 +27,7 @@ _PROGRAM = (sys.executable, "-m", "butido_store")
 def following(dsn: str, schema: str, what: str) -> Iterator[subprocess.Popen[str]]:
     """Follow a log in a process of its own, which ends with the test."""
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "butido_store",
-            "--dsn",
-            dsn,
-            "--schema",
-            schema,
-            "log-of",
-            "--follow",
-            what,
-        ],
+        [*_PROGRAM, "--dsn", dsn, "--schema", schema, "log-of", "--follow", what],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -99,17 +88,7 @@ def test_without_follow_it_prints_what_there_is(dsn: str, schema: str) -> None:
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit), start(one, of_submit))
         store.run(job.append_log(one, seq=0, data="so far"))
-    command = [
-        sys.executable,
-        "-m",
-        "butido_store",
-        "--dsn",
-        dsn,
-        "--schema",
-        schema,
-        "log-of",
-        str(one),
-    ]
+    command = [*_PROGRAM, "--dsn", dsn, "--schema", schema, "log-of", str(one)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("so far", "", 0)
 

@@ -160,7 +160,8 @@ def command(name: str) -> click.Command | None:
     if ask is None:
         return None
     parameters = [*signature(ask).parameters.values()]
-    ((row_type,),) = map(get_args, get_args(signature(ask).return_annotation))
+    (rows_type,) = get_args(signature(ask).return_annotation)
+    (row_type,) = get_args(rows_type)
     formats = output.formats(row_type)
 
     @click.pass_obj
@@ -189,9 +190,9 @@ def command(name: str) -> click.Command | None:
 
 def _parameter(name: str, parameter: Parameter) -> click.Parameter:
     """Return the option of a parameter, or the argument where it needs no name."""
-    field, is_flag = parameter.name, parameter.annotation is bool
+    field = parameter.name
     known: dict[str, Any] = _OPTIONS[parameter.annotation]
-    if field == "script" and not is_flag:
+    if field == "script" and parameter.annotation is not bool:
         known = {"type": _Script()}
     if parameter.kind is not Parameter.KEYWORD_ONLY:
         return click.Argument([field], **known)
@@ -224,9 +225,9 @@ def _value(store: Store, parameter: Parameter, typed: Any) -> Any:
 def _asked(
     store: Store, statement: Statement[list[Any]], *, stream: bool
 ) -> Iterator[Iterator[Any]]:
-    """Ask, and keep not more than some rows in memory where there can be any number of them.
+    """Ask, and yield the rows; streamed, any number of them takes the same memory.
 
-    What is streamed is seen by the server's statistics as FETCH of a cursor, so a page is not.
+    The server's statistics show a stream as FETCH of a cursor, and everything else as its query.
     """
     if stream:
         with closing(store.stream(statement)) as rows:
@@ -243,7 +244,6 @@ def _or_not_found(
     if first is not None:
         yield first
         yield from rows
-        return
-    for parameter in parameters[:1]:
-        if parameter.annotation is UUID:
-            raise NotFound(f"there is no {parameter.name} {given[parameter.name]}")
+    elif parameters and parameters[0].annotation is UUID:
+        field = parameters[0].name
+        raise NotFound(f"there is no {field} {given[field]}")

@@ -32,9 +32,12 @@ def test_its_pictures_are_what_the_commands_print(dsn: str, schema: str) -> None
     assert draw(dsn, schema) in README.read_text(encoding="utf-8")
 
 
-def test_its_table_has_every_command() -> None:
+def test_the_reports_in_its_table_are_commands() -> None:
     text = README.read_text(encoding="utf-8")
-    assert [name for name in reports.names() if f"`{name}" not in text] == []
+    rows = re.findall(r"^\| .*\? \| (`.*`) \|$", text, re.MULTILINE)
+    named = {name.strip("`") for row in rows for name in row.split(", ")}
+    assert len(named) > 8
+    assert named <= {*reports.names()}
 
 
 def test_the_files_it_names_are_there() -> None:

@@ -2,8 +2,9 @@ r"""The loader of query files, and the house rules for the files of `sql/`."""
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -174,6 +175,8 @@ def problems(sql: str) -> list[str]:
             found.append("all columns")
         if text in ("OFFSET", "MERGE"):
             found.append(text)
+        if text == "FROM" and before == "SELECT":
+            found.append("SELECT FROM")
         if text == "VALUES" and texts[place + 1 : place + 4] == ["(", "(", "SELECT"]:
             found.append("VALUES ((SELECT")
         qualified = is_name(place) and after(place) == "." and is_name(place + 2)
@@ -206,6 +209,46 @@ def test_a_shipped_file_keeps_the_house_rules(name: str) -> None:
     assert problems(query(name).path.read_text(encoding="utf-8")) == []
 
 
+def calls(sql: str, functions: Set[str]) -> set[str]:
+    """Return which of the functions a query file's text calls."""
+    tokens = [t for t in tokenize(sql, PATH) if t.kind not in ("space", "line", "block")]
+    names_ = {
+        before.text.strip('"') if before.kind == "identifier" else before.text.lower()
+        for before, token in pairwise(tokens)
+        if token.text == "(" and before.kind in ("word", "identifier")
+    }
+    return names_ & functions
+
+
+@pytest.fixture
+def reading(connection: Connection) -> set[str]:
+    """Functions of the schema that read tables, or whose body the catalog does not know."""
+    rows = connection.execute(
+        "SELECT p.proname FROM pg_proc AS p"
+        " WHERE p.pronamespace = current_schema()::regnamespace AND (p.prosqlbody IS NULL"
+        " OR EXISTS (SELECT 1 FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass"
+        " AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass))"
+    )
+    return {str(name) for (name,) in rows}
+
+
+def test_no_shipped_file_calls_a_function_that_reads_tables(reading: set[str]) -> None:
+    """Where tables are spread over servers, such a function stays where it was called."""
+    assert {"job_log", "artifact_ancestors", "artifact_descendants"} <= reading
+    assert not {"text_sha256", "rfc3339"} & reading
+    found = {
+        name: called
+        for name in NAMES
+        if (called := calls(query(name).path.read_text(encoding="utf-8"), reading))
+    }
+    assert found == {}
+
+
+def test_a_call_is_found_however_it_is_written() -> None:
+    called = "SELECT job_log(1), JOB_LOG (2), \"a b\"(3), x.f(4), 'g(5)', h; -- i(6)"
+    assert calls(called, {"job_log", "a b", "f", "g", "h", "i"}) == {"job_log", "a b", "f"}
+
+
 @pytest.mark.parametrize(
     ("sql", "problem"),
     [
@@ -218,6 +261,8 @@ def test_a_shipped_file_keeps_the_house_rules(name: str) -> None:
         ("select 1 from job order by uuid offset 3;", "OFFSET"),
         ("MERGE INTO job USING x ON TRUE WHEN MATCHED THEN DELETE RETURNING 1;", "MERGE"),
         ("INSERT INTO job VALUES ((SELECT 1)) RETURNING uuid;", "VALUES ((SELECT"),
+        ("SELECT EXISTS (SELECT FROM job);", "SELECT FROM"),
+        ("SELECT EXISTS (select\n-- nothing\nfrom job);", "SELECT FROM"),
         ("SELECT uuid FROM butido.job ORDER BY uuid;", "qualified name"),
         ('SELECT uuid FROM "Butido".job ORDER BY uuid;', "qualified name"),
         ("SELECT 1 FROM job AS j JOIN public.x ON TRUE ORDER BY 1;", "qualified name"),

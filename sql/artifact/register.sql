@@ -28,7 +28,7 @@ registered AS (
         :'path'::text,
         :'sha256'::bytea,
         :'size'::bigint
-    WHERE NOT EXISTS (SELECT FROM stored)
+    WHERE NOT EXISTS (SELECT 1 FROM stored)
     ON CONFLICT (path_sha256, sha256) WHERE job_uuid IS NULL DO NOTHING
     RETURNING uuid, path, sha256, size, job_uuid
 )

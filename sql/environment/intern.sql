@@ -27,7 +27,7 @@ interned AS (
     INSERT INTO environment (sha256)
     SELECT g.sha256
     FROM given AS g
-    WHERE NOT EXISTS (SELECT FROM variable AS v WHERE v.sha256 = g.sha256 AND v.id IS NULL)
+    WHERE NOT EXISTS (SELECT 1 FROM variable AS v WHERE v.sha256 = g.sha256 AND v.id IS NULL)
     -- Always the same order, so that concurrent writers wait for each other and never in a circle.
     ORDER BY g.sha256
     ON CONFLICT DO NOTHING

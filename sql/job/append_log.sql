@@ -34,12 +34,12 @@ stored AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM appended) THEN 'appended'
-        WHEN EXISTS (SELECT FROM stored AS s WHERE s.same) THEN 'repeated'
-        WHEN EXISTS (SELECT FROM stored) THEN 'differs'
+        WHEN EXISTS (SELECT 1 FROM appended) THEN 'appended'
+        WHEN EXISTS (SELECT 1 FROM stored AS s WHERE s.same) THEN 'repeated'
+        WHEN EXISTS (SELECT 1 FROM stored) THEN 'differs'
         -- Appended before the job ended, and said again because the answer was lost.
         WHEN EXISTS (
-            SELECT
+            SELECT 1
             FROM job AS j
             WHERE
                 j.uuid = :'job'::uuid

@@ -77,11 +77,11 @@ stored AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM finished) THEN 'finished'
-        WHEN NOT EXISTS (SELECT FROM running) THEN 'no job'
-        WHEN NOT EXISTS (SELECT FROM running AS r WHERE r.state = :'state'::text)
+        WHEN EXISTS (SELECT 1 FROM finished) THEN 'finished'
+        WHEN NOT EXISTS (SELECT 1 FROM running) THEN 'no job'
+        WHEN NOT EXISTS (SELECT 1 FROM running AS r WHERE r.state = :'state'::text)
             THEN (SELECT r.state FROM running AS r)
-        WHEN EXISTS (SELECT FROM running AS r WHERE r.finished_at <> :'finished_at'::timestamptz)
+        WHEN EXISTS (SELECT 1 FROM running AS r WHERE r.finished_at <> :'finished_at'::timestamptz)
             OR EXISTS (
                 SELECT
                     o.path,
@@ -100,7 +100,7 @@ SELECT
         ELSE 'repeated'
     END AS outcome,
     CASE
-        WHEN EXISTS (SELECT FROM finished)
+        WHEN EXISTS (SELECT 1 FROM finished)
             THEN ARRAY(SELECT m.uuid FROM made AS m ORDER BY m.path COLLATE "C")
         ELSE ARRAY(SELECT s.uuid FROM stored AS s ORDER BY s.path COLLATE "C")
     END AS outputs;

@@ -9,7 +9,16 @@ SELECT
     CASE
         WHEN j.state = 'running' THEN n.text
         -- The end of a job makes one text of the pieces.
-        ELSE substr(job_log(j.uuid), :'characters'::bigint::int + 1)
+        ELSE substr(
+            concat(
+                j.log,
+                (
+                    SELECT string_agg(c.chunk, '' ORDER BY c.seq)
+                    FROM job_log_chunk AS c
+                    WHERE c.job_uuid = j.uuid
+                )
+            ), :'characters'::bigint::int + 1
+        )
     END AS text,
     n.seq
 FROM job AS j

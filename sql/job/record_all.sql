@@ -126,10 +126,10 @@ stored AS MATERIALIZED (
 
 ready AS MATERIALIZED (
     SELECT
-        NOT EXISTS (SELECT FROM stored AS s WHERE NOT s.same)
-        AND NOT EXISTS (SELECT FROM input AS i WHERE i.file IS NULL)
+        NOT EXISTS (SELECT 1 FROM stored AS s WHERE NOT s.same)
+        AND NOT EXISTS (SELECT 1 FROM input AS i WHERE i.file IS NULL)
         AND NOT EXISTS (
-            SELECT FROM given AS g
+            SELECT 1 FROM given AS g
             WHERE
                 num_nulls(g.submit_uuid, g.endpoint_id, g.package_id, g.image_id, g.environment_id) > 0
         ) AS ready
@@ -185,11 +185,11 @@ recorded_input AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM recorded) THEN 'recorded'
-        WHEN EXISTS (SELECT FROM stored AS s WHERE NOT s.same) THEN 'differs'
-        WHEN NOT EXISTS (SELECT FROM given AS g WHERE NOT g.is_stored) THEN 'repeated'
-        WHEN EXISTS (SELECT FROM given AS g WHERE g.submit_uuid IS NULL) THEN 'no submit'
-        WHEN EXISTS (SELECT FROM input AS i WHERE i.file IS NULL) THEN 'no input'
+        WHEN EXISTS (SELECT 1 FROM recorded) THEN 'recorded'
+        WHEN EXISTS (SELECT 1 FROM stored AS s WHERE NOT s.same) THEN 'differs'
+        WHEN NOT EXISTS (SELECT 1 FROM given AS g WHERE NOT g.is_stored) THEN 'repeated'
+        WHEN EXISTS (SELECT 1 FROM given AS g WHERE g.submit_uuid IS NULL) THEN 'no submit'
+        WHEN EXISTS (SELECT 1 FROM input AS i WHERE i.file IS NULL) THEN 'no input'
         ELSE 'incomplete'
     END AS outcome,
     ARRAY(SELECT g.fingerprint FROM given AS g ORDER BY g.place) AS fingerprints,

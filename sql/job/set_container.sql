@@ -25,8 +25,9 @@ stored AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM changed) THEN 'set'
-        WHEN EXISTS (SELECT FROM stored AS s WHERE s.container_hash = :'container_hash'::text) THEN 'repeated'
-        WHEN EXISTS (SELECT FROM stored AS s WHERE s.container_hash IS NOT NULL) THEN 'differs'
+        WHEN EXISTS (SELECT 1 FROM changed) THEN 'set'
+        WHEN EXISTS (SELECT 1 FROM stored AS s WHERE s.container_hash = :'container_hash'::text)
+            THEN 'repeated'
+        WHEN EXISTS (SELECT 1 FROM stored AS s WHERE s.container_hash IS NOT NULL) THEN 'differs'
         ELSE coalesce((SELECT s.state FROM stored AS s), 'no job')
     END AS outcome;

@@ -107,10 +107,10 @@ stored AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM started) THEN 'started'
-        WHEN EXISTS (SELECT FROM stored AS s WHERE s.same) THEN 'repeated'
-        WHEN EXISTS (SELECT FROM stored) THEN 'differs'
-        WHEN NOT EXISTS (SELECT FROM submit AS s WHERE s.uuid = :'submit'::uuid) THEN 'no submit'
+        WHEN EXISTS (SELECT 1 FROM started) THEN 'started'
+        WHEN EXISTS (SELECT 1 FROM stored AS s WHERE s.same) THEN 'repeated'
+        WHEN EXISTS (SELECT 1 FROM stored) THEN 'differs'
+        WHEN NOT EXISTS (SELECT 1 FROM submit AS s WHERE s.uuid = :'submit'::uuid) THEN 'no submit'
         WHEN g.fingerprint IS NULL THEN 'no input'
         ELSE 'incomplete'
     END AS outcome,

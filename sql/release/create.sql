@@ -60,14 +60,14 @@ released AS (
     CROSS JOIN wanted AS w
     WHERE
         rs.name = :'store'::text
-        AND NOT EXISTS (SELECT FROM refused)
-        AND NOT EXISTS (SELECT FROM differing)
+        AND NOT EXISTS (SELECT 1 FROM refused)
+        AND NOT EXISTS (SELECT 1 FROM differing)
         -- What this act released before, even if that was taken back, or another one has.
         AND NOT EXISTS (
-            SELECT FROM release AS r WHERE r.uuid = :'release'::uuid AND r.artifact_uuid = w.uuid
+            SELECT 1 FROM release AS r WHERE r.uuid = :'release'::uuid AND r.artifact_uuid = w.uuid
         )
         AND NOT EXISTS (
-            SELECT FROM release_current AS c WHERE c.artifact_uuid = w.uuid AND c.store = rs.name
+            SELECT 1 FROM release_current AS c WHERE c.artifact_uuid = w.uuid AND c.store = rs.name
         )
     ON CONFLICT (uuid, artifact_uuid) DO NOTHING
     RETURNING artifact_uuid
@@ -75,11 +75,11 @@ released AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM differing) THEN 'differs'
-        WHEN EXISTS (SELECT FROM refused AS r WHERE r.missing) THEN 'no artifact'
-        WHEN EXISTS (SELECT FROM refused) THEN 'not successful'
-        WHEN NOT EXISTS (SELECT FROM wanted) THEN 'nothing'
-        WHEN NOT EXISTS (SELECT FROM release_store AS rs WHERE rs.name = :'store'::text) THEN 'incomplete'
+        WHEN EXISTS (SELECT 1 FROM differing) THEN 'differs'
+        WHEN EXISTS (SELECT 1 FROM refused AS r WHERE r.missing) THEN 'no artifact'
+        WHEN EXISTS (SELECT 1 FROM refused) THEN 'not successful'
+        WHEN NOT EXISTS (SELECT 1 FROM wanted) THEN 'nothing'
+        WHEN NOT EXISTS (SELECT 1 FROM release_store AS rs WHERE rs.name = :'store'::text) THEN 'incomplete'
         ELSE 'released'
     END AS outcome,
     ARRAY(

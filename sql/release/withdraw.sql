@@ -25,9 +25,9 @@ WITH withdrawn AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM withdrawn) THEN 'withdrawn'
+        WHEN EXISTS (SELECT 1 FROM withdrawn) THEN 'withdrawn'
         WHEN EXISTS (
-            SELECT
+            SELECT 1
             FROM release_withdrawal AS w
             JOIN release AS r ON r.uuid = w.release_uuid AND r.artifact_uuid = w.artifact_uuid
             JOIN release_store AS rs ON rs.id = r.release_store_id

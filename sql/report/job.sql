@@ -65,7 +65,17 @@ SELECT
     ) AS script,
     coalesce(
 \if :{?log}
-        CASE WHEN :'log'::boolean THEN job_log(j.uuid) END,
+        CASE
+            WHEN :'log'::boolean
+                THEN concat(
+                    j.log,
+                    (
+                        SELECT string_agg(c.chunk, '' ORDER BY c.seq)
+                        FROM job_log_chunk AS c
+                        WHERE c.job_uuid = j.uuid
+                    )
+                )
+        END,
 \endif
         NULL
     ) AS log

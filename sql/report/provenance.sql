@@ -4,6 +4,28 @@
 --
 -- artifact: the artifact's uuid
 
+-- Jobs and artifacts in turn, so that each of either is followed once, on however many ways it is
+-- reached: the time grows with the edges.
+WITH RECURSIVE node (is_job, uuid) AS (
+    SELECT
+        FALSE AS is_job,
+        :'artifact'::uuid AS uuid
+    UNION
+    SELECT
+        NOT n.is_job AS is_job,
+        x.uuid
+    FROM node AS n
+    CROSS JOIN LATERAL (
+        SELECT ji.artifact_uuid AS uuid
+        FROM job_input_artifacts AS ji
+        WHERE n.is_job AND ji.job_uuid = n.uuid
+        UNION ALL
+        SELECT a.job_uuid
+        FROM artifact AS a
+        WHERE NOT n.is_job AND a.uuid = n.uuid AND a.job_uuid IS NOT NULL
+    ) AS x
+)
+
 SELECT
     a.uuid,
     a.path,
@@ -22,12 +44,7 @@ SELECT
         WHERE ji.job_uuid = a.job_uuid
         ORDER BY ji.artifact_uuid
     ) AS inputs
-FROM (
-    SELECT :'artifact'::uuid AS uuid
-    UNION
-    SELECT t.uuid
-    FROM artifact_ancestors(ARRAY[:'artifact'::uuid]) AS t (uuid)
-) AS n
+FROM node AS n
 JOIN artifact AS a ON a.uuid = n.uuid
 LEFT JOIN job AS j ON j.uuid = a.job_uuid
 LEFT JOIN package AS p ON p.id = j.package_id
@@ -35,4 +52,5 @@ LEFT JOIN image AS i ON i.id = j.image_id
 LEFT JOIN endpoint AS e ON e.id = j.endpoint_id
 LEFT JOIN submit AS s ON s.uuid = j.submit_uuid
 LEFT JOIN git_hash AS g ON g.id = s.repo_hash_id
+WHERE NOT n.is_job
 ORDER BY a.uuid = :'artifact'::uuid DESC, a.path COLLATE "C", a.uuid;

@@ -12,7 +12,7 @@
 WITH missing_environment AS (
     SELECT DISTINCT t.environment
     FROM unnest(:'environments'::jsonb[]) AS t (environment)
-    WHERE NOT EXISTS (SELECT FROM environment AS n WHERE n.sha256 = environment_sha256(t.environment))
+    WHERE NOT EXISTS (SELECT 1 FROM environment AS n WHERE n.sha256 = environment_sha256(t.environment))
 )
 
 SELECT
@@ -29,7 +29,7 @@ FROM missing_environment AS m
 CROSS JOIN LATERAL jsonb_each_text(m.environment) AS t (name, value)
 WHERE
     NOT EXISTS (
-        SELECT FROM envvar AS v
+        SELECT 1 FROM envvar AS v
         WHERE v.name = t.name AND v.value_sha256 = text_sha256(t.value)
     )
 UNION ALL
@@ -38,33 +38,33 @@ SELECT
     t.name,
     t.version AS value
 FROM unnest(:'package_names'::text[], :'package_versions'::text[]) AS t (name, version)
-WHERE NOT EXISTS (SELECT FROM package AS p WHERE p.name = t.name AND p.version = t.version)
+WHERE NOT EXISTS (SELECT 1 FROM package AS p WHERE p.name = t.name AND p.version = t.version)
 UNION ALL
 SELECT
     'image' AS subject,
     t.name,
     '' AS value
 FROM unnest(:'images'::text[]) AS t (name)
-WHERE NOT EXISTS (SELECT FROM image AS i WHERE i.name = t.name)
+WHERE NOT EXISTS (SELECT 1 FROM image AS i WHERE i.name = t.name)
 UNION ALL
 SELECT
     'endpoint' AS subject,
     t.name,
     '' AS value
 FROM unnest(:'endpoints'::text[]) AS t (name)
-WHERE NOT EXISTS (SELECT FROM endpoint AS e WHERE e.name = t.name)
+WHERE NOT EXISTS (SELECT 1 FROM endpoint AS e WHERE e.name = t.name)
 UNION ALL
 SELECT
     'git_hash' AS subject,
     t.hash AS name,
     '' AS value
 FROM unnest(:'hashes'::text[]) AS t (hash)
-WHERE NOT EXISTS (SELECT FROM git_hash AS g WHERE g.hash = t.hash)
+WHERE NOT EXISTS (SELECT 1 FROM git_hash AS g WHERE g.hash = t.hash)
 UNION ALL
 SELECT
     'release_store' AS subject,
     t.name,
     '' AS value
 FROM unnest(:'release_stores'::text[]) AS t (name)
-WHERE NOT EXISTS (SELECT FROM release_store AS rs WHERE rs.name = t.name)
+WHERE NOT EXISTS (SELECT 1 FROM release_store AS rs WHERE rs.name = t.name)
 ORDER BY subject, name, value;

@@ -58,8 +58,8 @@ stored AS (
 
 SELECT
     CASE
-        WHEN EXISTS (SELECT FROM created) THEN 'created'
-        WHEN EXISTS (SELECT FROM stored AS s WHERE s.same) THEN 'repeated'
-        WHEN EXISTS (SELECT FROM stored) THEN 'differs'
+        WHEN EXISTS (SELECT 1 FROM created) THEN 'created'
+        WHEN EXISTS (SELECT 1 FROM stored AS s WHERE s.same) THEN 'repeated'
+        WHEN EXISTS (SELECT 1 FROM stored) THEN 'differs'
         ELSE 'incomplete'
     END AS outcome;

@@ -519,7 +519,7 @@ BREACHES: list[tuple[str, set[str]]] = [
     ("CREATE INDEX job_script_idx ON job (length(script))", {"index name: job_script_idx"}),
     ("CREATE UNIQUE INDEX job_log_key ON job (length(log))", {"index name: job_log_key"}),
     (
-        "ALTER INDEX job_started_at_uuid_idx RENAME TO job_started_idx",
+        "ALTER INDEX job_started_at_idx RENAME TO job_started_idx",
         {"index name: job_started_idx"},
     ),
     # Types

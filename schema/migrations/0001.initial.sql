@@ -320,14 +320,13 @@ CREATE TABLE submit (
     CONSTRAINT submit_buildplan_check CHECK (buildplan_is_valid(buildplan))
 );
 
-CREATE INDEX submit_timestamp_uuid_idx ON submit (timestamp, uuid);
-CREATE INDEX submit_requested_image_id_timestamp_uuid_idx
-ON submit (requested_image_id, timestamp, uuid);
-CREATE INDEX submit_requested_package_id_timestamp_uuid_idx
-ON submit (requested_package_id, timestamp, uuid);
-CREATE INDEX submit_repo_hash_id_timestamp_uuid_idx ON submit (repo_hash_id, timestamp, uuid);
-CREATE INDEX submit_environment_id_timestamp_uuid_idx ON submit (environment_id, timestamp, uuid);
-CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree));
+CREATE INDEX submit_timestamp_idx ON submit (timestamp);
+CREATE INDEX submit_requested_image_id_timestamp_idx ON submit (requested_image_id, timestamp);
+CREATE INDEX submit_requested_package_id_timestamp_idx ON submit (requested_package_id, timestamp);
+CREATE INDEX submit_repo_hash_id_timestamp_idx ON submit (repo_hash_id, timestamp);
+CREATE INDEX submit_environment_id_timestamp_idx ON submit (environment_id, timestamp);
+CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree))
+WITH (fastupdate = off);
 
 COMMENT ON TABLE submit IS 'Requests to build a package with all that it depends on';
 COMMENT ON COLUMN submit.uuid IS 'The build request''s id, made by the builder';
@@ -387,16 +386,16 @@ CREATE TABLE job (
     CONSTRAINT job_container_hash_check CHECK (char_length(container_hash) BETWEEN 1 AND 255)
 );
 
-CREATE INDEX job_started_at_uuid_idx ON job (started_at, uuid);
-CREATE INDEX job_submit_uuid_started_at_uuid_idx ON job (submit_uuid, started_at, uuid);
-CREATE INDEX job_endpoint_id_started_at_uuid_idx ON job (endpoint_id, started_at, uuid);
-CREATE INDEX job_package_id_started_at_uuid_idx ON job (package_id, started_at, uuid);
-CREATE INDEX job_image_id_started_at_uuid_idx ON job (image_id, started_at, uuid);
-CREATE INDEX job_environment_id_started_at_uuid_idx ON job (environment_id, started_at, uuid);
-CREATE INDEX job_state_started_at_uuid_idx ON job (state, started_at, uuid);
-CREATE INDEX job_fingerprint_started_at_uuid_idx ON job (fingerprint, started_at, uuid)
+CREATE INDEX job_started_at_idx ON job (started_at);
+CREATE INDEX job_submit_uuid_started_at_idx ON job (submit_uuid, started_at);
+CREATE INDEX job_endpoint_id_started_at_idx ON job (endpoint_id, started_at);
+CREATE INDEX job_package_id_started_at_idx ON job (package_id, started_at);
+CREATE INDEX job_image_id_started_at_idx ON job (image_id, started_at);
+CREATE INDEX job_environment_id_started_at_idx ON job (environment_id, started_at);
+CREATE INDEX job_state_started_at_idx ON job (state, started_at);
+CREATE INDEX job_fingerprint_started_at_idx ON job (fingerprint, started_at)
 WHERE state = 'success';
-CREATE INDEX job_failure_sha256_started_at_uuid_idx ON job (failure_sha256, started_at, uuid)
+CREATE INDEX job_failure_sha256_started_at_idx ON job (failure_sha256, started_at)
 WHERE failure_sha256 IS NOT NULL;
 
 COMMENT ON TABLE job IS 'Builds, each one run in one container. A job is here from the moment it starts';
@@ -545,10 +544,9 @@ CREATE TABLE release (
     CONSTRAINT release_actor_check CHECK (char_length(actor) BETWEEN 1 AND 255)
 );
 
-CREATE INDEX release_artifact_uuid_timestamp_uuid_idx ON release (artifact_uuid, timestamp, uuid);
-CREATE INDEX release_release_store_id_timestamp_uuid_idx
-ON release (release_store_id, timestamp, uuid);
-CREATE INDEX release_timestamp_uuid_idx ON release (timestamp, uuid);
+CREATE INDEX release_artifact_uuid_timestamp_idx ON release (artifact_uuid, timestamp);
+CREATE INDEX release_release_store_id_timestamp_idx ON release (release_store_id, timestamp);
+CREATE INDEX release_timestamp_idx ON release (timestamp);
 
 COMMENT ON TABLE release IS
 'Artifacts given to a release store. Rows are only added, and an artifact with one cannot be deleted';

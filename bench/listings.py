@@ -84,6 +84,27 @@ def measure(
     return statistics.median(taken["case"]), statistics.median(taken["select"])
 
 
+def nodes(
+    cursor: psycopg.RawCursor[tuple[object, ...]], sql: bytes, parameters: Sequence[object]
+) -> list[dict[str, object]]:
+    """Return the nodes of the plan, each as EXPLAIN tells of it.
+
+    :param cursor: of a session whose search path is the store's
+    :param sql: what to explain
+    :param parameters: its parameters
+    """
+
+    def walk(node: dict[str, object]) -> Iterator[dict[str, object]]:
+        yield node
+        below = node.get("Plans")
+        for child in below if isinstance(below, list) else []:
+            yield from walk(child)
+
+    cursor.execute(b"EXPLAIN (FORMAT JSON) " + sql, parameters)
+    ((plan,),) = cursor.fetchall()
+    return list(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
+
+
 def scans(
     cursor: psycopg.RawCursor[tuple[object, ...]], sql: bytes, parameters: Sequence[object]
 ) -> set[str]:
@@ -93,17 +114,11 @@ def scans(
     :param sql: what to explain
     :param parameters: its parameters
     """
-
-    def walk(node: dict[str, object]) -> Iterator[str]:
-        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in _LARGE:
-            yield str(node["Relation Name"])
-        below = node.get("Plans")
-        for child in below if isinstance(below, list) else []:
-            yield from walk(child)
-
-    cursor.execute(b"EXPLAIN (FORMAT JSON) " + sql, parameters)
-    ((plan,),) = cursor.fetchall()
-    return set(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
+    return {
+        str(node["Relation Name"])
+        for node in nodes(cursor, sql, parameters)
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in _LARGE
+    }
 
 
 def main() -> None:

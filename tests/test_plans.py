@@ -9,7 +9,7 @@ import pytest
 from conftest import Postgres
 from filled import REPORTS
 from generate import generate
-from listings import cases, scans
+from listings import cases, nodes, scans
 from psycopg import sql
 from test_psql import SAMPLES, WITHOUT_ROWS, parameters
 
@@ -74,6 +74,40 @@ def test_no_listing_reads_all_of_a_large_table(
     assert {case.report for case in every} <= REPORTS.keys()
     assert len(every) > 60
     assert {str(case): found for case in every if (found := scans(cursor, *case.statement))} == {}
+
+
+def test_what_few_jobs_have_is_not_looked_for_among_all_by_time(
+    cursor: psycopg.RawCursor[tuple[object, ...]],
+) -> None:
+    """A walk back through all jobs ends soon only where many have it."""
+    by_time = {
+        str(case)
+        for case in cases(cursor)
+        if case.report == "jobs" and case.filter in ("of_submit", "package", "image", "endpoint")
+        for node in nodes(cursor, *case.statement)
+        if node.get("Index Name") == "job_started_at_idx"
+    }
+    assert by_time == set()
+
+
+@pytest.mark.parametrize(
+    ("report", "index", "time"),
+    [
+        ("jobs", "job_started_at_idx", "started_at"),
+        ("submits", "submit_timestamp_idx", "timestamp"),
+    ],
+)
+def test_a_page_begins_in_the_index_where_the_one_before_ended(
+    report: str, index: str, time: str, cursor: psycopg.RawCursor[tuple[object, ...]]
+) -> None:
+    (case,) = (c for c in cases(cursor) if (c.report, c.filter) == (report, "before"))
+    conditions = [
+        str(node.get("Index Cond"))
+        for node in nodes(cursor, *case.statement)
+        if node.get("Index Name") == index
+    ]
+    assert len(conditions) == 1
+    assert conditions[0].replace('"', "").startswith(f"({time} <= ")
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in WITHOUT_ROWS])

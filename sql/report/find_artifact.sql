@@ -91,10 +91,11 @@ builds AS (
     SELECT count(*) AS number
     FROM of_name AS p
     CROSS JOIN LATERAL (
-        SELECT j.uuid
+        -- The time alone is in the index: 6 ms, with the uuid 13.
+        SELECT j.started_at
         FROM job AS j
         WHERE j.package_id = p.id
-        ORDER BY j.started_at, j.uuid
+        ORDER BY j.started_at
         LIMIT 20000
     ) AS t
 ),

@@ -75,14 +75,7 @@ made AS NOT MATERIALIZED (
         a.job_uuid,
         t.package_id,
         t.started_at,
-        -- A single one, of a key: so the planner looks for it from the artifact, not from all releases.
-        (
-            SELECT c.artifact_uuid
-            FROM release_current AS c
-            WHERE c.artifact_uuid = a.uuid
-            ORDER BY c.uuid
-            LIMIT 1
-        ) IS NOT NULL AS is_released
+        EXISTS (SELECT 1 FROM release_current AS c WHERE c.artifact_uuid = a.uuid) AS is_released
     FROM fitting AS t
     JOIN artifact AS a ON a.job_uuid = t.uuid
 ),
@@ -140,6 +133,8 @@ found AS (
         FROM release_current AS c
         WHERE NOT (SELECT w.is_so FROM few AS w)
     ) AS r
+    -- LIMIT 1, of a key, changes no row: the job is looked up from the release, where the planner would
+    -- begin at all builds of the package: 11 ms, so: 7.
     CROSS JOIN LATERAL (
         SELECT
             t.package_id,

@@ -24,7 +24,7 @@ OF_ALL = {
     "report/irreproducible": {"job", "artifact"},
     "report/metrics": {"job"},
 }
-# They join what a function is taken to give, 1000 rows: for so many, all of this table is cheap.
+# They join what a walk is expected to give, thousands: for so many, all of this table is cheap.
 JOIN_THOUSANDS = ("report/impact", "report/provenance")
 
 EACH_BUILD = (

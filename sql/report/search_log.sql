@@ -32,6 +32,7 @@ CROSS JOIN LATERAL string_to_table(whole.log, E'\n') WITH ORDINALITY AS l (line,
 WHERE
     l.line <> ''
 \if :{?text}
+    -- The whole log first: to cut logs without the text into lines took 237 ms, so: 20.
     AND strpos(whole.log, :'text'::text) > 0
     AND strpos(l.line, :'text'::text) > 0
 \endif

@@ -9,7 +9,7 @@ import re
 import secrets
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,6 +20,8 @@ R = TypeVar("R")
 
 NAME_LENGTH = 255
 IMAGE_LENGTH = 512
+# A time outside of these cannot be read back in every time zone.
+OLDEST_YEAR, NEWEST_YEAR = 1970, 9998
 _GIT_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -113,6 +115,17 @@ def time(field: str, value: object) -> datetime:
     if value.utcoffset() is None:
         raise InvalidInput(f"{field} is a naive datetime; give it a time zone")
     return value
+
+
+def timestamp(field: str, value: object) -> str:
+    """Return the text of an aware datetime that can be stored, in UTC as sql's rfc3339() has it."""
+    when = time(field, value)
+    if not OLDEST_YEAR <= when.year <= NEWEST_YEAR:
+        raise InvalidInput(
+            f"{field} is in the year {when.year}; it must be from {OLDEST_YEAR} to {NEWEST_YEAR}"
+        )
+    utc = when.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def sha256(field: str, value: object) -> bytes:

@@ -1,261 +1,251 @@
 """What is run, as values, and the conversation with the database that runs them; no I/O here."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
-from uuid import UUID
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
+import psycopg
 from psycopg.errors import UniqueViolation
 
 from butido_store._query import Query, query
-from butido_store.errors import Conflict, NotFound, NotRunning, StoreError, Unavailable
+from butido_store.errors import StoreError, Unavailable
 
+A = TypeVar("A")
 T_co = TypeVar("T_co", covariant=True)
 Row = tuple[object, ...]
 Rows = Sequence[Row]
+# The natural key of a shared value: its table, and one or two texts; an environment's is JSON.
+Key = tuple[str, str, str]
 
-# One attempt finds what is missing, the next has it; each further one means that somebody
+# The first attempt finds what is missing, the next has it; each further one means that somebody
 # interned or deleted the same values in between.
 _ATTEMPTS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """Natural keys of the shared values that a statement needs to be in the store.
+class Unwritten(Exception):
+    """A write found nothing to write to, or lacked something, so it wrote nothing."""
 
-    An environment is a JSON text, whose variables are needed, too.
-    """
-
-    environment: frozenset[str] = frozenset()
-    package: frozenset[tuple[str, str]] = frozenset()
-    image: frozenset[str] = frozenset()
-    endpoint: frozenset[str] = frozenset()
-    git_hash: frozenset[str] = frozenset()
-    release_store: frozenset[str] = frozenset()
-
-    def __or__(self, other: "Shared") -> "Shared":
-        """Return what either needs."""
-        return Shared(
-            self.environment | other.environment,
-            self.package | other.package,
-            self.image | other.image,
-            self.endpoint | other.endpoint,
-            self.git_hash | other.git_hash,
-            self.release_store | other.release_store,
-        )
-
-
-class Incomplete(Exception):
-    """A shared value is not in the store yet, so nothing was written."""
+    def __init__(self, instead: "Statement[Any] | None" = None) -> None:
+        """Say what to run instead from now on, if not the same again."""
+        self.instead = instead
 
 
 @dataclass(frozen=True, slots=True)
-class Statement(Generic[T_co]):
-    """A query with its parameters, and how its rows become a value: run it with a store.
-
-    Every statement of this library can be run again: it then gives the same and changes nothing,
-    so a lost connection is answered by that. (A heartbeat does not outlive its job, so it does not
-    belong into one transaction with the job's end.)
-    """
+class Step:
+    """A query with its parameters: one message to the server."""
 
     query: Query
-    parameters: Mapping[str, object]
-    collect: Callable[[Rows], T_co]
-    writes: bool = False
-    # Asked for only when the statement finds that something is missing, which is rare.
-    shared: Callable[[], Shared] = Shared
-    # What to run instead, and take the value of, where this gave no row.
-    otherwise: "Callable[[], Statement[T_co]] | None" = None
+    parameters: Mapping[str, object] = field(repr=False)
 
     def rendered(self) -> tuple[bytes, list[object]]:
         """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
         return self.query.render(frozenset(self.parameters)).bind(self.parameters)
 
 
+@dataclass(frozen=True, slots=True)
+class Statement(Generic[T_co]):
+    """What is to be read or written, and the type of what comes of it: run it with a store.
+
+    Its steps go to the server in one round trip and one transaction.
+
+    Every statement of this library can be run again: it then gives the same and changes nothing,
+    so a lost connection is answered by that. (A heartbeat does not outlive its job, so it does not
+    belong into one transaction with the job's end.)
+    """
+
+    steps: tuple[Step, ...]
+    # Makes the value of each step's rows; raises Unwritten where they say that nothing was written.
+    collect: Callable[[Sequence[Rows]], T_co] = field(repr=False)
+    writes: bool = False
+    # What has to be in the store. Asked for only after nothing was written, which is rare.
+    shared: Callable[[], frozenset[Key]] = field(default=frozenset, repr=False)
+    # Asked then, too: gives the value of a write that is repeated, says why it is refused, or
+    # raises Unwritten where nothing speaks against another attempt.
+    why: "Callable[[], Statement[T_co]] | None" = field(default=None, repr=False)
+
+
+def step(name: str, parameters: Mapping[str, object]) -> Step:
+    """Make a step of the query of this name; parameters that are None count as not given."""
+    given = {key: value for key, value in parameters.items() if value is not None}
+    return Step(query(name), given)
+
+
 def read(
     name: str, parameters: Mapping[str, object], collect: Callable[[Rows], T_co]
 ) -> Statement[T_co]:
     """Make a statement that reads; parameters that are None count as not given."""
-    given = {key: value for key, value in parameters.items() if value is not None}
-    return Statement(query(name), given, collect)
+    return Statement((step(name, parameters),), lambda answers: collect(answers[0]))
 
 
 def write(
-    name: str,
-    parameters: Mapping[str, object],
-    collect: Callable[[Rows], T_co],
-    *,
-    shared: Callable[[], Shared] = Shared,
-    otherwise: Callable[[], Statement[T_co]] | None = None,
+    *steps: Step | None,
+    collect: Callable[[Sequence[Rows]], T_co],
+    why: Callable[[], Statement[T_co]] | None = None,
+    shared: Callable[[], frozenset[Key]] = frozenset,
 ) -> Statement[T_co]:
-    """Make a statement that writes; parameters that are None count as not given."""
-    given = {key: value for key, value in parameters.items() if value is not None}
-    return Statement(query(name), given, collect, writes=True, shared=shared, otherwise=otherwise)
+    """Make a statement that writes in several steps; those that are None are left out."""
+    return Statement(tuple(filter(None, steps)), collect, True, shared, why)
 
 
-def refuse(outcome: object, subject: str, uuid: UUID) -> StoreError | Incomplete:
-    """Return the error for the outcome of a write that did not happen.
+def written(rows: Rows) -> Row:
+    """Return the row that a step gave which wrote something.
 
-    :param outcome: the word in the row that the statement returned
-    :param subject: `job` or `submit`
-    :param uuid: its uuid
+    :raises Unwritten: it gave none
     """
-    match outcome:
-        case "incomplete" | "running":
-            return Incomplete()
-        case "differs":
-            return Conflict(f"{subject} {uuid} is in the store already, with other content")
-        case "no job" | "no submit":
-            return NotFound(f"there is no {str(outcome)[3:]} {uuid} in the store")
-        case "success" | "error" | "lost":
-            return NotRunning(f"job {uuid} has ended: its state is {outcome}")
-        case _:
-            return StoreError(f"unexpected outcome {outcome!r} for {subject} {uuid}")
+    if not rows:
+        raise Unwritten
+    return rows[0]
 
 
-def _nothing(_: Rows) -> None:
-    return None
+# The conversation -------------------------------------------------------------------------------
+
+Batch = Sequence[Step]
+Conversation = Generator[Batch, Sequence[Rows], A]
+
+_BEGIN, _COMMIT, _ROLLBACK = (step(f"store/{verb}", {}) for verb in ("begin", "commit", "rollback"))
+_SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
+    step(f"store/{verb}", {}) for verb in ("savepoint", "release", "rollback_to")
+)
 
 
-def _control(verb: str) -> Statement[None]:
-    return Statement(query(f"store/{verb}"), {}, _nothing)
-
-
-def _ask_missing(shared: Shared) -> Statement[dict[object, list[Row]]]:
-    def by_subject(rows: Rows) -> dict[object, list[Row]]:
-        found: dict[object, list[Row]] = {}
-        for subject, *key in rows:
-            found.setdefault(subject, []).append(tuple(key))
-        return found
-
-    packages = sorted(shared.package)
-    return Statement(
-        query("store/missing"),
-        {
-            "environments": sorted(shared.environment),
-            "package_names": [name for name, _ in packages],
-            "package_versions": [version for _, version in packages],
-            "images": sorted(shared.image),
-            "endpoints": sorted(shared.endpoint),
-            "hashes": sorted(shared.git_hash),
-            "release_stores": sorted(shared.release_store),
-        },
-        by_subject,
-    )
-
-
-def _intern(missing: Mapping[object, list[Row]]) -> list[Statement[None]]:
-    """Make the statements that add what is missing, subjects always in the same order."""
-    columns = {
-        "endpoint": ("names",),
-        "envvar": ("names", "values"),
-        # Its variables have to be there.
-        "environment": ("environments",),
-        "git_hash": ("hashes",),
-        "image": ("names",),
-        "package": ("names", "versions"),
-        "release_store": ("names",),
-    }
-    return [
-        Statement(
-            query(f"{subject}/intern"),
-            {name: [key[place] for key in missing[subject]] for place, name in enumerate(names)},
-            _nothing,
-        )
-        for subject, names in columns.items()
-        if subject in missing
-    ]
-
-
-def _shared(statements: "Batch") -> Shared:
-    """Return what any of the statements needs to be in the store."""
-    shared = Shared()
-    for statement in statements:
-        shared |= statement.shared()
-    return shared
-
-
-def _add_missing(shared: Shared) -> "Generator[Batch, Sequence[Rows], bool]":
-    """Ask which shared values are missing, add those, and tell whether there were any."""
-    ask = _ask_missing(shared)
-    missing = ask.collect((yield [ask])[0])
-    if missing:
-        yield _intern(missing)
-    return bool(missing)
-
-
-Batch = Sequence[Statement[object]]
-Conversation = Generator[Batch, Sequence[Rows], tuple[object, ...]]
-
-
-def conversation(statements: Batch, *, in_transaction: bool) -> Conversation:
+def conversation(
+    statements: Sequence[Statement[object]], *, in_transaction: bool
+) -> Conversation[tuple[object, ...]]:
     """Run statements together: each yielded batch is one round trip, its rows are sent back.
 
-    Several writes share a transaction, so that all or none of them happen. When one of them
-    lacks shared values, the transaction is undone, what is missing is asked for and added in
-    sorted order, and all run again.
+    Several writes share a transaction, so that all or none of them happen. An error of the
+    database is thrown in where the batch was yielded.
 
     :param statements: what to run
-    :param in_transaction: the caller has a transaction open; none is begun or ended here
+    :param in_transaction: the caller has a transaction open: what is refused is undone to here, and
+        the transaction goes on
     :returns: the collected value of each statement
-    :raises StoreError: a statement was refused; nothing of the batch is kept
+    :raises StoreError: a statement was refused; nothing of all of them is kept
     """
-    together = len(statements) > 1 and any(s.writes for s in statements)
-    own = together and not in_transaction
-    if together and in_transaction:
-        # There is nothing to undo the first statements with when a later one lacks a value.
-        statements = [s.otherwise() if s.otherwise else s for s in statements]
-        if (shared := _shared(statements)) != Shared():
-            yield from _add_missing(shared)
-    looked_again = False
-    for _ in range(_ATTEMPTS):
-        batch = [_control("begin"), *statements] if own else statements
-        refused: StoreError | None = None
-        unanswered: list[int] = []
-        results: tuple[object, ...] = ()
+    if not any(statement.writes for statement in statements):
+        return (yield from _together(statements))
+    if len(statements) == 1:
+        return ((yield from _one(statements[0], nested=in_transaction)),)
+    begin, commit = (_SAVEPOINT, _RELEASE) if in_transaction else (_BEGIN, _COMMIT)
+    undo = [_ROLLBACK_TO, _RELEASE] if in_transaction else [_ROLLBACK]
+    for _ in range(2):
         try:
-            answers = (yield batch)[-len(statements) :]
-            unanswered = [
-                place
-                for place, rows in enumerate(answers)
-                if not rows and statements[place].otherwise is not None
-            ]
-            if not unanswered:
-                results = tuple(
-                    statement.collect(rows)
-                    for statement, rows in zip(statements, answers, strict=True)
-                )
-        except UniqueViolation:
-            # Somebody else wrote the same uuid in this moment: look again, at what is there.
-            if in_transaction or looked_again:
-                raise
-            looked_again = True
-            if own:
-                yield [_control("rollback")]
-            continue
-        except Incomplete:
-            pass
-        except StoreError as error:
-            refused = error
+            values = yield from _together(statements, begin)
+        except (Unwritten, UniqueViolation):
+            yield undo
+        except (StoreError, psycopg.Error):
+            yield undo
+            raise
         else:
-            if not unanswered:
-                if own:
-                    yield [_control("commit")]
-                return results
-        if own:
-            yield [_control("rollback")]
-        if isinstance(refused, Conflict) and not looked_again:
-            # The statement's snapshot may be older than what a concurrent writer has done:
-            # only a second look tells a repetition from a difference.
-            looked_again = True
-            continue
-        if refused is not None:
-            raise refused
-        added = yield from _add_missing(_shared(statements))
-        if unanswered and not added:
-            # Each in its own place, so that what comes after it sees what it wrote.
-            statements = [
-                s.otherwise() if place in unanswered and s.otherwise else s
-                for place, s in enumerate(statements)
-            ]
+            yield [commit]
+            return values
+        outcomes, missing = yield from _ask_why(statements)
+        # What speaks against one of them may be what another one would have written before it.
+        with suppress(Unwritten, StoreError):
+            return tuple(outcome() for outcome in outcomes)
+        if not missing:
+            break
+        yield _intern(missing)
+    # One after the other, so that each sees what those before it wrote when it asks for its why.
+    yield [begin]
+    try:
+        one_by_one: list[object] = []
+        for statement in statements:
+            one_by_one.append((yield from _one(statement, nested=True)))
+    except (StoreError, psycopg.Error):
+        yield undo
+        raise
+    yield [commit]
+    return tuple(one_by_one)
+
+
+def _together(
+    statements: Sequence[Statement[object]], *before: Step
+) -> Conversation[tuple[object, ...]]:
+    """Run all steps in one round trip, and collect."""
+    answers = yield [*before, *(one for each in statements for one in each.steps)]
+    rest = iter(answers[len(before) :])
+    return tuple(each.collect(list(islice(rest, len(each.steps)))) for each in statements)
+
+
+def _one(statement: Statement[A], *, nested: bool) -> Conversation[A]:
+    """Run one statement until it is written, was written before, or is refused."""
+    violated = None
+    for _ in range(_ATTEMPTS):
+        try:
+            if nested and statement.writes:
+                answers = yield [_SAVEPOINT, *statement.steps, _RELEASE]
+                return statement.collect(answers[1:-1])
+            return statement.collect((yield statement.steps))
+        except Unwritten:
+            pass
+        except psycopg.Error as error:
+            if nested and statement.writes:
+                yield [_ROLLBACK_TO, _RELEASE]
+            if violated or not statement.why or not isinstance(error, UniqueViolation):
+                raise
+            violated = error
+        (outcome,), missing = yield from _ask_why([statement])
+        try:
+            return outcome()
+        except Unwritten as end:
+            statement = end.instead or statement
+        if missing:
+            yield _intern(missing)
     raise Unavailable("other writers kept changing the same records; try again later")
+
+
+def _ask_why(
+    statements: Sequence[Statement[A]],
+) -> Conversation[tuple[list[Callable[[], A]], Mapping[str, list[Row]]]]:
+    """Ask why nothing was written, and which shared values are missing.
+
+    :returns: for each statement what gives its value, where it had been written before, or raises
+        why it is refused, or Unwritten where nothing speaks against another attempt; and the keys
+        of what is missing by table
+    """
+    whys = [one.why() if one.why else _UNKNOWN if one.writes else one for one in statements]
+    shared = sorted(frozenset[Key]().union(*(one.shared() for one in statements)))
+    columns = {
+        name: [key[place] for key in shared]
+        for place, name in enumerate(("subjects", "names", "values"))
+    }
+    ask = [step("store/missing", columns)] if shared else []
+    answers = yield [*ask, *(one for why in whys for one in why.steps)]
+    missing: dict[str, list[Row]] = {}
+    for table, *texts in (row for rows in answers[: len(ask)] for row in rows):
+        missing.setdefault(cast(str, table), []).append(tuple(texts))
+    rest = iter(answers[len(ask) :])
+    return [partial(why.collect, list(islice(rest, len(why.steps)))) for why in whys], missing
+
+
+def _nobody_knows(_: Sequence[Rows]) -> NoReturn:
+    raise Unwritten
+
+
+_UNKNOWN: Statement[NoReturn] = Statement((), _nobody_knows)
+
+
+# Always in this order; what others refer to comes first.
+_INTERN = (
+    "endpoint/intern",
+    "envvar/intern",
+    "environment/intern",
+    "environment/intern_variables",
+    "git_hash/intern",
+    "image/intern",
+    "package/intern",
+    "release_store/intern",
+)
+
+
+def _intern(missing: Mapping[str, list[Row]]) -> list[Step]:
+    """Make the steps that add shared values: an array of each column, as the file has them."""
+    return [
+        step(name, dict(zip(query(name).types, map(list, zip(*keys, strict=True)), strict=False)))
+        for name in _INTERN
+        if (keys := missing.get(name.partition("/")[0]))
+    ]

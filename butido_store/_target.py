@@ -3,7 +3,6 @@
 import os
 import re
 import threading
-from collections.abc import Generator, Sequence
 from functools import cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Self, cast
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Self, cast
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from butido_store._query import directory, query
-from butido_store._statement import Batch, Rows, Statement
+from butido_store._query import directory
+from butido_store._statement import Conversation, step
 from butido_store.errors import ConnectionFailed, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -97,17 +96,13 @@ def refused(error: psycopg.Error) -> ConnectionFailed:
     )
 
 
-def _rows(rows: Rows) -> Rows:
-    return rows
-
-
-def opening(schema: str) -> Generator[Batch, Sequence[Rows], None]:
+def opening(schema: str) -> Conversation[None]:
     """Set the search path to the schema and check what is found there.
 
     :param schema: name of the schema that holds the tables
     :raises SchemaMismatch: the message says what is wrong and what to do
     """
-    rows = (yield [Statement(query("store/open"), {"schema": schema}, _rows)])[0]
+    rows = (yield [step("store/open", {"schema": schema})])[0]
     _, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)
     if server < _OLDEST_SERVER:
@@ -128,7 +123,7 @@ def opening(schema: str) -> Generator[Batch, Sequence[Rows], None]:
         raise SchemaMismatch(
             f"schema {schema} of database {database} holds no butido_store; {advice}"
         )
-    rows = (yield [Statement(query("migration/applied"), {}, _rows)])[0]
+    rows = (yield [step("migration/applied", {})])[0]
     applied = {row[0]: row[3] for row in rows}
     _compare(schema, applied, advice)
 

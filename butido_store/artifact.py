@@ -1,13 +1,13 @@
 """Artifacts: files by path and content, from outside or made by a job, and their reuse."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text, uuid7
-from butido_store._statement import Incomplete, Rows, Statement, read, write
+from butido_store._statement import Rows, Statement, read, step, write
 from butido_store.errors import Conflict, NotFound
 
 
@@ -60,25 +60,21 @@ def register(
     :raises Conflict: when run, if it is there with another size
     """
 
-    def collect(rows: Rows) -> Artifact:
-        if not rows:
-            raise Incomplete
-        stored = artifacts(rows)[0]
+    name = {"path": _check.path("path", path), "sha256": _check.sha256("sha256", sha256)}
+
+    def registered(answers: Sequence[Rows]) -> Artifact:
+        (stored,) = artifacts(answers[-1])
         if stored.size != size:
             raise Conflict(
                 f"{path} with this SHA-256 is in the store with {stored.size} bytes, not {size}"
             )
         return stored
 
+    own = uuid7() if uuid is None else _check.uuid("uuid", uuid)
     return write(
-        "artifact/register",
-        {
-            "artifact": uuid7() if uuid is None else _check.uuid("uuid", uuid),
-            "path": _check.path("path", path),
-            "sha256": _check.sha256("sha256", sha256),
-            "size": _check.count("size", size),
-        },
-        collect,
+        step("artifact/register", {"artifact": own, **name, "size": _check.count("size", size)}),
+        step("artifact/registered", name),
+        collect=registered,
     )
 
 

@@ -2,15 +2,28 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal, cast
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import encode_log, json_text
-from butido_store._statement import Rows, Shared, Statement, read, refuse, write
+from butido_store._statement import (
+    Key,
+    Rows,
+    Statement,
+    Step,
+    Unwritten,
+    read,
+    step,
+    write,
+    written,
+)
 from butido_store.artifact import Artifact, Output, artifacts
-from butido_store.errors import InvalidInput, NotFound
+from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
+
+R = TypeVar("R")
 
 _list = list
 
@@ -67,53 +80,184 @@ class EndedJob:
     outputs: Sequence[Output] = ()
 
 
-def _shared(package: str, version: str, image: str, endpoint: str, environment: str) -> Shared:
-    return Shared(
-        environment=frozenset({environment}),
-        package=frozenset({(package, version)}),
-        image=frozenset({image}),
-        endpoint=frozenset({endpoint}),
-    )
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What is recorded of a job, checked and copied, in the forms that its statements need."""
+
+    # What a row of job has, by the name in the statements; names in place of ids.
+    values: dict[str, str]
+    env: dict[str, str]
+    inputs: _list[str]
+    outputs: dict[str, dict[str, str | int]]
+    log: str
+
+    @property
+    def uuid(self) -> str:
+        return self.values["uuid"]
+
+    def said(self, *, ended: bool) -> dict[str, object]:
+        """Return what sql/job/compare.sql compares; of a job that starts, not how it ends."""
+        said: dict[str, object] = {
+            **self.values,
+            "script": _digest(self.values["script"]),
+            "env": self.env,
+            "inputs": sorted(self.inputs),
+        }
+        if ended:
+            said |= {"container_hash": self.values.get("container_hash"), "log": _digest(self.log)}
+            said["outputs"] = _without_uuids(self.outputs)
+        return said
+
+    def shared(self) -> frozenset[Key]:
+        return frozenset(
+            {
+                ("package", self.values["package"], self.values["version"]),
+                ("image", self.values["image"], ""),
+                ("endpoint", self.values["endpoint"], ""),
+                ("environment", json_text(self.env), ""),
+            }
+        )
 
 
-def _names(package: str, version: str, image: str, endpoint: str) -> dict[str, object]:
-    """Return the names of what a job shares with others, if they can be stored."""
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _without_uuids(outputs: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """Return outputs as they are compared: a repetition may have given them new uuids."""
     return {
+        path: {"sha256": made["sha256"], "size": made["size"]} for path, made in outputs.items()
+    }
+
+
+def _document(
+    uuid: UUID,
+    submit: UUID,
+    names: tuple[str, str, str, str],
+    *,
+    started_at: datetime,
+    script: str,
+    env: Mapping[str, str],
+    inputs: Iterable[UUID],
+    container_hash: str | None,
+    state: str = "",
+    finished_at: datetime | None = None,
+    outputs: Iterable[Output] = (),
+    log: bytes | str = "",
+) -> _Document:
+    package, version, image, endpoint = names
+    values = {
+        "uuid": str(_check.uuid("uuid", uuid)),
+        "submit": str(_check.uuid("submit", submit)),
         "package": _check.name("package", package),
         "version": _check.name("version", version),
         "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
         "endpoint": _check.name("endpoint", endpoint),
+        "started_at": _check.timestamp("started_at", started_at),
+        "script": _check.text("script", script),
     }
+    if finished_at is not None:
+        values["finished_at"] = _check.timestamp("finished_at", finished_at)
+        values["state"] = _check.choice("state", state, _END_STATES)
+    if container_hash is not None:
+        values["container_hash"] = _check.name("container_hash", container_hash)
+    return _Document(
+        values,
+        _check.env("env", env),
+        [str(uuid) for uuid in _check.uuids("inputs", inputs)],
+        _outputs(outputs),
+        encode_log(_check.output("log", log)),
+    )
 
 
-def _container(value: str | None) -> str | None:
-    return _check.given(_check.name, "container_hash", value)
+def _outputs(outputs: Iterable[Output]) -> dict[str, dict[str, str | int]]:
+    """Return the outputs by path, if each can be stored and no path comes twice."""
+    checked: dict[str, dict[str, str | int]] = {}
+    for output in outputs:
+        path = _check.path("path of an output", output.path)
+        if path in checked:
+            raise InvalidInput(f"outputs has the path {path!r} twice")
+        checked[path] = {
+            "uuid": str(_check.uuid(f"uuid of output {path!r}", output.uuid)),
+            "sha256": _check.sha256(f"sha256 of output {path!r}", output.sha256).hex(),
+            "size": _check.count(f"size of output {path!r}", output.size),
+        }
+    return checked
 
 
-def _uuids(inputs: Iterable[UUID]) -> str:
-    return json_text([str(uuid) for uuid in _check.uuids("inputs", inputs)])
+def _now() -> str:
+    """Return the moment of a write, by which its steps know the job that the first one wrote.
+
+    Without it, one that found nothing to write would add to a job of that uuid that is there.
+    """
+    return _check.timestamp("now", datetime.now(UTC))
 
 
-def _missing_inputs(uuids: object) -> NotFound:
-    names = ", ".join(str(uuid) for uuid in cast(_list[UUID], uuids))
+def _insert(one: _Document) -> tuple[Step | None, ...]:
+    """Return the steps that add one job with its outputs and inputs."""
+    at, inputs = _now(), json_text({one.uuid: one.inputs}) if one.inputs else "{}"
+    values: dict[str, object] = {**one.values, "job": one.uuid, "at": at, "inputs": inputs}
+    del values["uuid"]
+    if "finished_at" in values:
+        values["log"] = one.log
+    return (
+        step("job/insert", {**values, "env": json_text(one.env)}),
+        *_belongings([one], at),
+    )
+
+
+def _belongings(documents: Sequence[_Document], at: str) -> tuple[Step | None, ...]:
+    """Return the steps that add outputs and inputs, if there are any."""
+    outputs = {one.uuid: one.outputs for one in documents if one.outputs}
+    inputs = {one.uuid: one.inputs for one in documents if one.inputs}
+    return (
+        step("job/insert_outputs", {"at": at, "outputs": json_text(outputs)}) if outputs else None,
+        step("job/insert_inputs", {"at": at, "inputs": json_text(inputs)}) if inputs else None,
+    )
+
+
+class _Compared(NamedTuple):
+    """How a job differs from what is in the store: a row of sql/job/compare.sql."""
+
+    uuid: UUID
+    state: State | None
+    fingerprint: bytes
+    differing: Sequence[str]
+    missing_submit: UUID | None
+    missing_inputs: Sequence[UUID]
+
+
+def _compare(
+    said: Sequence[Mapping[str, object]], then: Callable[[_list[_Compared]], R]
+) -> Statement[R]:
+    """Make the statement that asks how jobs differ from what is in the store."""
+    return read(
+        "job/compare",
+        {"jobs": json_text(said)},
+        lambda rows: then([_Compared(*row) for row in cast(Sequence[Any], rows)]),
+    )
+
+
+def _missing_inputs(uuids: Iterable[UUID]) -> NotFound:
+    names = ", ".join(str(uuid) for uuid in uuids)
     return NotFound(f"inputs: there is no artifact {names} in the store")
 
 
-def _outputs(outputs: Iterable[Output]) -> _list[dict[str, object]]:
-    """Return the outputs sorted by path, if each can be stored and no path comes twice."""
-    checked: _list[dict[str, object]] = []
-    for output in sorted(outputs, key=lambda one: _check.path("path of an output", one.path)):
-        if checked and output.path == checked[-1]["path"]:
-            raise InvalidInput(f"outputs has the path {output.path!r} twice")
-        checked.append(
-            {
-                "uuid": str(_check.uuid(f"uuid of output {output.path!r}", output.uuid)),
-                "path": output.path,
-                "sha256": _check.sha256(f"sha256 of output {output.path!r}", output.sha256).hex(),
-                "size": _check.count(f"size of output {output.path!r}", output.size),
-            }
-        )
-    return checked
+def _differs(found: _Compared) -> Conflict:
+    return Conflict(
+        f"job {found.uuid} is in the store already, with other content: "
+        f"{', '.join(found.differing)}"
+    )
+
+
+def _not_running(found: _Compared) -> StoreError | Unwritten:
+    """Return the error for what only a running job takes."""
+    if found.state is None:
+        return NotFound(f"there is no job {found.uuid} in the store")
+    if found.state == "running":
+        # It started in this moment.
+        return Unwritten()
+    return NotRunning(f"job {found.uuid} has ended: its state is {found.state}")
 
 
 def start(
@@ -148,33 +292,47 @@ def start(
     :raises NotFound: when run, if the submit or an input is not in the store
     :raises Conflict: when run, if the uuid is there with other content
     """
-    environment = json_text(_check.env("env", env))
-
-    def collect(rows: Rows) -> bytes:
-        outcome, fingerprint, missing = rows[0]
-        if outcome == "no submit":
-            raise refuse(outcome, "submit", submit)
-        if outcome == "no input":
-            raise _missing_inputs(missing)
-        if outcome not in ("started", "repeated"):
-            raise refuse(outcome, "job", uuid)
-        return cast(bytes, fingerprint)
-
-    return write(
-        "job/start",
-        {
-            "job": _check.uuid("uuid", uuid),
-            "submit": _check.uuid("submit", submit),
-            **_names(package, version, image, endpoint),
-            "started_at": _check.time("started_at", started_at),
-            "script": _check.text("script", script),
-            "env": environment,
-            "inputs": _uuids(inputs),
-            "container_hash": _container(container_hash),
-        },
-        collect,
-        shared=lambda: _shared(package, version, image, endpoint, environment),
+    document = _document(
+        uuid,
+        submit,
+        (package, version, image, endpoint),
+        started_at=started_at,
+        script=script,
+        env=env,
+        inputs=inputs,
+        container_hash=container_hash,
     )
+    return write(
+        *_insert(document),
+        collect=_fingerprint,
+        why=lambda: _compare([document.said(ended=False)], lambda rows: _stored(rows)[0]),
+        shared=document.shared,
+    )
+
+
+def _fingerprint(answers: Sequence[Rows]) -> bytes:
+    return cast(bytes, written(answers[0])[0])
+
+
+def _stored(rows: _list[_Compared], made: frozenset[str] = frozenset()) -> _list[bytes]:
+    """Return the fingerprints of jobs, if all are there and the same.
+
+    :param rows: how they differ from what is in the store
+    :param made: uuids of artifacts that other jobs of the same write make
+    :raises Unwritten: there is no reason why a job is not there
+    """
+    for found in rows:
+        if found.state and found.differing:
+            raise _differs(found)
+    for found in rows:
+        if not found.state:
+            if found.missing_submit:
+                raise NotFound(f"there is no submit {found.missing_submit} in the store")
+            if missing := [uuid for uuid in found.missing_inputs if str(uuid) not in made]:
+                raise _missing_inputs(missing)
+    if not all(found.state for found in rows):
+        raise Unwritten
+    return [found.fingerprint for found in rows]
 
 
 def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
@@ -183,17 +341,40 @@ def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
     A `butido_store.log.LogBuffer` cuts output into pieces and counts them.
 
     :param uuid: the job's uuid
-    :param seq: place of the piece in the log, counted from 0
+    :param seq: place of the piece in the log, counted from 0; pieces come in order
     :param data: output as it came; what is no UTF-8 text is kept, escaped
     :raises NotRunning: when run, if the job has ended
-    :raises Conflict: when run, if another piece has this place
+    :raises Conflict: when run, if another piece has this place, or the one before it is missing
     """
-    return _change(
-        "job/append_log",
-        uuid,
-        ("appended", "repeated"),
-        {"seq": _check.count("seq", seq), "chunk": encode_log(_check.output("data", data))},
+    job, piece = {"job": _check.uuid("uuid", uuid)}, encode_log(_check.output("data", data))
+    parameters = {**job, "seq": _check.count("seq", seq), "chunk": piece}
+
+    def repeated(rows: Rows) -> None:
+        if not rows:
+            raise NotFound(f"there is no job {uuid} in the store")
+        state, same, next_seq = cast(tuple[State, bool | None, int], rows[0])
+        if same:
+            return
+        if state != "running":
+            raise NotRunning(f"job {uuid} has ended: its state is {state}")
+        if same is False:
+            raise Conflict(f"the log of job {uuid} has another piece at place {seq}")
+        if next_seq < seq:
+            raise Conflict(
+                f"the log of job {uuid} has no piece {next_seq} yet, which comes before {seq}"
+            )
+        raise Unwritten
+
+    return write(
+        step("job/heartbeat", job),
+        step("job/insert_chunk", parameters),
+        collect=lambda answers: _done(answers[1]),
+        why=lambda: read("job/compare_chunk", parameters, repeated),
     )
+
+
+def _done(rows: Rows) -> None:
+    written(rows)
 
 
 def heartbeat(uuid: UUID) -> Statement[None]:
@@ -202,7 +383,15 @@ def heartbeat(uuid: UUID) -> Statement[None]:
     :param uuid: the job's uuid
     :raises NotRunning: when run, if the job has ended
     """
-    return _change("job/heartbeat", uuid, ("running",), {})
+
+    def refused(rows: _list[_Compared]) -> None:
+        raise _not_running(rows[0])
+
+    return write(
+        step("job/heartbeat", {"job": _check.uuid("uuid", uuid)}),
+        collect=lambda answers: _done(answers[0]),
+        why=lambda: _compare([{"uuid": str(uuid)}], refused),
+    )
 
 
 def set_container(uuid: UUID, container_hash: str) -> Statement[None]:
@@ -213,24 +402,19 @@ def set_container(uuid: UUID, container_hash: str) -> Statement[None]:
     :raises NotRunning: when run, if the job has ended without one
     :raises Conflict: when run, if it has another one
     """
-    return _change(
-        "job/set_container",
-        uuid,
-        ("set", "repeated"),
-        {"container_hash": _container(container_hash)},
+
+    def repeated(rows: _list[_Compared]) -> None:
+        (found,) = rows
+        if found.state and not found.differing:
+            return
+        raise _differs(found) if found.state == "running" else _not_running(found)
+
+    said = {"container_hash": _check.name("container_hash", container_hash)}
+    return write(
+        step("job/set_container", {"job": _check.uuid("uuid", uuid), **said}),
+        collect=lambda answers: _done(answers[0]),
+        why=lambda: _compare([{"uuid": str(uuid), **said}], repeated),
     )
-
-
-def _change(
-    name: str, uuid: UUID, done: tuple[str, ...], parameters: Mapping[str, object]
-) -> Statement[None]:
-    """Make the statement of a small change to a running job."""
-
-    def collect(rows: Rows) -> None:
-        if rows[0][0] not in done:
-            raise refuse(rows[0][0], "job", uuid)
-
-    return write(name, {"job": _check.uuid("uuid", uuid), **parameters}, collect)
 
 
 def finish(
@@ -251,59 +435,50 @@ def finish(
     :raises NotRunning: when run, if the job has ended in another state
     :raises Conflict: when run, if it has ended in this state, but otherwise than said here
     """
-    files = _outputs(outputs)
+    job, made, at = {"job": _check.uuid("uuid", uuid)}, _outputs(outputs), _now()
+    end = {
+        "state": _check.choice("state", state, _END_STATES),
+        "finished_at": _check.timestamp("finished_at", finished_at),
+    }
 
-    def collect(rows: Rows) -> dict[str, UUID]:
-        outcome, stored = rows[0]
-        if outcome not in ("finished", "repeated"):
-            raise refuse(outcome, "job", uuid)
-        made = cast(_list[UUID], stored)
-        return {str(file["path"]): uuid for file, uuid in zip(files, made, strict=True)}
+    def why() -> Statement[dict[str, UUID]]:
+        said = {"uuid": str(uuid), **end, "outputs": _without_uuids(made)}
+        compare, stored = _compare([said], _ended), _outputs_of(uuid)
+
+        def repeated(answers: Sequence[Rows]) -> dict[str, UUID]:
+            compare.collect(answers[:1])
+            return {file.path: file.uuid for file in stored.collect(answers[1:])}
+
+        return Statement((*compare.steps, *stored.steps), repeated)
+
+    def finished(answers: Sequence[Rows]) -> dict[str, UUID]:
+        written(answers[1])
+        return {path: UUID(str(file["uuid"])) for path, file in made.items()}
 
     return write(
-        "job/finish",
-        {
-            "job": _check.uuid("uuid", uuid),
-            "state": _check.choice("state", state, _END_STATES),
-            "finished_at": _check.time("finished_at", finished_at),
-            "outputs": json_text(files),
-        },
-        collect,
+        step("job/lock", job),
+        step("job/end", {**job, **end, "at": at}),
+        step("job/delete_chunks", job),
+        step("job/insert_outputs", {"at": at, "outputs": json_text({str(uuid): made})})
+        if made
+        else None,
+        collect=finished,
+        why=why,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """What is recorded of a job, checked and copied, as JSON has it."""
+def _ended(rows: _list[_Compared]) -> None:
+    """Tell whether a job has ended so.
 
-    values: dict[str, object]
-    env: dict[str, str]
-    inputs: _list[str]
-    outputs: _list[dict[str, object]]
-    log: str
-    shared: Callable[[], Shared]
-
-
-def _document(ended: EndedJob) -> _Document:
-    env = _check.env("env", ended.env)
-    names = ended.package, ended.version, ended.image, ended.endpoint
-    return _Document(
-        {
-            "uuid": str(_check.uuid("uuid", ended.uuid)),
-            "submit": str(_check.uuid("submit", ended.submit)),
-            **_names(*names),
-            "state": _check.choice("state", ended.state, _END_STATES),
-            "started_at": _check.time("started_at", ended.started_at).isoformat(),
-            "finished_at": _check.time("finished_at", ended.finished_at).isoformat(),
-            "container_hash": _container(ended.container_hash),
-            "script": _check.text("script", ended.script),
-        },
-        env,
-        [str(uuid) for uuid in _check.uuids("inputs", ended.inputs)],
-        _outputs(ended.outputs),
-        encode_log(_check.output("log", ended.log)),
-        lambda: _shared(*names, json_text(env)),
-    )
+    :raises StoreError: it has ended otherwise, or it is not there
+    """
+    (found,) = rows
+    if found.state and not found.differing:
+        return
+    # A lost job was ended by somebody else.
+    if found.state in (None, "running", "lost") or "state" in found.differing:
+        raise _not_running(found)
+    raise _differs(found)
 
 
 def record(ended: EndedJob) -> Statement[bytes]:
@@ -315,29 +490,29 @@ def record(ended: EndedJob) -> Statement[bytes]:
     :raises NotFound: when run, if the submit or an input is not in the store
     :raises Conflict: when run, if the uuid is there with other content
     """
-    document = _document(ended)
-
-    def otherwise() -> Statement[bytes]:
-        every = _record_all([document])
-        return write(
-            "job/record_all",
-            every.parameters,
-            lambda rows: every.collect(rows)[0],
-            shared=every.shared,
-        )
-
+    document = _ended_document(ended)
     return write(
-        "job/record",
-        {
-            **document.values,
-            "env": json_text(document.env),
-            "inputs": json_text(document.inputs),
-            "outputs": json_text(document.outputs),
-            "log": document.log,
-        },
-        lambda rows: cast(bytes, rows[0][0]),
+        *_insert(document),
+        collect=_fingerprint,
+        why=lambda: _compare([document.said(ended=True)], lambda rows: _stored(rows)[0]),
         shared=document.shared,
-        otherwise=otherwise,
+    )
+
+
+def _ended_document(ended: EndedJob) -> _Document:
+    return _document(
+        ended.uuid,
+        ended.submit,
+        (ended.package, ended.version, ended.image, ended.endpoint),
+        started_at=ended.started_at,
+        script=ended.script,
+        env=ended.env,
+        inputs=ended.inputs,
+        container_hash=ended.container_hash,
+        state=ended.state,
+        finished_at=_check.time("finished_at", ended.finished_at),
+        outputs=ended.outputs,
+        log=ended.log,
     )
 
 
@@ -354,46 +529,44 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[_list[bytes]]:
     """
     jobs = _list(jobs)
     _check.uuids("uuid", [job.uuid for job in jobs])
-    return _record_all([_document(job) for job in jobs])
+    return _record_all([_ended_document(job) for job in jobs], {})
 
 
-def _record_all(documents: Sequence[_Document]) -> Statement[_list[bytes]]:
-    def shared() -> Shared:
-        needed = Shared()
-        for document in documents:
-            needed |= document.shared()
-        return needed
+def _record_all(
+    documents: Sequence[_Document], stored: Mapping[str, bytes]
+) -> Statement[_list[bytes]]:
+    """Make the statement that records those jobs that are not stored yet."""
+    new, at = [one for one in documents if one.uuid not in stored], _now()
+    made = frozenset(str(file["uuid"]) for one in new for file in one.outputs.values())
 
-    def collect(rows: Rows) -> _list[bytes]:
-        outcome, fingerprints, differing, missing = rows[0]
-        if outcome == "no submit":
-            raise NotFound("the submit of a job is not in the store")
-        if outcome == "no input":
-            raise _missing_inputs(missing)
-        if outcome == "differs":
-            raise refuse(outcome, "job", cast(_list[UUID], differing)[0])
-        if outcome not in ("recorded", "repeated"):
-            raise refuse(outcome, "job", UUID(str(documents[0].values["uuid"])))
-        return cast(_list[bytes], fingerprints)
+    def fingerprints(answers: Sequence[Rows]) -> _list[bytes]:
+        if len(answers[0]) < len(new):
+            raise Unwritten
+        found = {**stored, **{str(row[0]): cast(bytes, row[1]) for row in answers[0]}}
+        return [found[one.uuid] for one in documents]
+
+    def repeated(rows: _list[_Compared]) -> _list[bytes]:
+        try:
+            return _stored(rows, made)
+        except Unwritten:
+            there = {str(found.uuid): found.fingerprint for found in rows if found.state}
+            raise Unwritten(_record_all(documents, {**stored, **there})) from None
 
     return write(
-        "job/record_all",
-        {
-            "jobs": json_text([{**one.values, "env": one.env} for one in documents]),
-            "logs": [one.log for one in documents],
-            "inputs": json_text(
-                [
-                    {"job": one.values["uuid"], "artifact": artifact}
-                    for one in documents
-                    for artifact in one.inputs
-                ]
-            ),
-            "outputs": json_text(
-                [{"job": one.values["uuid"], **made} for one in documents for made in one.outputs]
-            ),
-        },
-        collect,
-        shared=shared,
+        step(
+            "job/insert_all",
+            {
+                "at": at,
+                "jobs": json_text([{**one.values, "env": one.env} for one in new]),
+                "logs": [one.log for one in new],
+                "inputs": json_text({one.uuid: one.inputs for one in new}),
+                "outputs": json_text({one.uuid: one.outputs for one in new}),
+            },
+        ),
+        *_belongings(new, at),
+        collect=fingerprints,
+        why=lambda: _compare([one.said(ended=True) for one in documents], repeated),
+        shared=lambda: frozenset[Key]().union(*(one.shared() for one in documents)),
     )
 
 
@@ -409,14 +582,14 @@ def sweep(
     """
     if _check.instance("silent_for", silent_for, timedelta) <= timedelta(0):
         raise InvalidInput(f"silent_for is {silent_for}; it must be above 0")
+    parameters = {
+        "silent_for": silent_for,
+        "endpoint": _check.given(_check.text, "endpoint", endpoint),
+        "limit": _check.count("limit", limit),
+    }
     return write(
-        "job/sweep",
-        {
-            "silent_for": silent_for,
-            "endpoint": _check.given(_check.text, "endpoint", endpoint),
-            "limit": _check.count("limit", limit),
-        },
-        lambda rows: [row[0] for row in rows],  # type: ignore[misc]
+        step("job/sweep", parameters),
+        collect=lambda answers: [cast(UUID, row[0]) for row in answers[0]],
     )
 
 
@@ -511,3 +684,6 @@ def outputs(uuid: UUID) -> Statement[_list[Artifact]]:
     :param uuid: the job's uuid
     """
     return read("job/outputs", {"job": _check.uuid("uuid", uuid)}, artifacts)
+
+
+_outputs_of = outputs

@@ -1,12 +1,12 @@
 """Releases: artifacts given to a release store, and taken back; both stay recorded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import cast
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._statement import Incomplete, Rows, Shared, Statement, write
+from butido_store._statement import Rows, Statement, Unwritten, read, step, write, written
 from butido_store.errors import Conflict, InvalidInput, NotFound
 
 
@@ -29,7 +29,7 @@ def create(
     :param actor: who releases it
     :param artifacts: uuids of artifacts: outputs of successful jobs, or files from outside
     :param submit: uuid of a submit, for all that its successful jobs made
-    :returns: the artifacts that were not in that release store before
+    :returns: the artifacts that this act released: those that were not in that release store before
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if an artifact is not in the store, or the submit has made none
     :raises Conflict: when run, if a job did not end well, or the uuid is there with other content
@@ -37,37 +37,46 @@ def create(
     if (artifacts is None) == (submit is None):
         raise InvalidInput("either artifacts or submit says what is released")
     name = _check.name("store", store)
+    parameters: dict[str, object] = {
+        "release": _check.uuid("uuid", uuid),
+        "store": name,
+        "timestamp": _check.timestamp("timestamp", timestamp),
+        "actor": _check.name("actor", actor),
+        "artifacts": None if artifacts is None else _check.uuids("artifacts", artifacts),
+        "submit": _check.given(_check.uuid, "submit", submit),
+    }
 
-    def collect(rows: Rows) -> list[UUID]:
-        outcome, found = rows[0][0], cast(list[UUID], rows[0][1])
-        names = ", ".join(str(artifact) for artifact in found)
-        match outcome:
-            case "released":
-                return found
-            case "incomplete":
-                raise Incomplete
-            case "no artifact":
-                raise NotFound(f"artifacts: there is no artifact {names} in the store")
-            case "not successful":
-                raise Conflict(f"artifacts: the job that made {names} did not end with success")
-            case "nothing":
-                raise NotFound("there is no artifact to release")
-            case _:
-                raise Conflict(f"release {uuid} is in the store already, with other content")
+    def released(answers: Sequence[Rows]) -> list[UUID]:
+        written(answers[0])
+        return sorted(cast(UUID, row[0]) for row in answers[0])
+
+    def nothing(rows: Rows) -> list[UUID]:
+        missing, not_successful, before, same, wanted, has_store = cast(
+            tuple[list[UUID], list[UUID], list[UUID], bool | None, int, bool], rows[0]
+        )
+        if missing:
+            raise NotFound(f"artifacts: there is no artifact {_names(missing)} in the store")
+        if not_successful:
+            names = _names(not_successful)
+            raise Conflict(f"artifacts: the job that made {names} did not end with success")
+        if same is False:
+            raise Conflict(f"release {uuid} is in the store already, with other content")
+        if not wanted:
+            raise NotFound("there is no artifact to release")
+        if not has_store:
+            raise Unwritten
+        return before
 
     return write(
-        "release/create",
-        {
-            "release": _check.uuid("uuid", uuid),
-            "store": name,
-            "timestamp": _check.time("timestamp", timestamp),
-            "actor": _check.name("actor", actor),
-            "artifacts": None if artifacts is None else _check.uuids("artifacts", artifacts),
-            "submit": _check.given(_check.uuid, "submit", submit),
-        },
-        collect,
-        shared=lambda: Shared(release_store=frozenset({name})),
+        step("release/create", parameters),
+        collect=released,
+        why=lambda: read("release/compare", parameters, nothing),
+        shared=lambda: frozenset({("release_store", name, "")}),
     )
+
+
+def _names(artifacts: Iterable[UUID]) -> str:
+    return ", ".join(str(artifact) for artifact in artifacts)
 
 
 def withdraw(
@@ -84,20 +93,25 @@ def withdraw(
     :raises NotFound: when run, if it is not in that release store
     """
 
-    def collect(rows: Rows) -> None:
-        if rows[0][0] not in ("withdrawn", "repeated"):
-            raise NotFound(f"artifact {artifact} is not in the release store {store!r}")
-
     if not _check.text("reason", reason).strip():
         raise InvalidInput("reason is empty")
+    parameters = {
+        "store": _check.name("store", store),
+        "artifact": _check.uuid("artifact", artifact),
+        "timestamp": _check.timestamp("timestamp", timestamp),
+        "actor": _check.name("actor", actor),
+        "reason": reason,
+    }
+
+    def withdrawn(answers: Sequence[Rows]) -> None:
+        written(answers[0])
+
+    def repeated(rows: Rows) -> None:
+        if not rows:
+            raise NotFound(f"artifact {artifact} is not in the release store {store!r}")
+
     return write(
-        "release/withdraw",
-        {
-            "store": _check.name("store", store),
-            "artifact": _check.uuid("artifact", artifact),
-            "timestamp": _check.time("timestamp", timestamp),
-            "actor": _check.name("actor", actor),
-            "reason": reason,
-        },
-        collect,
+        step("release/withdraw", parameters),
+        collect=withdrawn,
+        why=lambda: read("release/withdrawn", parameters, repeated),
     )

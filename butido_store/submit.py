@@ -1,15 +1,15 @@
 """Submits: what was asked for, at which commit, with the tree and the plan that came of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict
+from typing import TypedDict, cast
 from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text
-from butido_store._statement import Rows, Shared, Statement, read, refuse, write
-from butido_store.errors import NotFound
+from butido_store._statement import Key, Rows, Statement, Unwritten, read, step, write, written
+from butido_store.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,33 +89,43 @@ def create(
     :raises Conflict: when run, if the uuid is there with other content
     """
     environment = json_text(_check.env("env", env or {}))
+    parameters: dict[str, object] = {
+        "submit": _check.uuid("uuid", uuid),
+        "timestamp": _check.timestamp("timestamp", timestamp),
+        "package": _check.name("package", package),
+        "version": _check.name("version", version),
+        "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
+        "repo_hash": _check.git_hash("repo_hash", repo_hash),
+        "tree": _check.tree("tree", tree),
+        "buildplan": _check.buildplan("buildplan", buildplan),
+        "env": environment,
+    }
 
-    def shared() -> Shared:
-        return Shared(
-            environment=frozenset({environment}),
-            package=frozenset({(package, version)}),
-            image=frozenset({image}),
-            git_hash=frozenset({repo_hash}),
+    def shared() -> frozenset[Key]:
+        return frozenset(
+            {
+                ("environment", environment, ""),
+                ("package", package, version),
+                ("image", image, ""),
+                ("git_hash", repo_hash, ""),
+            }
         )
 
-    def collect(rows: Rows) -> None:
-        if rows[0][0] not in ("created", "repeated"):
-            raise refuse(rows[0][0], "submit", uuid)
+    def created(answers: Sequence[Rows]) -> None:
+        written(answers[0])
+
+    def repeated(rows: Rows) -> None:
+        if not rows:
+            raise Unwritten
+        if differing := cast(list[str], rows[0][0]):
+            raise Conflict(
+                f"submit {uuid} is in the store already, with other content: {', '.join(differing)}"
+            )
 
     return write(
-        "submit/create",
-        {
-            "submit": _check.uuid("uuid", uuid),
-            "timestamp": _check.time("timestamp", timestamp),
-            "package": _check.name("package", package),
-            "version": _check.name("version", version),
-            "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
-            "repo_hash": _check.git_hash("repo_hash", repo_hash),
-            "tree": _check.tree("tree", tree),
-            "buildplan": _check.buildplan("buildplan", buildplan),
-            "env": environment,
-        },
-        collect,
+        step("submit/create", parameters),
+        collect=created,
+        why=lambda: read("submit/compare", parameters, repeated),
         shared=shared,
     )
 

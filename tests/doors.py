@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,8 +15,8 @@ from conftest import Postgres
 from psycopg import sql
 from psycopg.adapt import PyFormat, Transformer
 
-from butido_store import Statement
 from butido_store._query import Query
+from butido_store._statement import Step
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Cells = list[tuple[str | None, ...]]
@@ -101,31 +101,42 @@ class Both:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
-    def by_psql(self, file: Query, given: Mapping[str, object]) -> Result:
-        """Run a file in psql, with parameters as PostgreSQL writes them."""
+    def by_psql(
+        self, file: Query, given: Mapping[str, object], before: Sequence[Step] = ()
+    ) -> Result:
+        """Run a file in psql, with parameters as PostgreSQL writes them.
+
+        :param before: what else its statement runs before it, with `-f … -f …`
+        """
+        earlier = chain.from_iterable(("-f", str(step.query.path)) for step in before)
+        every: dict[str, object] = {}
+        for step in before:
+            every |= step.parameters
         with self._connect() as connection:
             known = Transformer(connection)
             texts = {
                 name: bytes(known.get_dumper(value, PyFormat.TEXT).dump(value) or b"").decode()
-                for name, value in given.items()
+                for name, value in {**every, **given}.items()
             }
         rows, state = self._directory / "rows.csv", self._directory / "state.csv"
         self.psql(
             *chain.from_iterable(("-v", f"{name}={text}") for name, text in texts.items()),
             *("--csv", "-P", f"null={NULL}", "-o", os.devnull),
-            *("-c", self._restart.as_string(), "-c", "BEGIN"),
+            *("-c", self._restart.as_string(), "-c", "BEGIN", *earlier),
             *("-c", rf"\o '{rows}'", "-f", str(file.path)),
             *("-c", rf"\o '{state}'", "-c", self._state.as_string(), "-c", "ROLLBACK"),
         )
         return Result(*_read_csv(rows), _read_csv(state)[1])
 
-    def by_library(self, file: Query, given: Mapping[str, object]) -> Result:
-        """Run a file as the library does."""
-        statement = Statement(file, given, list)
+    def by_library(
+        self, file: Query, given: Mapping[str, object], before: Sequence[Step] = ()
+    ) -> Result:
+        """Run a file as the library does, after those that its statement runs before it."""
         with self._connect() as connection, connection.transaction(force_rollback=True):
             connection.execute(self._restart)
             cursor = psycopg.RawCursor(connection)
-            cursor.execute(*statement.rendered())
+            for step in (*before, Step(file, given)):
+                cursor.execute(*step.rendered())
             columns, rows = _read_result(cursor)
             # What psql's end takes with it.
             connection.execute("SELECT pg_advisory_unlock_all()")

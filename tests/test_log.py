@@ -13,7 +13,7 @@ from butido_store.log import LogBuffer, Outcome, decode_log, encode_log, read_ou
 def chunk(statement: Statement[None] | None) -> str:
     """Return the text that a statement appends."""
     assert statement is not None
-    return str(statement.parameters["chunk"])
+    return str(statement.steps[-1].parameters["chunk"])
 
 
 class Clock:
@@ -52,7 +52,7 @@ def test_pieces_are_counted_from_where_the_log_was_left() -> None:
         buffer.add("a")
         statement = buffer.flush()
         assert statement is not None
-        seqs.append(statement.parameters["seq"])
+        seqs.append(statement.steps[-1].parameters["seq"])
     assert seqs == [7, 8, 9]
 
 

@@ -25,94 +25,137 @@ from filled import (
     NEW,
     NEXT,
     ODD,
+    OTHER,
     PROGRAM,
     REPORTS,
     RUNNING,
     SOURCE,
-    STARTED,
     SUBMIT,
 )
-from samples import HASH, TIME, buildplan, create, ended, finish, sha256, start, tree
+from samples import HASH, TIME, buildplan, create, ended, finish, later, sha256, tree
 from yoyo.migrations import get_migration_hash
 
 from butido_store import Statement, artifact, job, release, submit
 from butido_store._check import json_text
 from butido_store._query import Query, names, query
+from butido_store._statement import Step
 from butido_store.artifact import Output
 
 # Stands for the name of the schema that the tests run in.
 STORES = "the store's"
 # Parameters of every file, its optional ones too, such that each choice of them finds rows.
 # Where the library has a function for it, it is asked what it would send.
+
+
+# What the statements run before a file, in the same transaction.
+BEFORE: dict[str, tuple[Step, ...]] = {}
+
+
+def of(*statements: Statement[object]) -> dict[str, Mapping[str, object]]:
+    """Return the parameters of each file that these statements run, what they ask of why, too."""
+    found: dict[str, Mapping[str, object]] = {}
+    for statement in statements:
+        for place, step in enumerate(statement.steps):
+            found[step.query.name] = step.parameters
+            BEFORE[step.query.name] = statement.steps[:place]
+        for step in statement.why().steps if statement.why else ():
+            found.setdefault(step.query.name, step.parameters)
+    return found
+
+
 SAMPLES: dict[str, Mapping[str, object]] = {
-    "artifact/get": artifact.get(PROGRAM).parameters,
-    "artifact/register": artifact.register(ODD, sha256=sha256(""), size=0, uuid=NEW).parameters,
-    "artifact/reusable": artifact.reusable(
-        package="zlib",
-        version="1.3",
-        image="debian:12",
-        script=ODD,
-        env=ENV,
-        inputs=[FILE[:2], ("lib/libz.a", sha256("libz.a"))],
-    ).parameters,
-    "endpoint/intern": {"names": [ODD, "b", "a", "builder-1"]},
-    "envvar/intern": {"names": ["b", "a", "ODD", "LANG"], "values": [ODD, "", ODD, ODD]},
-    "environment/intern": {
-        "environments": [json_text({"ODD": ODD}), "{}", '{"UNKNOWN": ""}', json_text(ENV)]
-    },
-    "git_hash/intern": {"hashes": [sha256("b").hex(), sha256("a").hex(), HASH]},
-    "image/intern": {"names": [ODD, "b", "a", "debian:12"]},
-    "job/append_log": job.append_log(RUNNING, seq=1, data=ODD + "\0").parameters,
-    "job/env": job.env(DONE).parameters,
-    "job/finish": finish(
-        RUNNING,
-        state="error",
-        outputs=[Output("b", sha256("b"), 1, MADE), Output(ODD, sha256("a"), 2**62, NEW)],
-    ).parameters,
-    "job/get": job.get(DONE).parameters,
-    "job/heartbeat": job.heartbeat(RUNNING).parameters,
-    "job/inputs": job.inputs(NEXT).parameters,
-    "job/log": job.log(RUNNING).parameters,
-    "job/log_after": job.log_after(RUNNING, after=0, characters=3).parameters,
-    "job/outputs": job.outputs(NEXT).parameters,
-    "job/record": job.record(
-        ended(
-            NEW,
-            SUBMIT,
-            inputs=[SOURCE],
+    **of(
+        artifact.get(PROGRAM),
+        artifact.register(ODD, sha256=sha256(""), size=0, uuid=NEW),
+        artifact.reusable(
+            package="zlib",
+            version="1.3",
+            image="debian:12",
+            script=ODD,
             env=ENV,
-            log=b"\xff" + ODD.encode(),
-            container_hash=ODD,
-            outputs=[Output(ODD, sha256(""), 0, MADE)],
-        )
-    ).parameters,
-    "job/record_all": job.record_all(
-        [
+            inputs=[FILE[:2], ("lib/libz.a", sha256("libz.a"))],
+        ),
+        job.append_log(RUNNING, seq=1, data=ODD + "\0"),
+        job.env(DONE),
+        job.get(DONE),
+        job.heartbeat(RUNNING),
+        job.inputs(NEXT),
+        job.log(RUNNING),
+        job.log_after(RUNNING, after=0, characters=3),
+        finish(
+            RUNNING,
+            state="error",
+            outputs=[Output("b", sha256("b"), 1, MADE), Output(ODD, sha256("a"), 2**62, NEW)],
+        ),
+        job.outputs(NEXT),
+        job.record_all(
+            [
+                ended(
+                    NEW,
+                    SUBMIT,
+                    inputs=[SOURCE],
+                    env=ENV,
+                    log=ODD,
+                    outputs=[Output(ODD, sha256(""), 0, MADE)],
+                ),
+                ended(
+                    LAST,
+                    SUBMIT,
+                    state="error",
+                    inputs=[MADE],
+                    env=ENV,
+                    log=b"\xff",
+                    container_hash=ODD,
+                ),
+            ]
+        ),
+        job.record(
             ended(
                 NEW,
                 SUBMIT,
                 inputs=[SOURCE],
                 env=ENV,
-                log=ODD,
-                outputs=[Output(ODD, sha256(""), 0, MADE)],
-            ),
-            ended(
-                LAST,
-                SUBMIT,
-                state="error",
-                inputs=[MADE],
-                env=ENV,
-                log=b"\xff",
+                log=b"\xff" + ODD.encode(),
                 container_hash=ODD,
-            ),
-        ]
-    ).parameters,
-    "job/script": job.script(NEXT).parameters,
-    "job/set_container": job.set_container(RUNNING, ODD).parameters,
-    "job/start": start(NEW, SUBMIT, container_hash=ODD, **STARTED).parameters,
-    "job/sweep": job.sweep(
-        silent_for=timedelta(minutes=30), endpoint="builder-1", limit=1
-    ).parameters,
+                outputs=[Output(ODD, sha256(""), 0, MADE)],
+            )
+        ),
+        job.script(NEXT),
+        job.set_container(RUNNING, ODD),
+        job.sweep(silent_for=timedelta(minutes=30), endpoint="builder-1", limit=1),
+        release.withdraw(store="stable", artifact=LIBRARY, timestamp=TIME, actor=ODD, reason=ODD),
+        submit.env(SUBMIT),
+        submit.get(SUBMIT),
+        create(NEW, env=ENV, tree=tree("zlib", ODD.replace("\t", "")), buildplan=buildplan(NEW)),
+    ),
+    **{
+        name: {**parameters, "submit": SUBMIT}
+        for name, parameters in of(
+            release.create(
+                NEW, store="stable", timestamp=TIME, actor=ODD, artifacts=[PROGRAM, SOURCE]
+            )
+        ).items()
+    },
+    "job/compare": {
+        "jobs": json_text([{"uuid": str(DONE), "image": ODD}, {"uuid": str(NEW), "inputs": []}])
+    },
+    "submit/compare": {**create(SUBMIT, env=ENV).steps[0].parameters},
+    "job/compare_chunk": {"job": RUNNING, "seq": 0, "chunk": ODD},
+    "release/withdrawn": {
+        "store": "stable",
+        "artifact": OTHER,
+        "timestamp": later(1),
+        "actor": ODD,
+        "reason": "differs",
+    },
+    "endpoint/intern": {"names": [ODD, "b", "a", "builder-1"]},
+    "envvar/intern": {"names": ["b", "a", "ODD", "LANG"], "values": [ODD, "", ODD, ODD]},
+    "environment/intern": {
+        "environments": [json_text({"ODD": ODD}), "{}", '{"UNKNOWN": ""}', json_text(ENV)]
+    },
+    "environment/intern_variables": {"environments": [json_text({"ODD": ODD})]},
+    "git_hash/intern": {"hashes": [sha256("b").hex(), sha256("a").hex(), HASH]},
+    "image/intern": {"names": [ODD, "b", "a", "debian:12"]},
     "migration/applied": {},
     "migration/create_schema": {},
     "migration/holder": {"schema": "of another session"},
@@ -134,42 +177,44 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "hostname": ODD,
     },
     "package/intern": {"names": ["b", "a", "zlib"], "versions": [ODD, "1", ODD]},
-    "release/create": {
-        **release.create(
-            NEW, store="stable", timestamp=TIME, actor=ODD, artifacts=[PROGRAM, SOURCE]
-        ).parameters,
-        "submit": SUBMIT,
-    },
-    "release/withdraw": release.withdraw(
-        store="stable", artifact=LIBRARY, timestamp=TIME, actor=ODD, reason=ODD
-    ).parameters,
     "release_store/intern": {"names": [ODD, "b", "a", "stable"]},
     **{f"report/{name}": sample for name, sample in REPORTS.items()},
     "store/begin": {},
     "store/commit": {},
     "store/missing": {
-        "environments": ["{}", json_text({"LANG": "C.UTF-8", "ODD": ODD}), '{"ODD": ""}'],
-        "package_names": ["zlib", ODD],
-        "package_versions": ["1.3", "1"],
-        "images": ["debian:12", ODD],
-        "endpoints": [ODD],
-        "hashes": [HASH, sha256("").hex()],
-        "release_stores": ["stable", ODD],
+        "subjects": ["environment", "environment", "package", "image", "endpoint", "git_hash"],
+        "names": [
+            json_text({"LANG": "C.UTF-8", "ODD": ODD}),
+            '{"ODD": ""}',
+            "zlib",
+            ODD,
+            ODD,
+            HASH,
+        ],
+        "values": ["", "", "1.3", "", "", ""],
     },
+    "store/deallocate": {},
     "store/open": {"schema": STORES},
+    "store/release": {},
     "store/resolve": {"first": UUID(int=0), "last": SOURCE, "kind": "job"},
     "store/rollback": {},
-    "submit/create": create(
-        NEW,
-        env=ENV,
-        tree=tree("zlib", ODD.replace("\t", "")),
-        buildplan=buildplan(NEW),
-    ).parameters,
-    "submit/env": submit.env(SUBMIT).parameters,
-    "submit/get": submit.get(SUBMIT).parameters,
+    "store/rollback_to": {},
+    "store/savepoint": {},
 }
 
-CONTROL = ("store/begin", "store/commit", "store/rollback")
+BEFORE["environment/intern_variables"] = (
+    Step(query("environment/intern"), SAMPLES["environment/intern_variables"]),
+)
+
+CONTROL = {
+    "store/begin": (),
+    "store/commit": ("store/begin",),
+    "store/deallocate": (),
+    "store/rollback": ("store/begin",),
+    "store/savepoint": ("store/begin",),
+    "store/release": ("store/begin", "store/savepoint"),
+    "store/rollback_to": ("store/begin", "store/savepoint"),
+}
 WITHOUT_ROWS = (*CONTROL, "migration/create_schema")
 
 
@@ -189,6 +234,8 @@ def cases() -> list[Any]:
 def parameters(file: Query, chosen: tuple[str, ...]) -> dict[str, object]:
     """Return the sample parameters of a file, those optional ones only that were chosen."""
     sample = SAMPLES[file.name]
+    if file.name == "release/create" and not chosen:
+        chosen = ("artifacts",)  # Without either there is nothing to release.
     given = file.required.union(chosen, *(file.clauses[clause] for clause in chosen))
     return {name: sample[name] for name in given}
 
@@ -196,8 +243,8 @@ def parameters(file: Query, chosen: tuple[str, ...]) -> dict[str, object]:
 @pytest.fixture
 def _holder(connection: Connection) -> None:
     """Another session that holds a lock as the schema's only migrator."""
-    statement = Statement(query("migration/lock"), SAMPLES["migration/holder"], list)
-    psycopg.RawCursor(connection).execute(*statement.rendered())
+    lock = Step(query("migration/lock"), SAMPLES["migration/holder"])
+    psycopg.RawCursor(connection).execute(*lock.rendered())
 
 
 def test_every_file_has_sample_parameters() -> None:
@@ -222,24 +269,25 @@ def test_a_file_gives_the_same_in_psql(
     search_path = f"{schema} 2" if name == "migration/create_schema" else schema
     both = Both(postgres, filled, schema, search_path, tmp_path)
     if name in CONTROL:
-        others = ["store/begin"] if name != "store/begin" else []
-        files = [query(other).path for other in (*others, name)]
+        files = [query(other).path for other in (*CONTROL[name], name)]
         assert both.psql(*chain.from_iterable(("-f", str(path)) for path in files)) == ""
         return
-    library = both.by_library(file, given)
-    assert both.by_psql(file, given) == library
+    before = BEFORE.get(name, ())
+    library = both.by_library(file, given, before)
+    assert both.by_psql(file, given, before) == library
     assert bool(library.rows) is (name not in WITHOUT_ROWS)
 
 
 @pytest.mark.parametrize(
     ("name", "table", "rows"),
     [
-        ("job/start", "job", 1),
-        ("environment/intern", "environment_envvar", 1),
-        ("job/record", "job", 1),
-        ("job/record_all", "job", 2),
-        ("job/finish", "artifact", 2),
-        ("job/append_log", "job_log_chunk", 1),
+        ("environment/intern_variables", "environment_envvar", 1),
+        ("job/insert", "job", 1),
+        ("job/insert_inputs", "job_input_artifacts", 1),
+        ("job/insert_outputs", "artifact", 1),
+        ("job/insert_all", "job", 2),
+        ("job/delete_chunks", "job_log_chunk", -1),
+        ("job/insert_chunk", "job_log_chunk", 1),
         ("submit/create", "submit", 1),
         ("artifact/register", "artifact", 1),
         ("migration/mark", "_yoyo_migration", 1),
@@ -258,7 +306,7 @@ def test_the_state_compared_shows_what_a_file_writes(
     """Or else the comparison would be of two states that never change."""
     both = Both(postgres, filled, schema, schema, tmp_path)
     before = both.by_library(query("job/get"), SAMPLES["job/get"]).state
-    after = both.by_psql(query(name), parameters(query(name), ())).state
+    after = both.by_psql(query(name), parameters(query(name), ()), BEFORE.get(name, ())).state
     tables = [row[0] for row in after], [row[0] for row in before]
     assert tables[0].count(table) - tables[1].count(table) == rows
 

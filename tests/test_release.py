@@ -53,7 +53,7 @@ def test_a_repeated_release_is_no_error_and_another_one_is(store: AnyStore) -> N
     store.run(one)
     store.run(one)
     assert current(store) == [("stable", LIB)]
-    uuid = UUID(str(one.parameters["release"]))
+    uuid = UUID(str(one.steps[0].parameters["release"]))
     with pytest.raises(Conflict, match=str(uuid)):
         store.run(release.create(uuid, artifacts=[LIB], **(BY | {"actor": "joe"})))
 

@@ -26,6 +26,7 @@ from samples import TIME, create, ended, finish, later, sha256, start
 
 from butido_store import AsyncStore, Statement, Store, artifact, job, report, uuid7
 from butido_store._query import query
+from butido_store._statement import Step
 from butido_store.artifact import Output
 from butido_store.cli.main import main
 from butido_store.errors import InvalidInput
@@ -156,7 +157,7 @@ def test_a_report_gives_the_same_through_each_door(
     assert found == both.by_library(query(f"report/{name}"), given)
     assert found.columns == tuple(field.name for field in fields(row_type))
     cursor = psycopg.RawCursor(connection)
-    cursor.execute(*Statement(query(f"report/{name}"), given, list).rendered())
+    cursor.execute(*Step(query(f"report/{name}"), given).rendered())
     load = [
         Transformer(connection).get_loader(column.type_code, Format.TEXT).load
         for column in cursor.description or []
@@ -266,9 +267,9 @@ def test_a_bad_question_is_refused_at_once(
 
 
 def test_a_parameter_that_is_none_is_as_good_as_not_given() -> None:
-    assert report.jobs(package=None).parameters == report.jobs().parameters == {"limit": 50}
-    assert report.jobs(limit=None).parameters == {}
-    assert report.job(DONE, log=False).parameters == {"job": DONE}
+    assert report.jobs(package=None).steps[0].parameters == {"limit": 50}
+    assert report.jobs(limit=None).steps[0].parameters == {}
+    assert report.job(DONE, log=False).steps[0].parameters == {"job": DONE}
 
 
 @pytest.mark.parametrize("newest_first", [True, False], ids=["all", "by package"])

@@ -13,8 +13,9 @@ from psycopg.types.json import Jsonb
 from rows import a_tree
 from samples import create, fingerprint, sha256
 
-from butido_store import Statement, Store, uuid7
+from butido_store import Store, uuid7
 from butido_store._query import query
+from butido_store._statement import Step
 
 Connection = psycopg.Connection[tuple[object, ...]]
 ON_A_CONNECTION = settings(
@@ -57,7 +58,7 @@ def test_job_fingerprint_is_what_it_says(
 
 @pytest.mark.parametrize("environment", ["null", "[]", '"A"', '{"A": null}', '{"A": 1}'])
 def test_what_is_no_environment_is_not_interned(connection: Connection, environment: str) -> None:
-    text, _ = Statement(query("environment/intern"), {"environments": []}, list).rendered()
+    text, _ = Step(query("environment/intern"), {"environments": []}).rendered()
     with pytest.raises((errors.NotNullViolation, errors.InvalidParameterValue)):
         psycopg.RawCursor(connection).execute(text, [[environment]])
 

@@ -10,7 +10,8 @@ import psycopg
 from workload import Submit
 
 from butido_store import job as library_job
-from butido_store._statement import Shared, Statement, _ask_missing, _intern
+from butido_store._connection import converse, now
+from butido_store._statement import Conversation, Statement, _ask_why, _intern
 from butido_store.job import EndedJob
 from peers import HERE, on_schema
 from peers.store import Library
@@ -43,6 +44,13 @@ def _object(value: Mapping[str, str]) -> bytes:
 
 def _environment(env: Mapping[str, str]) -> bytes:
     return hashlib.sha256(_object(env)).digest()
+
+
+def _interned(statement: Statement[object]) -> Conversation[None]:
+    """Add the shared values that a statement needs."""
+    _, missing = yield from _ask_why([statement])
+    if missing:
+        yield _intern(missing)
 
 
 class _Floor:
@@ -80,19 +88,8 @@ class _Floor:
         self._library.create(one)
         missing = [job for job in one.jobs if None in self._keys(job)]
         if missing:
-            self._intern(library_job.record_all(missing).shared())
+            now(converse(self._connection, _interned(library_job.record_all(missing)), []))
             self._read()
-
-    def _intern(self, shared: Shared) -> None:
-        ask = _ask_missing(shared)
-
-        def run(statement: Statement[T]) -> T:
-            text, values = statement.rendered()
-            with psycopg.RawCursor(self._connection) as cursor:
-                return statement.collect(cursor.execute(text, values).fetchall())
-
-        for statement in _intern(run(ask)):
-            run(statement)
 
     def _keys(self, job: EndedJob) -> list[object]:
         return [

@@ -7,5 +7,5 @@ SELECT t.name
 FROM unnest(:'names'::text[]) AS t (name)
 -- Always the same order, so that concurrent writers wait for each other and never in a circle.
 ORDER BY t.name COLLATE "C"
-ON CONFLICT DO NOTHING
+ON CONFLICT (name) DO NOTHING
 RETURNING id, name;

@@ -10,5 +10,5 @@ SELECT
 FROM unnest(:'names'::text[], :'values'::text[]) AS t (name, value)
 -- Always the same order, so that concurrent writers wait for each other and never in a circle.
 ORDER BY t.name COLLATE "C", t.value COLLATE "C"
-ON CONFLICT DO NOTHING
+ON CONFLICT (name, value_sha256) DO NOTHING
 RETURNING id, name, value;

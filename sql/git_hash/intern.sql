@@ -7,5 +7,5 @@ SELECT t.hash
 FROM unnest(:'hashes'::text[]) AS t (hash)
 -- Always the same order, so that concurrent writers wait for each other and never in a circle.
 ORDER BY t.hash COLLATE "C"
-ON CONFLICT DO NOTHING
+ON CONFLICT (hash) DO NOTHING
 RETURNING id, hash;

@@ -10,5 +10,5 @@ SELECT
 FROM unnest(:'names'::text[], :'versions'::text[]) AS t (name, version)
 -- Always the same order, so that concurrent writers wait for each other and never in a circle.
 ORDER BY t.name COLLATE "C", t.version COLLATE "C"
-ON CONFLICT DO NOTHING
+ON CONFLICT (name, version) DO NOTHING
 RETURNING id, name, version;

@@ -1,7 +1,6 @@
 -- Take an artifact back from a release store; that it was there stays recorded.
 --
--- The row says what happened: withdrawn; repeated (it was taken back before, just so); not released
--- (it is not in that release store).
+-- Without a row it is not in that release store; release/withdrawn tells whether it was taken back so.
 --
 -- store: name of the release store
 -- artifact: the artifact's uuid
@@ -9,34 +8,14 @@
 -- actor: who takes it back
 -- reason: why
 
-WITH withdrawn AS (
-    INSERT INTO release_withdrawal (release_uuid, artifact_uuid, timestamp, actor, reason)
-    SELECT
-        c.uuid,
-        c.artifact_uuid,
-        :'timestamp'::timestamptz,
-        :'actor'::text,
-        :'reason'::text
-    FROM release_current AS c
-    WHERE c.artifact_uuid = :'artifact'::uuid AND c.store = :'store'::text
-    ON CONFLICT (release_uuid, artifact_uuid) DO NOTHING
-    RETURNING release_uuid
-)
-
+INSERT INTO release_withdrawal (release_uuid, artifact_uuid, timestamp, actor, reason)
 SELECT
-    CASE
-        WHEN EXISTS (SELECT 1 FROM withdrawn) THEN 'withdrawn'
-        WHEN EXISTS (
-            SELECT 1
-            FROM release_withdrawal AS w
-            JOIN release AS r ON r.uuid = w.release_uuid AND r.artifact_uuid = w.artifact_uuid
-            JOIN release_store AS rs ON rs.id = r.release_store_id
-            WHERE
-                w.artifact_uuid = :'artifact'::uuid
-                AND rs.name = :'store'::text
-                AND w.timestamp = :'timestamp'::timestamptz
-                AND w.actor = :'actor'::text
-                AND w.reason = :'reason'::text
-        ) THEN 'repeated'
-        ELSE 'not released'
-    END AS outcome;
+    c.uuid,
+    c.artifact_uuid,
+    :'timestamp'::timestamptz,
+    :'actor'::text,
+    :'reason'::text
+FROM release_current AS c
+WHERE c.artifact_uuid = :'artifact'::uuid AND c.store = :'store'::text
+ON CONFLICT (release_uuid, artifact_uuid) DO NOTHING
+RETURNING release_uuid;

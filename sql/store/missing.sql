@@ -1,70 +1,47 @@
 -- Which of these shared values are not in the store yet?
 --
--- environments: whole environments, each {"name": "value"}; what is missing of one are also those of
---   its variables that are
--- package_names: names of packages, beside package_versions
--- package_versions: their versions
--- images: names of images
--- endpoints: names of endpoints
--- hashes: git hashes
--- release_stores: names of release stores
+-- Of an environment that is missing, those of its variables that are, too.
+--
+-- subjects: the table of each, beside names and values
+-- names: its name; of an environment {"name": "value"}
+-- values: the version of a package, else empty
 
-WITH missing_environment AS (
-    SELECT DISTINCT t.environment
-    FROM unnest(:'environments'::jsonb[]) AS t (environment)
-    WHERE NOT EXISTS (SELECT 1 FROM environment AS n WHERE n.sha256 = environment_sha256(t.environment))
+WITH missing AS (
+    SELECT
+        t.subject,
+        t.name,
+        t.value
+    FROM unnest(:'subjects'::text[], :'names'::text[], :'values'::text[]) AS t (subject, name, value)
+    WHERE
+        CASE t.subject
+            WHEN 'endpoint' THEN (SELECT e.id FROM endpoint AS e WHERE e.name = t.name)
+            WHEN 'environment' THEN (
+                SELECT n.id FROM environment AS n WHERE n.sha256 = environment_sha256(t.name::jsonb)
+            )
+            WHEN 'git_hash' THEN (SELECT g.id FROM git_hash AS g WHERE g.hash = t.name)
+            WHEN 'image' THEN (SELECT i.id FROM image AS i WHERE i.name = t.name)
+            WHEN 'package' THEN (
+                SELECT p.id FROM package AS p WHERE p.name = t.name AND p.version = t.value
+            )
+            WHEN 'release_store' THEN (SELECT rs.id FROM release_store AS rs WHERE rs.name = t.name)
+        END IS NULL
 )
 
 SELECT
-    'environment' AS subject,
-    m.environment::text AS name,
-    '' AS value
-FROM missing_environment AS m
-UNION ALL
-SELECT DISTINCT
+    m.subject,
+    m.name,
+    m.value
+FROM missing AS m
+UNION
+SELECT
     'envvar' AS subject,
-    t.name,
-    t.value
-FROM missing_environment AS m
-CROSS JOIN LATERAL jsonb_each_text(m.environment) AS t (name, value)
-WHERE
-    NOT EXISTS (
-        SELECT 1 FROM envvar AS v
-        WHERE v.name = t.name AND v.value_sha256 = text_sha256(t.value)
-    )
-UNION ALL
-SELECT
-    'package' AS subject,
-    t.name,
-    t.version AS value
-FROM unnest(:'package_names'::text[], :'package_versions'::text[]) AS t (name, version)
-WHERE NOT EXISTS (SELECT 1 FROM package AS p WHERE p.name = t.name AND p.version = t.version)
-UNION ALL
-SELECT
-    'image' AS subject,
-    t.name,
-    '' AS value
-FROM unnest(:'images'::text[]) AS t (name)
-WHERE NOT EXISTS (SELECT 1 FROM image AS i WHERE i.name = t.name)
-UNION ALL
-SELECT
-    'endpoint' AS subject,
-    t.name,
-    '' AS value
-FROM unnest(:'endpoints'::text[]) AS t (name)
-WHERE NOT EXISTS (SELECT 1 FROM endpoint AS e WHERE e.name = t.name)
-UNION ALL
-SELECT
-    'git_hash' AS subject,
-    t.hash AS name,
-    '' AS value
-FROM unnest(:'hashes'::text[]) AS t (hash)
-WHERE NOT EXISTS (SELECT 1 FROM git_hash AS g WHERE g.hash = t.hash)
-UNION ALL
-SELECT
-    'release_store' AS subject,
-    t.name,
-    '' AS value
-FROM unnest(:'release_stores'::text[]) AS t (name)
-WHERE NOT EXISTS (SELECT 1 FROM release_store AS rs WHERE rs.name = t.name)
+    w.name,
+    w.value
+FROM missing AS m
+CROSS JOIN LATERAL jsonb_each_text(
+    CASE m.subject WHEN 'environment' THEN m.name::jsonb END
+) AS w (name, value)
+WHERE (
+    SELECT v.id FROM envvar AS v WHERE v.name = w.name AND v.value_sha256 = text_sha256(w.value)
+) IS NULL
 ORDER BY subject, name, value;

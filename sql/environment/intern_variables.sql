@@ -1,0 +1,15 @@
+-- Add which variables environments have that were just added.
+--
+-- environments: each {"name": "value"}
+
+INSERT INTO environment_envvar (environment_id, envvar_id)
+SELECT
+    n.id,
+    v.id
+FROM unnest(:'environments'::jsonb[]) AS t (environment)
+JOIN environment AS n ON n.sha256 = environment_sha256(t.environment)
+CROSS JOIN LATERAL jsonb_each_text(t.environment) AS w (name, value)
+JOIN envvar AS v ON v.name = w.name AND v.value_sha256 = text_sha256(w.value)
+ORDER BY n.id, v.id
+ON CONFLICT (environment_id, envvar_id) DO NOTHING
+RETURNING environment_id, envvar_id;

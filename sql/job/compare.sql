@@ -1,0 +1,77 @@
+-- How do these jobs differ from what is in the store under their uuids?
+--
+-- A row for each, in their order; its state is NULL where there is no such job. Asked when a write did
+-- nothing.
+--
+-- jobs: [{"uuid": "…", …}]; what is not said of a job is not compared. "submit", "package", "version",
+--   "image", "endpoint", "state", "container_hash" and "env" as they are; "started_at" and
+--   "finished_at" as rfc3339() has them; "script" and "log" as their SHA-256 in hexadecimal; "inputs"
+--   sorted, ["uuid"]; "outputs" {"path": {"sha256": "hexadecimal", "size": 1}}
+
+SELECT
+    t.uuid,
+    j.state,
+    j.fingerprint,
+    ARRAY(
+        SELECT s.name
+        FROM jsonb_each(t.said) AS s (name, value)
+        WHERE j.stored -> s.name IS DISTINCT FROM s.value
+        ORDER BY s.name COLLATE "C"
+    ) AS differing,
+    CASE
+        WHEN (SELECT s.uuid FROM submit AS s WHERE s.uuid = t.submit) IS NULL THEN t.submit
+    END AS missing_submit,
+    ARRAY(
+        SELECT i.uuid::uuid AS uuid
+        FROM jsonb_array_elements_text(t.said -> 'inputs') AS i (uuid)
+        WHERE (SELECT a.uuid FROM artifact AS a WHERE a.uuid = i.uuid::uuid) IS NULL
+        ORDER BY uuid
+    ) AS missing_inputs
+FROM (
+    SELECT
+        d.said,
+        (d.said ->> 'uuid')::uuid AS uuid,
+        (d.said ->> 'submit')::uuid AS submit,
+        d.place
+    FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS d (said, place)
+) AS t
+LEFT JOIN LATERAL (
+    SELECT
+        b.state,
+        b.fingerprint,
+        jsonb_build_object(
+            'uuid', b.uuid, 'submit', b.submit_uuid, 'package', p.name, 'version', p.version,
+            'image', i.name, 'endpoint', e.name, 'state', b.state,
+            'started_at', rfc3339(b.started_at), 'finished_at', rfc3339(b.finished_at),
+            'container_hash', b.container_hash,
+            'script', CASE WHEN t.said ? 'script' THEN encode(text_sha256(b.script), 'hex') END,
+            'log', CASE WHEN t.said ? 'log' THEN encode(text_sha256(b.log), 'hex') END,
+            'env', (
+                SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
+                FROM jobenvs AS je
+                JOIN envvar AS v ON v.id = je.envvar_id
+                WHERE je.job_uuid = b.uuid
+            ),
+            'inputs', (
+                SELECT coalesce(jsonb_agg(ji.artifact_uuid ORDER BY ji.artifact_uuid), '[]')
+                FROM job_input_artifacts AS ji
+                WHERE ji.job_uuid = b.uuid
+            ),
+            'outputs', (
+                SELECT
+                    coalesce(
+                        jsonb_object_agg(
+                            a.path, jsonb_build_object('sha256', encode(a.sha256, 'hex'), 'size', a.size)
+                        ), '{}'
+                    )
+                FROM artifact AS a
+                WHERE a.job_uuid = b.uuid
+            )
+        ) AS stored
+    FROM job AS b
+    JOIN package AS p ON p.id = b.package_id
+    JOIN image AS i ON i.id = b.image_id
+    JOIN endpoint AS e ON e.id = b.endpoint_id
+    WHERE b.uuid = t.uuid
+) AS j ON TRUE
+ORDER BY t.place;

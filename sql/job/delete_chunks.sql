@@ -1,0 +1,15 @@
+-- Remove the pieces of a log that are in one piece now.
+--
+-- job: the job's uuid
+
+WITH deleted AS (
+    DELETE FROM job_log_chunk AS c
+    USING job AS j
+    -- What is not in job.log stays.
+    WHERE j.uuid = :'job'::uuid AND c.job_uuid = j.uuid AND c.seq <= j.log_seq
+    RETURNING c.seq
+)
+
+SELECT count(*) AS pieces
+FROM deleted
+ORDER BY pieces;

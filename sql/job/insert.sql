@@ -1,0 +1,78 @@
+-- Add a job, running or ended.
+--
+-- The row has its fingerprint. Without one nothing was added: the job is there already, or the submit,
+-- an input or a shared value is not. job/compare tells which.
+--
+-- job: the job's uuid
+-- at: the moment of this write, by which its other statements know the job that it added
+-- submit: uuid of the submit that it is part of
+-- finished_at: when it ended; it runs without
+-- state: success, error or lost, of an ended job
+-- log: the whole log of an ended job, with what is no UTF-8 text escaped as \xHH
+-- container_hash: the container's id, where it is known already
+-- env: its whole environment, {"name": "value"}
+-- inputs: the artifacts that are copied into the container, {"uuid of the job": ["uuid"]}
+
+INSERT INTO job (
+\if :{?finished_at}
+    finished_at, log,
+\endif
+\if :{?container_hash}
+    container_hash,
+\endif
+    uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
+    heartbeat_at, fingerprint, script
+)
+SELECT
+\if :{?finished_at}
+    :'finished_at'::timestamptz AS finished_at,
+    :'log'::text AS log,
+\endif
+\if :{?container_hash}
+    :'container_hash'::text AS container_hash,
+\endif
+    :'job'::uuid AS uuid,
+    s.uuid,
+    e.id,
+    p.id,
+    i.id,
+    n.id,
+    coalesce(
+\if :{?finished_at}
+        :'state'::text,
+\endif
+        'running'
+    ) AS state,
+    :'started_at'::timestamptz AS started_at,
+    :'at'::timestamptz AS heartbeat_at,
+    job_fingerprint(p.name, p.version, i.name, :'script'::text, n.sha256, f.files) AS fingerprint,
+    :'script'::text AS script
+FROM submit AS s
+CROSS JOIN endpoint AS e
+CROSS JOIN package AS p
+CROSS JOIN image AS i
+CROSS JOIN environment AS n
+CROSS JOIN (
+    SELECT
+        coalesce(
+            array_agg((
+                SELECT sha256sum(a.sha256, a.path)
+                FROM artifact AS a
+                WHERE a.uuid = t.uuid::uuid
+            )), '{}'
+        ) AS files
+    -- JSON, as the planner would look at how many elements an array has and plan each run anew,
+    -- which takes longer than to run it.
+    FROM jsonb_array_elements_text(:'inputs'::jsonb -> :'job'::uuid::text) AS t (uuid)
+) AS f
+WHERE
+    s.uuid = :'submit'::uuid
+    AND e.name = :'endpoint'::text
+    AND p.name = :'package'::text
+    AND p.version = :'version'::text
+    AND i.name = :'image'::text
+    AND n.sha256 = environment_sha256(:'env'::jsonb)
+    -- Every input is there.
+    AND array_position(f.files, NULL) IS NULL
+ON CONFLICT (uuid) DO NOTHING
+RETURNING fingerprint;

@@ -1,0 +1,116 @@
+-- Add jobs that have ended, all of them or none.
+--
+-- An input may be an output of another of these jobs. Each row has a job's fingerprint. Without rows
+-- nothing was added: a job is there already, or a submit, an input or a shared value is not, and
+-- job/compare tells which. A uuid that comes from elsewhere in this moment is an error.
+--
+-- at: the moment of this write, by which its other statements know the jobs that it added
+-- jobs: what is recorded of each, [{"uuid", "submit", "package", "version", "image", "endpoint",
+--   "state", "started_at", "finished_at", "container_hash", "script", "env": {"name": "value"}}]
+-- logs: the whole log of each, with what is no UTF-8 text escaped as \xHH
+-- inputs: the artifacts that were copied into their containers, {"uuid of the job": ["uuid"]}
+-- outputs: the files that they made, {"uuid of the job": {"path": {"uuid", "sha256", "size"}}}
+
+WITH document AS MATERIALIZED (
+    SELECT
+        d.uuid,
+        d.submit,
+        d.package,
+        d.version,
+        d.image,
+        d.endpoint,
+        d.state,
+        d.started_at,
+        d.finished_at,
+        d.container_hash,
+        d.script,
+        environment_sha256(d.env) AS environment_sha256,
+        (:'logs'::text[])[t.place] AS log
+    FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS t (job, place)
+    CROSS JOIN LATERAL jsonb_to_record(t.job) AS d (
+        uuid uuid, submit uuid, package text, version text, image text, endpoint text, state text,
+        started_at timestamptz, finished_at timestamptz, container_hash text, script text, env jsonb
+    )
+),
+
+output AS MATERIALIZED (
+    SELECT
+        o.job,
+        f.file ->> 'uuid' AS uuid,
+        (f.file ->> 'sha256') || '  ' || f.path AS file
+    FROM jsonb_each(:'outputs'::jsonb) AS o (job, files)
+    CROSS JOIN LATERAL jsonb_each(o.files) AS f (path, file)
+),
+
+input AS MATERIALIZED (
+    SELECT
+        i.job::uuid AS job_uuid,
+        array_agg(
+            coalesce(
+                (SELECT sha256sum(a.sha256, a.path) FROM artifact AS a WHERE a.uuid = r.uuid::uuid),
+                o.file
+            )
+        ) AS files
+    FROM jsonb_each(:'inputs'::jsonb) AS i (job, artifacts)
+    CROSS JOIN LATERAL jsonb_array_elements_text(i.artifacts) AS r (uuid)
+    -- No job reads what it makes itself.
+    LEFT JOIN output AS o ON o.uuid = r.uuid AND o.job <> i.job
+    GROUP BY i.job
+),
+
+-- Look-ups are scalar subqueries: index probes. Joins would be planned for the hundred jobs that a
+-- JSON function is taken to give, and read large tables in full.
+given AS MATERIALIZED (
+    SELECT
+        d.uuid,
+        (SELECT s.uuid FROM submit AS s WHERE s.uuid = d.submit) AS submit_uuid,
+        (SELECT e.id FROM endpoint AS e WHERE e.name = d.endpoint) AS endpoint_id,
+        (SELECT p.id FROM package AS p WHERE p.name = d.package AND p.version = d.version) AS package_id,
+        (SELECT m.id FROM image AS m WHERE m.name = d.image) AS image_id,
+        (SELECT n.id FROM environment AS n WHERE n.sha256 = d.environment_sha256) AS environment_id,
+        d.state,
+        d.started_at,
+        d.finished_at,
+        -- NULL where an input is not there.
+        job_fingerprint(
+            d.package, d.version, d.image, d.script, d.environment_sha256, coalesce(i.files, '{}')
+        ) AS fingerprint,
+        d.container_hash,
+        d.script,
+        d.log,
+        (SELECT j.uuid FROM job AS j WHERE j.uuid = d.uuid) IS NOT NULL AS is_stored
+    FROM document AS d
+    LEFT JOIN input AS i ON i.job_uuid = d.uuid
+)
+
+INSERT INTO job (
+    uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
+    finished_at, heartbeat_at, fingerprint, container_hash, script, log
+)
+SELECT
+    g.uuid,
+    g.submit_uuid,
+    g.endpoint_id,
+    g.package_id,
+    g.image_id,
+    g.environment_id,
+    g.state,
+    g.started_at,
+    g.finished_at,
+    :'at'::timestamptz,
+    g.fingerprint,
+    g.container_hash,
+    g.script,
+    g.log
+FROM given AS g
+WHERE (
+    SELECT
+        bool_and(
+            NOT a.is_stored
+            AND num_nulls(
+                a.submit_uuid, a.endpoint_id, a.package_id, a.image_id, a.environment_id, a.fingerprint
+            ) = 0
+        )
+    FROM given AS a
+)
+RETURNING uuid, fingerprint;

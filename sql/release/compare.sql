@@ -1,0 +1,61 @@
+-- Why did this act release nothing, or what has it released before?
+--
+-- One row. Artifacts that are not there, or whose job did not end well, come before all else; then
+-- what this act has released, and whether it was to another store, time, actor or artifacts; then how
+-- many artifacts were wanted.
+--
+-- release: uuid of this act of releasing
+-- store: name of the release store
+-- timestamp: when it is released
+-- actor: who releases it
+-- artifacts: uuids of artifacts
+-- submit: all that the successful jobs of this submit made
+
+WITH wanted AS (
+    SELECT NULL::uuid AS uuid
+    WHERE FALSE
+\if :{?artifacts}
+    UNION
+    SELECT t.uuid
+    FROM unnest(:'artifacts'::uuid[]) AS t (uuid)
+\endif
+\if :{?submit}
+    UNION
+    SELECT a.uuid
+    FROM job AS j
+    JOIN artifact AS a ON a.job_uuid = j.uuid
+    WHERE j.submit_uuid = :'submit'::uuid AND j.state = 'success'
+\endif
+),
+
+released AS (
+    SELECT
+        r.artifact_uuid,
+        (rs.name, r.timestamp, r.actor) = (:'store'::text, :'timestamp'::timestamptz, :'actor'::text)
+        AND w.uuid IS NOT NULL AS same
+    FROM release AS r
+    JOIN release_store AS rs ON rs.id = r.release_store_id
+    LEFT JOIN wanted AS w ON w.uuid = r.artifact_uuid
+    WHERE r.uuid = :'release'::uuid
+)
+
+SELECT
+    ARRAY(
+        SELECT w.uuid
+        FROM wanted AS w
+        LEFT JOIN artifact AS a ON a.uuid = w.uuid
+        WHERE a.uuid IS NULL
+        ORDER BY w.uuid
+    ) AS missing,
+    ARRAY(
+        SELECT w.uuid
+        FROM wanted AS w
+        JOIN artifact AS a ON a.uuid = w.uuid
+        JOIN job AS j ON j.uuid = a.job_uuid
+        WHERE j.state <> 'success'
+        ORDER BY w.uuid
+    ) AS not_successful,
+    ARRAY(SELECT r.artifact_uuid FROM released AS r ORDER BY r.artifact_uuid) AS released,
+    (SELECT bool_and(r.same) FROM released AS r) AS same,
+    (SELECT count(*) FROM wanted) AS wanted,
+    (SELECT rs.id FROM release_store AS rs WHERE rs.name = :'store'::text) IS NOT NULL AS has_store;

@@ -1,0 +1,3 @@
+-- Forget the statements that this session has prepared.
+
+DEALLOCATE ALL;

@@ -1,0 +1,3 @@
+-- Undo what the statements since savepoint wrote.
+
+ROLLBACK TO SAVEPOINT butido_store; -- noqa: PRS

@@ -390,7 +390,7 @@ CREATE TABLE job (
     state text COLLATE "C" NOT NULL,
     started_at timestamptz NOT NULL,
     finished_at timestamptz,
-    heartbeat_at timestamptz NOT NULL DEFAULT now(),
+    heartbeat_at timestamptz NOT NULL,
     fingerprint bytea NOT NULL,
     container_hash text,
     script text NOT NULL,
@@ -439,7 +439,9 @@ COMMENT ON COLUMN job.started_at IS 'Start, by the builder''s clock';
 COMMENT ON COLUMN job.finished_at IS
 'End, by the builder''s clock; before the start if that clock was set back. '
 'Of a lost job the last heartbeat';
-COMMENT ON COLUMN job.heartbeat_at IS 'Last sign of life, by the database''s clock';
+COMMENT ON COLUMN job.heartbeat_at IS
+'Last sign of life: its start and its end by the builder''s clock, those between by the database''s. '
+'The statements of one write know by it the job that they wrote';
 COMMENT ON COLUMN job.fingerprint IS
 'job_fingerprint() of package, image, script, environment and inputs. Equal means: the same build';
 COMMENT ON COLUMN job.container_hash IS 'The container''s id, once it is known';

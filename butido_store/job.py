@@ -314,11 +314,11 @@ def _fingerprint(answers: Sequence[Rows]) -> bytes:
     return cast(bytes, written(answers[0])[0])
 
 
-def _stored(rows: _list[_Compared], made: frozenset[str] = frozenset()) -> _list[bytes]:
+def _stored(rows: _list[_Compared], made_by: Mapping[str, str] | None = None) -> _list[bytes]:
     """Return the fingerprints of jobs, if all are there and the same.
 
     :param rows: how they differ from what is in the store
-    :param made: uuids of artifacts that other jobs of the same write make
+    :param made_by: the job of each artifact that the same write would add; none reads its own
     :raises Unwritten: there is no reason why a job is not there
     """
     for found in rows:
@@ -328,7 +328,8 @@ def _stored(rows: _list[_Compared], made: frozenset[str] = frozenset()) -> _list
         if not found.state:
             if found.missing_submit:
                 raise NotFound(f"there is no submit {found.missing_submit} in the store")
-            if missing := [uuid for uuid in found.missing_inputs if str(uuid) not in made]:
+            makers = {uuid: (made_by or {}).get(str(uuid)) for uuid in found.missing_inputs}
+            if missing := [uuid for uuid in makers if makers[uuid] in (None, str(found.uuid))]:
                 raise _missing_inputs(missing)
     if not all(found.state for found in rows):
         raise Unwritten
@@ -537,7 +538,7 @@ def _record_all(
 ) -> Statement[_list[bytes]]:
     """Make the statement that records those jobs that are not stored yet."""
     new, at = [one for one in documents if one.uuid not in stored], _now()
-    made = frozenset(str(file["uuid"]) for one in new for file in one.outputs.values())
+    made_by = {str(file["uuid"]): one.uuid for one in new for file in one.outputs.values()}
 
     def fingerprints(answers: Sequence[Rows]) -> _list[bytes]:
         if len(answers[0]) < len(new):
@@ -547,7 +548,7 @@ def _record_all(
 
     def repeated(rows: _list[_Compared]) -> _list[bytes]:
         try:
-            return _stored(rows, made)
+            return _stored(rows, made_by)
         except Unwritten:
             there = {str(found.uuid): found.fingerprint for found in rows if found.state}
             raise Unwritten(_record_all(documents, {**stored, **there})) from None
@@ -575,7 +576,8 @@ def sweep(
 ) -> Statement[_list[UUID]]:
     """Mark the running jobs whose builder went silent as lost, with the log as far as it came.
 
-    :param silent_for: how long without a sign of life
+    :param silent_for: how long without a sign of life; longer than the clocks of builders differ
+        from the database's, since the first sign, the start, is by the builder's
     :param endpoint: only those on this endpoint, whose builder knows how often it gives one
     :param limit: at most this many in one go
     :returns: the uuids of the jobs that are lost with this

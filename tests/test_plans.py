@@ -29,13 +29,17 @@ JOIN_THOUSANDS = ("report/impact", "report/provenance")
 
 EACH_BUILD = (
     "artifact/register",
+    "artifact/registered",
     "artifact/reusable",
-    "job/append_log",
-    "job/finish",
+    "job/delete_chunks",
+    "job/end",
     "job/heartbeat",
-    "job/record",
-    "job/record_all",
-    "job/start",
+    "job/insert",
+    "job/insert_all",
+    "job/insert_chunk",
+    "job/insert_inputs",
+    "job/insert_outputs",
+    "job/lock",
     "submit/create",
 )
 

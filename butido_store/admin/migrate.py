@@ -505,14 +505,15 @@ class Migrator:
         """Write down that a migration is applied or undone."""
         # Not yoyo's own: that asks DNS for the host and the operating system for a user that a
         # container need not have, and knows no checksum.
-        who = {"hash": get_migration_hash(file.id), "id": file.id, "hostname": socket.gethostname()}
+        hash_ = get_migration_hash(file.id)
         if undo:
-            self._run("migration/unmark", **who)
+            self._run("migration/unmark", hash=hash_)
         else:
             duration = timedelta(seconds=time.monotonic() - started)
-            self._run(
-                "migration/mark", **who, sha256=file.sha256, phase=file.phase, duration=duration
-            )
+            about = {"sha256": file.sha256, "phase": file.phase, "duration": duration}
+            self._run("migration/mark", hash=hash_, id=file.id, **about)
+        operation, host = "rollback" if undo else "apply", socket.gethostname()
+        self._run("migration/log", hash=hash_, id=file.id, operation=operation, hostname=host)
 
     def _send(self, statement: _Statement) -> None:
         """Run a statement of a file, and leave its rows where they are."""

@@ -1,27 +1,10 @@
--- Record a migration as applied, in both of yoyo's tables.
+-- Record a migration as applied, in yoyo's table; migration/log logs it.
 --
 -- hash: yoyo's hash of the migration's id
 -- id: the migration's id
 -- sha256: SHA-256 of the migration's file
 -- phase: pre or post
 -- duration: how long it took
--- hostname: the machine that the migrator runs on
-
-WITH logged AS (
-    INSERT INTO _yoyo_log (
-        id, migration_hash, migration_id, operation, username, hostname, created_at_utc
-    )
-    VALUES (
-        gen_random_uuid()::text,
-        :'hash'::text,
-        :'id'::text,
-        'apply',
-        session_user,
-        left(:'hostname'::text, 255),
-        clock_timestamp() AT TIME ZONE 'UTC'
-    )
-    RETURNING id
-)
 
 INSERT INTO _yoyo_migration (
     migration_hash, migration_id, applied_at_utc, sha256, phase, duration

@@ -1,24 +1,6 @@
--- Record a migration as undone, in both of yoyo's tables.
+-- Record a migration as undone, in yoyo's table; migration/log logs it.
 --
 -- hash: yoyo's hash of the migration's id
--- id: the migration's id
--- hostname: the machine that the migrator runs on
-
-WITH logged AS (
-    INSERT INTO _yoyo_log (
-        id, migration_hash, migration_id, operation, username, hostname, created_at_utc
-    )
-    VALUES (
-        gen_random_uuid()::text,
-        :'hash'::text,
-        :'id'::text,
-        'rollback',
-        session_user,
-        left(:'hostname'::text, 255),
-        clock_timestamp() AT TIME ZONE 'UTC'
-    )
-    RETURNING id
-)
 
 DELETE FROM _yoyo_migration
 WHERE migration_hash = :'hash'::text

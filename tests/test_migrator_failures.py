@@ -68,7 +68,7 @@ def test_a_migration_that_cannot_be_recorded_leaves_nothing(
 ) -> None:
     directory.add("0001.t", "CREATE TABLE t (); SET search_path = pg_catalog;", "DROP TABLE t;")
     migrator = Migrator(database, directory=directory.path)
-    with pytest.raises(MigrationError, match=r"0001\.t\.sql cannot be recorded: .*_yoyo_log"):
+    with pytest.raises(MigrationError, match=r"0001\.t\.sql cannot be recorded: .*_yoyo_migration"):
         migrator.apply()
     assert not exists(database, "t")
     assert states(migrator) == {"0001.t": "pending"}

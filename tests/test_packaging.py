@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.any_server
-SHIPPED = ("schema/schema.sql", "schema/migrations/0001.initial.sql", "sql/job/start.sql",
+SHIPPED = ("schema/schema.sql", "schema/migrations/0001.initial.sql", "sql/job/insert.sql",
            "examples/wheelhouse/__main__.py")  # fmt: skip
 
 _USE = """

@@ -22,7 +22,7 @@ _QUERIES = aiosql.from_path(HERE / "floor.sql", "psycopg", mandatory_parameters=
 Rows = tuple[list[list[object]], list[list[object]], list[list[object]]]
 
 _TYPES = (
-    ["uuid", "uuid", *["int8"] * 4, "text", "timestamptz", "timestamptz", "bytea", *["text"] * 3],
+    ["uuid", "uuid", *["int8"] * 4, "text", *["timestamptz"] * 3, "bytea", *["text"] * 3],
     ["uuid", "uuid", "text", "bytea", "int8"],
     ["uuid", "uuid"],
 )
@@ -113,7 +113,8 @@ class _Floor:
             found[0].append(
                 [
                     *(job.uuid, job.submit, *self._keys(job), job.state, job.started_at),
-                    *(job.finished_at, fingerprint, job.container_hash, job.script, job.log),
+                    *(job.finished_at, job.finished_at, fingerprint),
+                    *(job.container_hash, job.script, job.log),
                 ]
             )
             for output in job.outputs:

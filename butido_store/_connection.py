@@ -7,7 +7,7 @@ connection each call has its answer at once, so that they never stop on the way.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -168,26 +168,21 @@ async def converse(connection: Connection, talk: Conversation[A], kept: list[Cur
 # Connections on which psycopg may take a statement for prepared whose preparation was cut off, as
 # one before it failed.
 _unsure = WeakSet[Connection]()
-_DEALLOCATE = step("store/deallocate", {})
+# Prepared each time, so that psycopg looks at what it did, and forgets as the server does.
+_DEALLOCATE = step("store/deallocate", {}, prepare=True)
 
 
 async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> list[Rows]:
     """Run steps in one round trip and one transaction, and return the rows of each."""
     status = connection.pgconn.transaction_status
     if connection in _unsure and status in (TransactionStatus.IDLE, TransactionStatus.INTRANS):
+        await _sent(_cursor(connection, []), _DEALLOCATE)
         _unsure.discard(connection)
-        await _execute(connection, [_DEALLOCATE], [])
     cursors = [_cursor(connection, kept) for _ in batch]
     if len(batch) == 1:
         await _sent(cursors[0], batch[0])
     else:
-        try:
-            async with within(connection.pipeline()):
-                for cursor, one in zip(cursors, batch, strict=True):
-                    await _sent(cursor, one)
-        except BaseException:
-            _unsure.add(connection)
-            raise
+        await _pipelined(connection, cursors, batch)
     answers = list[Rows]()
     for cursor in cursors:
         # One without rows has no row number; its description would say so, too, but is costly.
@@ -196,6 +191,27 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
         if _is_small(rows):
             kept.append(cursor)
     return answers
+
+
+async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: Batch) -> None:
+    """Send steps in one round trip, and raise the first error."""
+    failed: psycopg.Error | None = None
+    try:
+        async with within(connection.pipeline()):
+            try:
+                for cursor, one in zip(cursors, batch, strict=True):
+                    await _sent(cursor, one)
+            except psycopg.Error as error:
+                # If it left the pipeline, psycopg would log what follows from it.
+                failed = error
+        if failed:
+            raise failed
+    except BaseException as error:
+        if connection.prepare_threshold is not None:
+            _unsure.add(connection)
+        if failed and isinstance(error, psycopg.Error):
+            raise failed from None
+        raise
 
 
 def _cursor(connection: Connection, kept: list[Cursor]) -> Cursor:
@@ -210,7 +226,7 @@ def _cursor(connection: Connection, kept: list[Cursor]) -> Cursor:
 
 
 async def _sent(cursor: Cursor, one: Step) -> None:
-    answer: Any = cursor.execute(*one.rendered())
+    answer: Any = cursor.execute(*one.rendered(), prepare=one.prepare)
     await done(answer)
 
 

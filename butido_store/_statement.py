@@ -39,6 +39,8 @@ class Step:
 
     query: Query
     parameters: Mapping[str, object] = field(repr=False)
+    # Whether to prepare it; by default where it is run often.
+    prepare: bool | None = None
 
     def rendered(self) -> tuple[bytes, list[object]]:
         """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
@@ -67,10 +69,10 @@ class Statement(Generic[T_co]):
     why: "Callable[[], Statement[T_co]] | None" = field(default=None, repr=False)
 
 
-def step(name: str, parameters: Mapping[str, object]) -> Step:
+def step(name: str, parameters: Mapping[str, object], *, prepare: bool | None = None) -> Step:
     """Make a step of the query of this name; parameters that are None count as not given."""
     given = {key: value for key, value in parameters.items() if value is not None}
-    return Step(query(name), given)
+    return Step(query(name), given, prepare)
 
 
 def read(
@@ -105,9 +107,10 @@ def written(rows: Rows) -> Row:
 Batch = Sequence[Step]
 Conversation = Generator[Batch, Sequence[Rows], A]
 
-_BEGIN, _COMMIT, _ROLLBACK = (step(f"store/{verb}", {}) for verb in ("begin", "commit", "rollback"))
-_SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
-    step(f"store/{verb}", {}) for verb in ("savepoint", "release", "rollback_to")
+# Never prepared: what undoes has to work where psycopg is wrong about what is.
+_BEGIN, _COMMIT, _ROLLBACK, _SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
+    step(f"store/{verb}", {}, prepare=False)
+    for verb in ("begin", "commit", "rollback", "savepoint", "release", "rollback_to")
 )
 
 
@@ -130,14 +133,14 @@ def conversation(
     if len(statements) == 1:
         return ((yield from _one(statements[0], nested=in_transaction)),)
     begin, commit = (_SAVEPOINT, _RELEASE) if in_transaction else (_BEGIN, _COMMIT)
-    undo = [_ROLLBACK_TO, _RELEASE] if in_transaction else [_ROLLBACK]
+    undo = _UNDO if in_transaction else (_ROLLBACK,)
     for _ in range(2):
         try:
             values = yield from _together(statements, begin)
         except (Unwritten, UniqueViolation):
-            yield undo
+            yield from _each(undo)
         except (StoreError, psycopg.Error):
-            yield undo
+            yield from _each(undo)
             raise
         else:
             yield [commit]
@@ -148,7 +151,7 @@ def conversation(
             return tuple(outcome() for outcome in outcomes)
         if not missing:
             break
-        yield _intern(missing)
+        yield from _kept(_intern(missing), nested=in_transaction)
     # One after the other, so that each sees what those before it wrote when it asks for its why.
     yield [begin]
     try:
@@ -156,10 +159,36 @@ def conversation(
         for statement in statements:
             one_by_one.append((yield from _one(statement, nested=True)))
     except (StoreError, psycopg.Error):
-        yield undo
+        yield from _each(undo)
         raise
     yield [commit]
     return tuple(one_by_one)
+
+
+_UNDO = (_ROLLBACK_TO, _RELEASE)
+
+
+def _each(steps: Batch) -> Conversation[None]:
+    """Undo, in a round trip for each step.
+
+    In one round trip psycopg would notice the rollback too late, and take what it prepares next
+    for prepared after it has told the server to forget it.
+    """
+    # In a transaction that had failed before, there is nothing to undo, and the error says so.
+    with suppress(psycopg.Error):
+        for one in steps:
+            yield [one]
+
+
+def _kept(steps: Batch, *, nested: bool) -> Conversation[Sequence[Rows]]:
+    """Run steps; in a transaction, which goes on when they fail, undo what they did."""
+    if not nested:
+        return (yield steps)
+    try:
+        return (yield [_SAVEPOINT, *steps, _RELEASE])[1:-1]
+    except psycopg.Error:
+        yield from _each(_UNDO)
+        raise
 
 
 def _together(
@@ -173,28 +202,25 @@ def _together(
 
 def _one(statement: Statement[A], *, nested: bool) -> Conversation[A]:
     """Run one statement until it is written, was written before, or is refused."""
-    violated = None
+    violated: set[str | None] = set()
     for _ in range(_ATTEMPTS):
         try:
-            if nested and statement.writes:
-                answers = yield [_SAVEPOINT, *statement.steps, _RELEASE]
-                return statement.collect(answers[1:-1])
-            return statement.collect((yield statement.steps))
+            answers = yield from _kept(statement.steps, nested=nested and statement.writes)
+            return statement.collect(answers)
         except Unwritten:
             pass
-        except psycopg.Error as error:
-            if nested and statement.writes:
-                yield [_ROLLBACK_TO, _RELEASE]
-            if violated or not statement.why or not isinstance(error, UniqueViolation):
+        except UniqueViolation as error:
+            # The same key again: not somebody who wrote the same in this moment.
+            if not statement.why or error.diag.message_detail in violated:
                 raise
-            violated = error
+            violated.add(error.diag.message_detail)
         (outcome,), missing = yield from _ask_why([statement])
         try:
             return outcome()
         except Unwritten as end:
             statement = end.instead or statement
         if missing:
-            yield _intern(missing)
+            yield from _kept(_intern(missing), nested=nested)
     raise Unavailable("other writers kept changing the same records; try again later")
 
 

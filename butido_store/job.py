@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import count
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 from uuid import UUID
 
@@ -185,12 +186,16 @@ def _outputs(outputs: Iterable[Output]) -> dict[str, dict[str, str | int]]:
     return checked
 
 
+_count = count()
+
+
 def _now() -> str:
     """Return the moment of a write, by which its steps know the job that the first one wrote.
 
     Without it, one that found nothing to write would add to a job of that uuid that is there.
     """
-    return _check.timestamp("now", datetime.now(UTC))
+    # Each has one of its own, even by a clock that stands still.
+    return _check.timestamp("now", datetime.now(UTC) - timedelta(microseconds=next(_count) % 1000))
 
 
 def _insert(one: _Document) -> tuple[Step | None, ...]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text, uuid7
-from butido_store._statement import Rows, Statement, read, step, write
+from butido_store._statement import Rows, Statement, read, step, write, written
 from butido_store.errors import Conflict, NotFound
 
 
@@ -63,7 +63,7 @@ def register(
     name = {"path": _check.path("path", path), "sha256": _check.sha256("sha256", sha256)}
 
     def registered(answers: Sequence[Rows]) -> Artifact:
-        (stored,) = artifacts(answers[-1])
+        (stored,) = artifacts([written(answers[-1])])
         if stored.size != size:
             raise Conflict(
                 f"{path} with this SHA-256 is in the store with {stored.size} bytes, not {size}"
@@ -75,6 +75,8 @@ def register(
         step("artifact/register", {"artifact": own, **name, "size": _check.count("size", size)}),
         step("artifact/registered", name),
         collect=registered,
+        # Somebody who registers the same at once may have been first to take its uuid.
+        why=lambda: read("artifact/registered", name, lambda rows: registered([rows])),
     )
 
 

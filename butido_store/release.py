@@ -51,7 +51,7 @@ def create(
         return sorted(cast(UUID, row[0]) for row in answers[0])
 
     def nothing(rows: Rows) -> list[UUID]:
-        missing, not_successful, before, same, wanted, has_store = cast(
+        missing, not_successful, before, same, wanted, has_new = cast(
             tuple[list[UUID], list[UUID], list[UUID], bool | None, int, bool], rows[0]
         )
         if missing:
@@ -59,11 +59,12 @@ def create(
         if not_successful:
             names = _names(not_successful)
             raise Conflict(f"artifacts: the job that made {names} did not end with success")
-        if same is False:
+        # What else a submit's jobs have made by now is not part of what was released then.
+        if same is False or (before and has_new and submit is None):
             raise Conflict(f"release {uuid} is in the store already, with other content")
         if not wanted:
             raise NotFound("there is no artifact to release")
-        if not has_store:
+        if has_new and not before:
             raise Unwritten
         return before
 

@@ -2,7 +2,7 @@
 --
 -- One row. Artifacts that are not there, or whose job did not end well, come before all else; then
 -- what this act has released, and whether it was to another store, time, actor or artifacts; then how
--- many artifacts were wanted.
+-- many artifacts were wanted, and whether one of them was never in that release store.
 --
 -- release: uuid of this act of releasing
 -- store: name of the release store
@@ -58,4 +58,13 @@ SELECT
     ARRAY(SELECT r.artifact_uuid FROM released AS r ORDER BY r.artifact_uuid) AS released,
     (SELECT bool_and(r.same) FROM released AS r) AS same,
     (SELECT count(*) FROM wanted) AS wanted,
-    (SELECT rs.id FROM release_store AS rs WHERE rs.name = :'store'::text) IS NOT NULL AS has_store;
+    (
+        SELECT count(*)
+        FROM wanted AS w
+        WHERE NOT EXISTS (
+            SELECT 1
+            FROM release AS r
+            JOIN release_store AS rs ON rs.id = r.release_store_id
+            WHERE r.artifact_uuid = w.uuid AND rs.name = :'store'::text
+        )
+    ) > 0 AS has_new;

@@ -1,0 +1,629 @@
+"""Writes under attack: refused, repeated, cut off, and at the same time as others."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeVar, cast
+from uuid import UUID
+
+import psycopg
+import pytest
+from conftest import AnyStore
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg.pq import PipelineStatus, TransactionStatus
+from samples import create, ended, finish, later, sha256, start
+
+from butido_store import (
+    AsyncStore,
+    Statement,
+    Store,
+    artifact,
+    job,
+    open_schema,
+    open_schema_async,
+    release,
+    report,
+    uuid7,
+)
+from butido_store.artifact import Output
+from butido_store.errors import Conflict, NotFound, NotRunning, StoreError, Unavailable
+
+Connection = psycopg.Connection[tuple[object, ...]]
+Connect = Callable[[], Connection]
+T = TypeVar("T")
+
+
+class Callers(Protocol):
+    """A store on a connection of the caller's, and plain SQL on the same."""
+
+    run: Callable[..., Any]
+    sql: Callable[[str], object]
+
+
+@contextlib.contextmanager
+def callers(
+    kind: str, dsn: str, schema: str, prepare_threshold: int | None = 5
+) -> Iterator[Callers]:
+    """Open a connection of the caller's, blocking or awaiting."""
+    options: dict[str, Any] = {"autocommit": True, "prepare_threshold": prepare_threshold}
+    if kind == "sync":
+        with psycopg.connect(dsn, **options) as connection:
+            open_schema(connection, schema)
+            yield cast(Callers, _Pair(Store(connection).run, connection.execute))
+        return
+    with asyncio.Runner() as runner:
+        awaited = runner.run(psycopg.AsyncConnection.connect(dsn, **options))
+        runner.run(open_schema_async(awaited, schema))
+        store = AsyncStore(awaited)
+        yield cast(
+            Callers,
+            _Pair(
+                lambda *statements: runner.run(store.run(*statements)),
+                lambda text: runner.run(awaited.execute(text)),
+            ),
+        )
+        runner.run(awaited.close())
+
+
+@dataclass(frozen=True)
+class _Pair:
+    run: Callable[..., Any]
+    sql: Callable[[Any], object]
+
+
+class Meddled(psycopg.Connection[Any]):
+    """A connection that lets something happen before each of the next exchanges."""
+
+    before: Sequence[Callable[[], object]] = ()
+
+    def wait(self, *arguments: Any, **options: Any) -> Any:
+        """Let it happen, and go on."""
+        state = self.pgconn
+        if self.before and (state.transaction_status, state.pipeline_status) == (
+            TransactionStatus.IDLE,
+            PipelineStatus.OFF,
+        ):
+            happens, *self.before = self.before
+            happens()
+        return super().wait(*arguments, **options)
+
+
+@pytest.fixture
+def meddled(dsn: str, schema: str) -> Iterator[Meddled]:
+    """A connection that lets something happen before each of the next exchanges."""
+    with Meddled.connect(dsn, autocommit=True) as connection:
+        open_schema(connection, schema)
+        yield connection
+
+
+def nothing() -> None:
+    """Let nothing happen."""
+
+
+@pytest.fixture
+def of_submit(dsn: str, schema: str) -> UUID:
+    """The uuid of a submit that is there."""
+    uuid = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(uuid))
+    return uuid
+
+
+def source(store: Any, path: str = "src") -> UUID:
+    """Register a file from outside."""
+    return cast(UUID, store.run(artifact.register(path, sha256=sha256(path), size=1)).uuid)
+
+
+# What is refused leaves nothing, and the caller's transaction goes on ---------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "threshold"), [("sync", 0), ("sync", 1), ("async", 2), ("sync", 5), ("async", None)]
+)
+def test_what_is_refused_is_undone_whatever_is_prepared(
+    kind: str,
+    threshold: int | None,
+    dsn: str,
+    schema: str,
+    of_submit: UUID,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A pipeline that fails in the middle leaves psycopg in doubt about what is prepared."""
+    with callers(kind, dsn, schema, prepare_threshold=threshold) as store:
+        taken = Output("a", sha256("a"), 1, source(store))
+        for _ in range(3):
+            uuid, other = uuid7(), uuid7()
+            refused: list[list[Statement[object]]] = [
+                [finish(uuid, outputs=[taken])],
+                [job.append_log(uuid, seq=1, data="x"), finish(uuid, outputs=[taken])],
+                [job.record(ended(other, of_submit, outputs=[taken]))],
+                [job.record_all([ended(other, of_submit, outputs=[taken])])],
+                [start(other, uuid7())],
+            ]
+            store.run(start(uuid, of_submit), job.append_log(uuid, seq=0, data="x"))
+            for begin, commit in (
+                ([], []),
+                (["BEGIN"], ["COMMIT"]),
+                (["BEGIN", "SAVEPOINT one", "SAVEPOINT two"], ["RELEASE one", "COMMIT"]),
+            ):
+                for text in begin:
+                    store.sql(text)
+                for statements in refused:
+                    with pytest.raises((Conflict, NotFound)):
+                        store.run(*statements)
+                    assert store.run(job.get(uuid), job.log(uuid))[1] == "x"
+                store.run(job.heartbeat(uuid))
+                for text in commit:
+                    store.sql(text)
+            assert store.run(finish(uuid, "out")).keys() == {"out"}
+            with pytest.raises(NotFound):
+                store.run(job.get(other))
+    assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []
+
+
+def test_what_fails_in_a_failed_transaction_says_so(connection: Connection) -> None:
+    store, uuid = Store(connection), uuid7()
+    for statements in ([finish(uuid)], [finish(uuid), finish(uuid)]):
+        connection.execute("BEGIN")
+        with pytest.raises(psycopg.errors.SyntaxError):
+            connection.execute("nonsense")
+        with pytest.raises(StoreError, match="current transaction is aborted"):
+            store.run(*statements)
+        connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_transaction_goes_on_after_a_shared_value_that_cannot_be_added(
+    connect: Connect, of_submit: UUID, several: bool
+) -> None:
+    connection, other = connect(), connect()
+    store = Store(connection)
+    connection.execute("SET lock_timeout = 100")
+    with other.transaction(force_rollback=True):
+        # Somebody else is about to add it.
+        other.execute("INSERT INTO image (name) VALUES ('new')")
+        with connection.transaction():
+            store.run(start(first := uuid7(), of_submit))
+            with pytest.raises(Unavailable):
+                store.run(
+                    start(uuid7(), of_submit, image="new"),
+                    *([job.heartbeat(first)] if several else []),
+                )
+            assert store.run(job.get(first)).state == "running"
+    assert [found.uuid for found in store.run(report.jobs())] == [first]
+
+
+# Nobody adds to what is there already ------------------------------------------------------------
+
+
+class _Still(datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> "_Still":
+        return cls(2026, 1, 1, tzinfo=tz)
+
+
+def test_a_clock_that_stands_still_adds_nothing_to_what_is_there(
+    store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_submit, one, other, file = uuid7(), uuid7(), uuid7(), source(store)
+    second = source(store, "second")
+    store.run(create(of_submit))
+    made, more = Output("a", sha256("a"), 1), Output("b", sha256("b"), 1)
+    monkeypatch.setattr(job, "datetime", _Still)
+    store.run(start(one, of_submit, inputs=[file]))
+    with pytest.raises(Conflict):
+        store.run(start(one, of_submit, inputs=[second]))
+    store.run(finish(one, outputs=[made]))
+    with pytest.raises(Conflict):
+        store.run(finish(one, outputs=[more]))
+    store.run(job.record(ended(other, of_submit, inputs=[file])))
+    changed = ended(other, of_submit, inputs=[second], outputs=[more])
+    for again in (job.record(changed), job.record_all([changed])):
+        with pytest.raises(Conflict):
+            store.run(again)
+    for uuid, outputs in ((one, [made.uuid]), (other, [])):
+        assert [found.uuid for found in store.run(job.inputs(uuid))] == [file]
+        assert [found.uuid for found in store.run(job.outputs(uuid))] == outputs
+
+
+def test_a_statement_may_be_run_again_and_twice_in_one_run(store: AnyStore) -> None:
+    of_submit, one, two, made = uuid7(), uuid7(), uuid7(), Output("a", sha256("a"), 1)
+    writes: list[Statement[object]] = [
+        create(of_submit),
+        start(one, of_submit),
+        job.append_log(one, seq=0, data="x"),
+        job.set_container(one, "c"),
+        finish(one, outputs=[made]),
+        job.record(
+            ended(two, of_submit, inputs=[made.uuid], outputs=[Output("b", sha256("b"), 1)])
+        ),
+        job.record_all([ended(uuid7(), of_submit, outputs=[Output("c", sha256("c"), 1)])]),
+        artifact.register("src", sha256=sha256("src"), size=1, uuid=uuid7()),
+    ]
+    twice = [statement for statement in writes for _ in range(2)]
+    first = store.run(*twice)
+    assert first[::2] == first[1::2]
+    assert store.run(*twice) == first
+    assert store.run(*writes) == first[::2]
+    assert tuple(store.run(statement) for statement in writes) == first[::2]
+    assert store.run(job.log(one)) == "x"
+
+
+# Somebody comes between two exchanges ------------------------------------------------------------
+
+
+def while_blocked(other: Connection, observer: Connection, statement: Statement[object]) -> None:
+    """Write in a transaction that is committed as soon as somebody waits for it."""
+    other.execute("BEGIN")
+    Store(other).run(statement)
+
+    def commit() -> None:
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND %s = ANY(pg_blocking_pids(pid))"
+        while not observer.execute(waiting, [other.info.backend_pid]).rowcount:
+            pass
+        other.execute("COMMIT")
+
+    threading.Thread(target=commit).start()
+
+
+def test_others_record_one_after_the_other_what_is_recorded_together(
+    meddled: Meddled, connect: Connect, of_submit: UUID
+) -> None:
+    other, observer, third = connect(), connect(), connect()
+    jobs = [ended(uuid7(), of_submit, log=str(n)) for n in range(4)]
+    Store(third).run(job.record(ended(uuid7(), of_submit)))
+    meddled.before = [
+        lambda: while_blocked(other, observer, job.record(jobs[1])),
+        nothing,
+        lambda: while_blocked(other, observer, job.record(jobs[2])),
+    ]
+    assert len(Store(meddled).run(job.record_all(jobs))) == 4
+    assert [Store(third).run(job.log(one.uuid)) for one in jobs] == ["0", "1", "2", "3"]
+
+
+def test_the_same_file_registered_at_once_is_one(connect: Connect) -> None:
+    """Who is first in the index of uuids, and not in that of files, learns of it as an error."""
+    barrier = threading.Barrier(4)
+    answers: list[object] = []
+
+    def register(store: Store, uuids: list[UUID]) -> None:
+        for uuid in uuids:
+            barrier.wait()
+            try:
+                path = str(uuid)
+                store.run(artifact.register(path, sha256=sha256(path), size=1, uuid=uuid))
+            except StoreError as error:
+                answers.append(error)
+
+    uuids = [uuid7() for _ in range(50)]
+    threads = [threading.Thread(target=register, args=(Store(connect()), uuids)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == []
+
+
+def test_what_appears_after_a_release_found_nothing_is_released(
+    meddled: Meddled, connect: Connect
+) -> None:
+    said: dict[str, Any] = {"store": "stable", "actor": "me", "timestamp": later(0)}
+    store, uuid = Store(connect()), uuid7()
+    store.run(release.create(uuid7(), artifacts=[source(store)], **said))
+    new = artifact.register("new", sha256=sha256("new"), size=1, uuid=uuid)
+    meddled.before = [nothing, lambda: store.run(new)]
+    assert Store(meddled).run(release.create(uuid7(), artifacts=[uuid], **said)) == [uuid]
+    assert uuid in [found.artifact_uuid for found in store.run(report.releases())]
+
+
+def test_a_release_of_more_is_another_release(store: AnyStore) -> None:
+    said: dict[str, Any] = {"store": "stable", "actor": "me", "timestamp": later(0)}
+    act, one, two = uuid7(), source(store), source(store, "two")
+    store.run(release.create(act, artifacts=[one], **said))
+    with pytest.raises(Conflict):
+        store.run(release.create(act, artifacts=[one, two], **said))
+    # What another one had released before was no part of it, and is not when it was taken back.
+    third = uuid7()
+    store.run(release.create(uuid7(), artifacts=[two], **said))
+    four = source(store, "four")
+    assert store.run(release.create(third, artifacts=[two, four], **said)) == [four]
+    store.run(release.withdraw(artifact=two, reason="bad", **said))
+    assert store.run(release.create(third, artifacts=[two, four], **said)) == [four]
+
+
+def test_a_repeated_withdrawal_leaves_what_was_released_since(store: AnyStore) -> None:
+    said: dict[str, Any] = {"store": "stable", "actor": "me", "timestamp": later(0)}
+    file = source(store)
+    back = release.withdraw(artifact=file, reason="bad", **said)
+    store.run(release.create(uuid7(), artifacts=[file], **said))
+    store.run(back)
+    store.run(release.create(uuid7(), artifacts=[file], **said))
+    store.run(back)
+    assert [found.withdrawn_at is None for found in store.run(report.releases())].count(True) == 1
+
+
+# Any writes in any order, against a model --------------------------------------------------------
+
+
+@dataclass
+class Kept:
+    """What must be kept of a job."""
+
+    variant: int
+    inputs: frozenset[int]
+    state: str = "running"
+    log: list[str] = field(default_factory=list)
+    container: str | None = None
+    # The artifact of each path.
+    outputs: dict[str, int] = field(default_factory=dict)
+    recorded: bool = False
+
+
+@dataclass
+class Model:
+    """What must be in the store; small numbers stand for uuids."""
+
+    submits: dict[int, int] = field(default_factory=dict)
+    jobs: dict[int, Kept] = field(default_factory=dict)
+    artifacts: set[int] = field(default_factory=lambda: {0})
+
+    def create(self, number: int, variant: int) -> None:
+        """Record a submit."""
+        if self.submits.setdefault(number, variant) != variant:
+            raise Conflict
+
+    def running(self, number: int) -> Kept:
+        """Return a job that takes more."""
+        if number not in self.jobs:
+            raise NotFound
+        if self.jobs[number].state != "running":
+            raise NotRunning
+        return self.jobs[number]
+
+    def start(self, number: int, submit: int, variant: int, inputs: frozenset[int]) -> None:
+        """Start a job."""
+        if found := self.jobs.get(number):
+            if (found.variant, found.inputs) != (variant + 10 * submit, inputs):
+                raise Conflict
+            return
+        if submit not in self.submits or not inputs <= self.artifacts:
+            raise NotFound
+        self.jobs[number] = Kept(variant + 10 * submit, inputs)
+
+    def append(self, number: int, seq: int, letter: str) -> None:
+        """Append to a log."""
+        found = self.jobs.get(number)
+        if found and not found.recorded and seq < len(found.log):
+            if found.state == "running" or seq == len(found.log) - 1:
+                if found.log[seq] == letter:
+                    return
+                if found.state == "running":
+                    raise Conflict
+            raise NotRunning
+        if seq > len(self.running(number).log):
+            raise Conflict
+        self.running(number).log.append(letter)
+
+    def heartbeat(self, number: int) -> None:
+        """Give a sign of life."""
+        self.running(number)
+
+    def set_container(self, number: int, name: str) -> None:
+        """Record a container."""
+        if (found := self.jobs.get(number)) and found.container == name:
+            return
+        found = self.running(number)
+        if found.container:
+            raise Conflict
+        found.container = name
+
+    def add(self, outputs: dict[str, int]) -> None:
+        """Add what a job made."""
+        if not self.artifacts.isdisjoint(outputs.values()):
+            raise Conflict
+        self.artifacts |= set(outputs.values())
+
+    def finish(self, number: int, state: str, outputs: dict[str, int]) -> None:
+        """End a job."""
+        found = self.jobs.get(number)
+        if found and found.state == state and found.outputs.keys() == outputs.keys():
+            return
+        if found and found.state == state != "lost":
+            raise Conflict
+        found = self.running(number)
+        self.add(outputs)
+        found.state, found.outputs = state, outputs
+
+    def record_all(
+        self, jobs: Sequence[tuple[int, int, int, frozenset[int], str, dict[str, int]]]
+    ) -> None:
+        """Record jobs that have ended."""
+        new = []
+        for number, submit, variant, inputs, letter, outputs in jobs:
+            said = Kept(variant + 10 * submit, inputs, "success", [letter], None, outputs, True)
+            if not (found := self.jobs.get(number)):
+                new.append((number, submit, said))
+            elif (
+                (found.variant, found.inputs, found.state, found.container)
+                != (said.variant, inputs, "success", None)
+                or "".join(found.log) != letter
+                or found.outputs.keys() != outputs.keys()
+            ):
+                raise Conflict
+        for number, submit, said in new:
+            others = [each for other, _, each in new if other != number]
+            made = {file for each in others for file in each.outputs.values()}
+            if submit not in self.submits or not said.inputs <= self.artifacts | made:
+                raise NotFound
+        for number, _, said in new:
+            self.add(said.outputs)
+            self.jobs[number] = said
+
+
+NUMBERS, LETTERS = st.integers(1, 3), st.sampled_from("ab")
+INPUTS = st.frozensets(st.integers(0, 4), max_size=2)
+OUTPUTS = st.dictionaries(st.sampled_from(["p", "q"]), st.integers(1, 5), max_size=2)
+OPERATIONS: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("create"), st.integers(1, 2), st.integers(0, 1)),
+    st.tuples(st.just("start"), NUMBERS, st.just(1), st.integers(0, 1), INPUTS),
+    st.tuples(st.just("start"), NUMBERS, st.integers(1, 2), st.just(0), INPUTS),
+    st.tuples(st.just("append"), NUMBERS, st.integers(0, 2), LETTERS),
+    st.tuples(st.just("heartbeat"), NUMBERS),
+    st.tuples(st.just("set_container"), NUMBERS, LETTERS),
+    st.tuples(st.just("finish"), NUMBERS, st.sampled_from(["success", "lost"]), OUTPUTS),
+    st.tuples(
+        st.just("record_all"),
+        st.lists(
+            st.tuples(NUMBERS, st.just(1), st.integers(0, 1), INPUTS, LETTERS, OUTPUTS),
+            min_size=1,
+            max_size=3,
+            unique_by=lambda one: one[0],
+        ),
+    ),
+)
+# Who writes, what is run together, and whether a transaction of the caller's is kept.
+BATCHES = st.lists(
+    st.tuples(
+        st.sampled_from(["own", "callers", "nested"]),
+        st.lists(st.lists(OPERATIONS, min_size=1, max_size=4), min_size=1, max_size=3),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+class Numbered:
+    """Statements in which small numbers stand for uuids."""
+
+    def __init__(self) -> None:
+        self.submits, self.jobs, self.artifacts = ([uuid7() for _ in range(6)] for _ in range(3))
+
+    def statement(self, name: str, *said: Any) -> Statement[object]:
+        """Return the statement of an operation."""
+        if name == "create":
+            return create(self.submits[said[0]], package=f"p{said[1]}")
+        if name == "record_all":
+            jobs = [self._ended(*one) for one in said[0]]
+            return job.record(jobs[0]) if len(jobs) == 1 else job.record_all(jobs)
+        uuid = self.jobs[said[0]]
+        if name == "start":
+            _, of_submit, variant, inputs = said
+            return start(
+                uuid, self.submits[of_submit], env={"V": str(variant)}, inputs=self._files(inputs)
+            )
+        if name == "append":
+            return job.append_log(uuid, seq=said[1], data=said[2])
+        if name == "finish":
+            return finish(uuid, state=said[1], outputs=self._outputs(said[2]))
+        return cast(Statement[object], getattr(job, name)(uuid, *said[1:]))
+
+    def _files(self, numbers: frozenset[int]) -> list[UUID]:
+        return [self.artifacts[number] for number in sorted(numbers)]
+
+    def _outputs(self, outputs: dict[str, int]) -> list[Output]:
+        return [
+            Output(path, sha256(path), 1, self.artifacts[number])
+            for path, number in outputs.items()
+        ]
+
+    def _ended(
+        self,
+        number: int,
+        of_submit: int,
+        variant: int,
+        inputs: frozenset[int],
+        letter: str,
+        outputs: dict[str, int],
+    ) -> job.EndedJob:
+        return ended(
+            self.jobs[number],
+            self.submits[of_submit],
+            env={"V": str(variant)},
+            inputs=self._files(inputs),
+            log=letter,
+            outputs=self._outputs(outputs),
+        )
+
+    def found(self, store: Store) -> dict[int, tuple[object, ...]]:
+        """Return what is in the store of each job, and whose pieces of log are left over."""
+        rows: dict[int, tuple[object, ...]] = {}
+        for number, uuid in enumerate(self.jobs):
+            with contextlib.suppress(NotFound):
+                one, log = store.run(job.get(uuid), job.log(uuid))
+                inputs, outputs = store.run(job.inputs(uuid), job.outputs(uuid))
+                rows[number] = (
+                    self.submits.index(one.submit_uuid),
+                    one.state,
+                    log,
+                    one.container_hash,
+                    frozenset(self.artifacts.index(file.uuid) for file in inputs),
+                    {file.path: self.artifacts.index(file.uuid) for file in outputs},
+                )
+        return rows
+
+
+def kept(model: Model) -> dict[int, tuple[object, ...]]:
+    """Return what must be in the store of each job."""
+    return {
+        number: (
+            one.variant // 10,
+            one.state,
+            "".join(one.log),
+            one.container,
+            one.inputs,
+            one.outputs,
+        )
+        for number, one in sorted(model.jobs.items())
+    }
+
+
+def outcome(work: Callable[[], object]) -> object:
+    """Return the kind of error that came of it, if any."""
+    try:
+        work()
+    except StoreError as error:
+        return type(error)
+    return None
+
+
+def together(model: Model, operations: Sequence[tuple[Any, ...]]) -> tuple[Model, object]:
+    """Return what must be there after operations, all of them or none, and how they must end."""
+    after = deepcopy(model)
+    failed = outcome(lambda: [getattr(after, name)(*said) for name, *said in operations])
+    return (model if failed else after), failed
+
+
+def test_any_writes_leave_what_the_model_says(dsn: str, schema: str) -> None:
+    @settings(deadline=None, max_examples=40)
+    @given(batches=BATCHES)
+    def check(batches: Any) -> None:
+        numbered, model = Numbered(), Model()
+        artifact_0 = numbered.artifacts[0]
+        path = str(artifact_0)
+        own.run(artifact.register(path, sha256=sha256(path), size=1, uuid=artifact_0))
+        for who, runs, keep in batches:
+            before, store = model, own if who == "own" else other
+            if who != "own":
+                other.sql("BEGIN")
+            if who == "nested":
+                other.sql("SAVEPOINT one")
+            for operations in runs:
+                model, expected = together(model, operations)
+                statements = [numbered.statement(*one) for one in operations]
+                assert outcome(lambda: store.run(*statements)) == expected  # noqa: B023
+            if who == "nested" and not keep:
+                other.sql("ROLLBACK TO one")
+            if who != "own":
+                other.sql("COMMIT" if keep or who == "nested" else "ROLLBACK")
+                model = model if keep else before
+            assert numbered.found(own) == kept(model)
+
+    with Store.connect(dsn, schema=schema) as own, callers("sync", dsn, schema, 1) as other:
+        check()

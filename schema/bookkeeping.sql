@@ -1,6 +1,6 @@
 -- What the migrator adds to yoyo's own tables, right after yoyo has made them.
 --
--- This is no migration: migrations are recorded in these tables. It may run again.
+-- This is no migration, since migrations are recorded in these tables. It is safe to run again.
 
 ALTER TABLE _yoyo_migration
 ADD COLUMN IF NOT EXISTS sha256 bytea
@@ -15,11 +15,6 @@ COMMENT ON COLUMN _yoyo_migration.sha256 IS
 'SHA-256 of the migration''s file as it was applied: an edited one is refused';
 COMMENT ON COLUMN _yoyo_migration.phase IS
 'pre: applied before the release''s code is rolled out; post: when no older code runs any more';
-COMMENT ON COLUMN _yoyo_migration.duration IS
-'How long the migration ran';
-
-COMMENT ON TABLE _yoyo_log IS
-'Every migration applied or undone, by whom and when. yoyo''s table';
-
-COMMENT ON TABLE _yoyo_version IS
-'The versions of yoyo''s own tables, as yoyo needs them. yoyo''s table';
+COMMENT ON COLUMN _yoyo_migration.duration IS 'How long the migration ran';
+COMMENT ON TABLE _yoyo_log IS 'Every migration applied or undone, by whom and when. yoyo''s table';
+COMMENT ON TABLE _yoyo_version IS 'Which layout yoyo''s tables have. yoyo''s table';

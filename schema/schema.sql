@@ -16,10 +16,10 @@
 -- A job    is there from the moment it starts: running, then once and for all success, error or lost.
 --          A CHECK ties state, end and log together. Only a success is reused.
 -- A log    arrives in job_log_chunk while its job runs; the job's end folds it into job.log.
--- A file   is its content: an artifact has path, SHA-256 and size. A job made it, once per path, or
---          it came from outside, once per path and content. So a job's inputs stay what it read.
--- Equal    fingerprints mean the same build: SHA-256 over package, image, script, environment and
---          inputs. job_fingerprint() makes them, and nothing else does.
+-- A file   is a path and its content: an artifact has path, SHA-256 and size. A job makes each path
+--          once; from outside each path comes once per content. So a job's inputs stay what it read.
+-- Builds   are the same if their fingerprints are: SHA-256 over package, image, script, environment
+--          and inputs, made by job_fingerprint() and nothing else.
 -- Keys     of submits, jobs, artifacts and releases are uuids that the client makes: a write that is
 --          repeated meets its own row. A shared value (package, image, environment, …) is stored
 --          once, under a bigint that means nothing outside this database.
@@ -46,11 +46,11 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN octet_length(value)::text || ':' || value || ',';
 
 COMMENT ON FUNCTION netstring(text) IS
-'The length of a text in bytes, ":", the text, ",": joined, one cannot be mistaken for another';
+'A text with its length in bytes, as "5:hello,": however many are joined, each can be told apart';
 
 CREATE FUNCTION environment_sha256(environment jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- jsonb writes names sorted, and each once. Without a subquery, statements inline the call.
+-- A jsonb has its names in one order, each once. Without a subquery the planner inlines the call.
 RETURN text_sha256(environment::text);
 
 COMMENT ON FUNCTION environment_sha256(jsonb) IS
@@ -65,7 +65,7 @@ CREATE FUNCTION job_fingerprint(
     inputs text[]
 ) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- Not STRICT: statements inline the call also where inputs is a column.
+-- Not STRICT, which would keep the planner from inlining the call.
 RETURN CASE
     WHEN array_position(inputs, NULL) IS NULL
         THEN text_sha256(
@@ -74,14 +74,14 @@ RETURN CASE
             || netstring(image_name)
             || netstring(script)
             || netstring(encode(environment_sha256, 'hex'))
-            -- An object's keys are sorted, and each is there once; a subquery takes ten times as long.
+            -- A jsonb object is a set in one order; to sort in a subquery takes ten times as long.
             || netstring(jsonb_object(inputs, inputs)::text)
         )
 END;
 
 COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[]) IS
 'SHA-256 over all that decides what a job builds. Inputs are what sha256sum() gives, in any order; '
-'equal ones count once. NULL where anything is NULL';
+'equal ones count once. NULL if anything is NULL';
 
 CREATE FUNCTION sha256sum(sha256 bytea, path text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -102,8 +102,8 @@ CREATE FUNCTION tree_is_valid(tree jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(
     jsonb_typeof(tree -> 'nodes') = 'array'
-    -- In a lax path a filter unwraps arrays: [[node]] would pass for [node]. So elements are checked
-    -- by strict paths.
+    -- A filter in a lax path unwraps arrays, so that [[node]] would pass for [node]: strict paths
+    -- check the elements.
     AND NOT jsonb_path_exists(tree, 'strict $.nodes[*] ? (@.type() != "object")', silent => TRUE)
     AND jsonb_path_exists(
         tree,
@@ -132,8 +132,8 @@ COMMENT ON FUNCTION tree_is_valid(jsonb) IS
 
 CREATE FUNCTION tree_packages(tree jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 1000
--- COST: a tree has hundreds of nodes, and unfolding one after the other must not look cheaper to the
--- planner than the index. left(): a GIN index refuses long entries; no package's name is longer.
+-- COST: a tree has hundreds of nodes; at the usual cost, unfolding every tree would look cheaper to
+-- the planner than the index. left(): GIN refuses long entries; no package's name is longer.
 RETURN ARRAY(
     SELECT p.entry
     FROM jsonb_array_elements(tree -> 'nodes') AS n (node)
@@ -171,10 +171,10 @@ COMMENT ON FUNCTION buildplan_is_valid(jsonb) IS
 
 CREATE FUNCTION failure_lines(log text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- A function with a setting is not inlined. To inline this one, each INSERT into job was planned
+-- A setting keeps the planner from inlining the function: with it, each INSERT into job was planned
 -- 0.2 ms longer.
 SET jit = off
--- What differs from run to run is cut out: the same failure reads the same.
+-- From the inside out: colours, temporary paths, addresses and numbers, white space.
 RETURN (
     SELECT
         string_agg(
@@ -209,6 +209,7 @@ RETURN (
             FROM string_to_table(right(log, 20000), E'\n') WITH ORDINALITY AS t (line, place)
             WHERE t.line ~ '\S'
         ) AS m
+        -- The lines that tell of an error; all of them where none does.
         WHERE m.kind = 1
         ORDER BY m.place DESC
         LIMIT 3
@@ -216,8 +217,8 @@ RETURN (
 );
 
 COMMENT ON FUNCTION failure_lines(text) IS
-'The last 3 lines of a log that tell of an error, or else the last 3, without the numbers, '
-'addresses and temporary paths that differ from run to run';
+'The last 3 lines that tell of an error, or else the last 3, among the last 20,000 characters of a log; '
+'without the numbers, addresses and temporary paths that differ from run to run';
 
 
 -- Shared values, each stored once --------------------------------------------------------------
@@ -266,7 +267,7 @@ ON environment_envvar (envvar_id, environment_id);
 
 COMMENT ON TABLE environment_envvar IS 'The variables of each environment';
 COMMENT ON COLUMN environment_envvar.environment_id IS 'The environment';
-COMMENT ON COLUMN environment_envvar.envvar_id IS 'A variable of it';
+COMMENT ON COLUMN environment_envvar.envvar_id IS 'A variable of this environment';
 
 CREATE TABLE git_hash (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -348,8 +349,8 @@ CREATE INDEX submit_requested_image_id_timestamp_idx ON submit (requested_image_
 CREATE INDEX submit_requested_package_id_timestamp_idx ON submit (requested_package_id, timestamp);
 CREATE INDEX submit_repo_hash_id_timestamp_idx ON submit (repo_hash_id, timestamp);
 CREATE INDEX submit_environment_id_timestamp_idx ON submit (environment_id, timestamp);
--- Without a list of what is still to be put in: it was read with each search, and looked so dear that
--- 500 new trees were searched by reading all submits: 443 ms, so: 0.12.
+-- fastupdate off: every search reads the list of pending entries first, and with 500 new trees in it
+-- the planner read all submits instead: 443 ms, so: 0.12.
 CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree))
 WITH (fastupdate = off);
 
@@ -358,8 +359,8 @@ COMMENT ON COLUMN submit.uuid IS 'The build request''s id, made by the builder';
 COMMENT ON COLUMN submit.timestamp IS 'When the request was made, by the builder''s clock';
 COMMENT ON COLUMN submit.requested_image_id IS 'The image that was asked for';
 COMMENT ON COLUMN submit.requested_package_id IS 'The package that was asked for';
-COMMENT ON COLUMN submit.repo_hash_id IS 'The package repository''s HEAD at that time';
-COMMENT ON COLUMN submit.environment_id IS 'What it adds to the environment of each of its jobs';
+COMMENT ON COLUMN submit.repo_hash_id IS 'HEAD of the package repository when the request was made';
+COMMENT ON COLUMN submit.environment_id IS 'Variables that it adds to the environment of each of its jobs';
 COMMENT ON COLUMN submit.tree IS
 'Package tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}; '
 'a shared dependency is one node';
@@ -411,8 +412,8 @@ CREATE TABLE job (
     CONSTRAINT job_container_hash_check CHECK (char_length(container_hash) BETWEEN 1 AND 255)
 );
 
--- Listings are sorted by time and then by uuid, which no index needs: the jobs of one time are sorted as
--- they are read. All indexes together take 1,469 bytes a job so, else 1,765.
+-- Listings sort by time, then by uuid. The uuid is in no index, since the few jobs of one moment are
+-- sorted as they are read: all indexes together take 1,469 bytes a job, with it 1,765.
 CREATE INDEX job_started_at_idx ON job (started_at);
 CREATE INDEX job_submit_uuid_started_at_idx ON job (submit_uuid, started_at);
 CREATE INDEX job_endpoint_id_started_at_idx ON job (endpoint_id, started_at);
@@ -438,16 +439,16 @@ COMMENT ON COLUMN job.state IS
 COMMENT ON COLUMN job.started_at IS 'Start, by the builder''s clock';
 COMMENT ON COLUMN job.finished_at IS
 'End, by the builder''s clock; before the start if that clock was set back. '
-'Of a lost job the last heartbeat';
+'A job that was swept as lost ends with its last sign of life';
 COMMENT ON COLUMN job.heartbeat_at IS
-'Last sign of life: its start and its end by the builder''s clock, those between by the database''s. '
-'The statements of one write know by it the job that they wrote';
+'Last sign of life: when the job was added or ended, by the builder''s clock; in between, by the '
+'database''s. The later statements of the write that added or ended the job find it by this moment';
 COMMENT ON COLUMN job.fingerprint IS
 'job_fingerprint() of package, image, script, environment and inputs. Equal means: the same build';
-COMMENT ON COLUMN job.container_hash IS 'The container''s id, once it is known';
+COMMENT ON COLUMN job.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job.script IS 'The script that ran in the container';
 COMMENT ON COLUMN job.log IS
-'The whole log of an ended job; NULL while it runs, see job_log(). '
+'The log of an ended job, NULL while it runs; job_log() adds what is still in job_log_chunk. '
 'A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
 COMMENT ON COLUMN job.log_seq IS
 'job_log_chunk.seq of the last chunk in log; NULL if there was none';
@@ -476,7 +477,8 @@ CREATE TABLE job_log_chunk (
 );
 
 COMMENT ON TABLE job_log_chunk IS
-'Logs of running jobs, as they arrive. The end of a job folds its chunks into job.log';
+'Logs of running jobs, as they arrive. The end of a job folds its chunks into job.log; '
+'a log over 512 MiB stays here';
 COMMENT ON COLUMN job_log_chunk.job_uuid IS 'The job';
 COMMENT ON COLUMN job_log_chunk.seq IS 'Place in the log, counted from 0 by the builder';
 COMMENT ON COLUMN job_log_chunk.chunk IS 'A piece of the log, escaped as job.log is';
@@ -498,9 +500,9 @@ CREATE TABLE artifact (
 
 CREATE UNIQUE INDEX artifact_path_sha256_sha256_idx ON artifact (path_sha256, sha256)
 WHERE job_uuid IS NULL;
-CREATE INDEX artifact_path_sha256_uuid_idx ON artifact (path_sha256, uuid);
--- Listed by uuid, of which the newest are the last: to sort the 449 files of one content took 1.5 ms,
+-- These two end in uuid, the order of the listing: to sort the 449 files of one content took 1.5 ms,
 -- so: 0.4.
+CREATE INDEX artifact_path_sha256_uuid_idx ON artifact (path_sha256, uuid);
 CREATE INDEX artifact_sha256_uuid_idx ON artifact (sha256, uuid);
 
 COMMENT ON TABLE artifact IS
@@ -532,7 +534,7 @@ COMMENT ON COLUMN job_input_artifacts.artifact_uuid IS 'The file';
 
 CREATE FUNCTION job_log(job uuid) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
--- Both parts, always: a chunk that arrived while the job was being ended stays a chunk.
+-- Both parts, always: a log too long for job.log stays in its chunks.
 BEGIN ATOMIC
     SELECT
         concat(j.log, (
@@ -584,7 +586,7 @@ COMMENT ON TABLE release IS
 COMMENT ON COLUMN release.uuid IS 'The act of releasing: one artifact, or many at once';
 COMMENT ON COLUMN release.artifact_uuid IS 'What was released';
 COMMENT ON COLUMN release.release_store_id IS 'Where to';
-COMMENT ON COLUMN release.timestamp IS 'When, by the clock of who released it';
+COMMENT ON COLUMN release.timestamp IS 'When, by the clock of whoever released it';
 COMMENT ON COLUMN release.actor IS 'Who released it';
 
 CREATE TABLE release_withdrawal (
@@ -604,7 +606,7 @@ COMMENT ON TABLE release_withdrawal IS 'Releases that were taken back. Rows are 
 COMMENT ON COLUMN release_withdrawal.release_uuid IS
 'The release that was taken back, together with artifact_uuid';
 COMMENT ON COLUMN release_withdrawal.artifact_uuid IS 'What was taken back';
-COMMENT ON COLUMN release_withdrawal.timestamp IS 'When, by the clock of who took it back';
+COMMENT ON COLUMN release_withdrawal.timestamp IS 'When, by the clock of whoever took it back';
 COMMENT ON COLUMN release_withdrawal.actor IS 'Who took it back';
 COMMENT ON COLUMN release_withdrawal.reason IS 'Why';
 
@@ -613,8 +615,8 @@ COMMENT ON COLUMN release_withdrawal.reason IS 'Why';
 
 CREATE FUNCTION artifact_ancestors(artifacts uuid[]) RETURNS SETOF uuid
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
--- Jobs and artifacts in turn: however many ways lead to one, it is followed once, and the time grows
--- with the number of edges.
+-- Walks over jobs and artifacts in turn: each is followed once, however many ways lead to it, so that
+-- the time grows with the edges.
 BEGIN ATOMIC
     WITH RECURSIVE node (is_job, uuid) AS (
         SELECT
@@ -768,7 +770,7 @@ COMMENT ON COLUMN job_overview.started_at IS 'Start';
 COMMENT ON COLUMN job_overview.finished_at IS 'End; NULL while it runs';
 COMMENT ON COLUMN job_overview.duration IS 'From start to end; NULL while it runs';
 COMMENT ON COLUMN job_overview.heartbeat_at IS 'Last sign of life';
-COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id, once it is known';
+COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job_overview.fingerprint IS 'job.fingerprint in hexadecimal';
 COMMENT ON COLUMN job_overview.envs IS 'Variables of its environment';
 COMMENT ON COLUMN job_overview.inputs IS 'Files that it read';

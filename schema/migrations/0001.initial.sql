@@ -23,11 +23,11 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN octet_length(value)::text || ':' || value || ',';
 
 COMMENT ON FUNCTION netstring(text) IS
-'The length of a text in bytes, ":", the text, ",": joined, one cannot be mistaken for another';
+'A text with its length in bytes, as "5:hello,": however many are joined, each can be told apart';
 
 CREATE FUNCTION environment_sha256(environment jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- jsonb writes names sorted, and each once. Without a subquery, statements inline the call.
+-- A jsonb has its names in one order, each once. Without a subquery the planner inlines the call.
 RETURN text_sha256(environment::text);
 
 COMMENT ON FUNCTION environment_sha256(jsonb) IS
@@ -42,7 +42,7 @@ CREATE FUNCTION job_fingerprint(
     inputs text[]
 ) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- Not STRICT: statements inline the call also where inputs is a column.
+-- Not STRICT, which would keep the planner from inlining the call.
 RETURN CASE
     WHEN array_position(inputs, NULL) IS NULL
         THEN text_sha256(
@@ -51,14 +51,14 @@ RETURN CASE
             || netstring(image_name)
             || netstring(script)
             || netstring(encode(environment_sha256, 'hex'))
-            -- An object's keys are sorted, and each is there once; a subquery takes ten times as long.
+            -- A jsonb object is a set in one order; to sort in a subquery takes ten times as long.
             || netstring(jsonb_object(inputs, inputs)::text)
         )
 END;
 
 COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[]) IS
 'SHA-256 over all that decides what a job builds. Inputs are what sha256sum() gives, in any order; '
-'equal ones count once. NULL where anything is NULL';
+'equal ones count once. NULL if anything is NULL';
 
 CREATE FUNCTION sha256sum(sha256 bytea, path text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -79,8 +79,8 @@ CREATE FUNCTION tree_is_valid(tree jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(
     jsonb_typeof(tree -> 'nodes') = 'array'
-    -- In a lax path a filter unwraps arrays: [[node]] would pass for [node]. So elements are checked
-    -- by strict paths.
+    -- A filter in a lax path unwraps arrays, so that [[node]] would pass for [node]: strict paths
+    -- check the elements.
     AND NOT jsonb_path_exists(tree, 'strict $.nodes[*] ? (@.type() != "object")', silent => TRUE)
     AND jsonb_path_exists(
         tree,
@@ -109,8 +109,8 @@ COMMENT ON FUNCTION tree_is_valid(jsonb) IS
 
 CREATE FUNCTION tree_packages(tree jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 1000
--- COST: a tree has hundreds of nodes, and unfolding one after the other must not look cheaper to the
--- planner than the index. left(): a GIN index refuses long entries; no package's name is longer.
+-- COST: a tree has hundreds of nodes; at the usual cost, unfolding every tree would look cheaper to
+-- the planner than the index. left(): GIN refuses long entries; no package's name is longer.
 RETURN ARRAY(
     SELECT p.entry
     FROM jsonb_array_elements(tree -> 'nodes') AS n (node)
@@ -148,10 +148,10 @@ COMMENT ON FUNCTION buildplan_is_valid(jsonb) IS
 
 CREATE FUNCTION failure_lines(log text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- A function with a setting is not inlined. To inline this one, each INSERT into job was planned
+-- A setting keeps the planner from inlining the function: with it, each INSERT into job was planned
 -- 0.2 ms longer.
 SET jit = off
--- What differs from run to run is cut out: the same failure reads the same.
+-- From the inside out: colours, temporary paths, addresses and numbers, white space.
 RETURN (
     SELECT
         string_agg(
@@ -186,6 +186,7 @@ RETURN (
             FROM string_to_table(right(log, 20000), E'\n') WITH ORDINALITY AS t (line, place)
             WHERE t.line ~ '\S'
         ) AS m
+        -- The lines that tell of an error; all of them where none does.
         WHERE m.kind = 1
         ORDER BY m.place DESC
         LIMIT 3
@@ -193,8 +194,8 @@ RETURN (
 );
 
 COMMENT ON FUNCTION failure_lines(text) IS
-'The last 3 lines of a log that tell of an error, or else the last 3, without the numbers, '
-'addresses and temporary paths that differ from run to run';
+'The last 3 lines that tell of an error, or else the last 3, among the last 20,000 characters of a log; '
+'without the numbers, addresses and temporary paths that differ from run to run';
 
 
 -- Shared values, each stored once --------------------------------------------------------------
@@ -243,7 +244,7 @@ ON environment_envvar (envvar_id, environment_id);
 
 COMMENT ON TABLE environment_envvar IS 'The variables of each environment';
 COMMENT ON COLUMN environment_envvar.environment_id IS 'The environment';
-COMMENT ON COLUMN environment_envvar.envvar_id IS 'A variable of it';
+COMMENT ON COLUMN environment_envvar.envvar_id IS 'A variable of this environment';
 
 CREATE TABLE git_hash (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -333,8 +334,8 @@ COMMENT ON COLUMN submit.uuid IS 'The build request''s id, made by the builder';
 COMMENT ON COLUMN submit.timestamp IS 'When the request was made, by the builder''s clock';
 COMMENT ON COLUMN submit.requested_image_id IS 'The image that was asked for';
 COMMENT ON COLUMN submit.requested_package_id IS 'The package that was asked for';
-COMMENT ON COLUMN submit.repo_hash_id IS 'The package repository''s HEAD at that time';
-COMMENT ON COLUMN submit.environment_id IS 'What it adds to the environment of each of its jobs';
+COMMENT ON COLUMN submit.repo_hash_id IS 'HEAD of the package repository when the request was made';
+COMMENT ON COLUMN submit.environment_id IS 'Variables that it adds to the environment of each of its jobs';
 COMMENT ON COLUMN submit.tree IS
 'Package tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}; '
 'a shared dependency is one node';
@@ -411,16 +412,16 @@ COMMENT ON COLUMN job.state IS
 COMMENT ON COLUMN job.started_at IS 'Start, by the builder''s clock';
 COMMENT ON COLUMN job.finished_at IS
 'End, by the builder''s clock; before the start if that clock was set back. '
-'Of a lost job the last heartbeat';
+'A job that was swept as lost ends with its last sign of life';
 COMMENT ON COLUMN job.heartbeat_at IS
-'Last sign of life: its start and its end by the builder''s clock, those between by the database''s. '
-'The statements of one write know by it the job that they wrote';
+'Last sign of life: when the job was added or ended, by the builder''s clock; in between, by the '
+'database''s. The later statements of the write that added or ended the job find it by this moment';
 COMMENT ON COLUMN job.fingerprint IS
 'job_fingerprint() of package, image, script, environment and inputs. Equal means: the same build';
-COMMENT ON COLUMN job.container_hash IS 'The container''s id, once it is known';
+COMMENT ON COLUMN job.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job.script IS 'The script that ran in the container';
 COMMENT ON COLUMN job.log IS
-'The whole log of an ended job; NULL while it runs, see job_log(). '
+'The log of an ended job, NULL while it runs; job_log() adds what is still in job_log_chunk. '
 'A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
 COMMENT ON COLUMN job.log_seq IS
 'job_log_chunk.seq of the last chunk in log; NULL if there was none';
@@ -449,7 +450,8 @@ CREATE TABLE job_log_chunk (
 );
 
 COMMENT ON TABLE job_log_chunk IS
-'Logs of running jobs, as they arrive. The end of a job folds its chunks into job.log';
+'Logs of running jobs, as they arrive. The end of a job folds its chunks into job.log; '
+'a log over 512 MiB stays here';
 COMMENT ON COLUMN job_log_chunk.job_uuid IS 'The job';
 COMMENT ON COLUMN job_log_chunk.seq IS 'Place in the log, counted from 0 by the builder';
 COMMENT ON COLUMN job_log_chunk.chunk IS 'A piece of the log, escaped as job.log is';
@@ -503,7 +505,7 @@ COMMENT ON COLUMN job_input_artifacts.artifact_uuid IS 'The file';
 
 CREATE FUNCTION job_log(job uuid) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
--- Both parts, always: a chunk that arrived while the job was being ended stays a chunk.
+-- Both parts, always: a log too long for job.log stays in its chunks.
 BEGIN ATOMIC
     SELECT
         concat(j.log, (
@@ -555,7 +557,7 @@ COMMENT ON TABLE release IS
 COMMENT ON COLUMN release.uuid IS 'The act of releasing: one artifact, or many at once';
 COMMENT ON COLUMN release.artifact_uuid IS 'What was released';
 COMMENT ON COLUMN release.release_store_id IS 'Where to';
-COMMENT ON COLUMN release.timestamp IS 'When, by the clock of who released it';
+COMMENT ON COLUMN release.timestamp IS 'When, by the clock of whoever released it';
 COMMENT ON COLUMN release.actor IS 'Who released it';
 
 CREATE TABLE release_withdrawal (
@@ -575,7 +577,7 @@ COMMENT ON TABLE release_withdrawal IS 'Releases that were taken back. Rows are 
 COMMENT ON COLUMN release_withdrawal.release_uuid IS
 'The release that was taken back, together with artifact_uuid';
 COMMENT ON COLUMN release_withdrawal.artifact_uuid IS 'What was taken back';
-COMMENT ON COLUMN release_withdrawal.timestamp IS 'When, by the clock of who took it back';
+COMMENT ON COLUMN release_withdrawal.timestamp IS 'When, by the clock of whoever took it back';
 COMMENT ON COLUMN release_withdrawal.actor IS 'Who took it back';
 COMMENT ON COLUMN release_withdrawal.reason IS 'Why';
 
@@ -584,8 +586,8 @@ COMMENT ON COLUMN release_withdrawal.reason IS 'Why';
 
 CREATE FUNCTION artifact_ancestors(artifacts uuid[]) RETURNS SETOF uuid
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
--- Jobs and artifacts in turn: however many ways lead to one, it is followed once, and the time grows
--- with the number of edges.
+-- Walks over jobs and artifacts in turn: each is followed once, however many ways lead to it, so that
+-- the time grows with the edges.
 BEGIN ATOMIC
     WITH RECURSIVE node (is_job, uuid) AS (
         SELECT
@@ -739,7 +741,7 @@ COMMENT ON COLUMN job_overview.started_at IS 'Start';
 COMMENT ON COLUMN job_overview.finished_at IS 'End; NULL while it runs';
 COMMENT ON COLUMN job_overview.duration IS 'From start to end; NULL while it runs';
 COMMENT ON COLUMN job_overview.heartbeat_at IS 'Last sign of life';
-COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id, once it is known';
+COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job_overview.fingerprint IS 'job.fingerprint in hexadecimal';
 COMMENT ON COLUMN job_overview.envs IS 'Variables of its environment';
 COMMENT ON COLUMN job_overview.inputs IS 'Files that it read';

@@ -384,7 +384,7 @@ def _done(rows: Rows) -> None:
 
 
 def heartbeat(uuid: UUID) -> Statement[None]:
-    """Tell that the builder of a running job is alive.
+    """Record that the builder of a running job is alive.
 
     :param uuid: the job's uuid
     :raises NotRunning: when run, if the job has ended

@@ -1,6 +1,4 @@
 -- What is this artifact?
---
--- artifact: the artifact's uuid
 
 SELECT
     a.uuid,

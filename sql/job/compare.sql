@@ -1,11 +1,10 @@
 -- How do these jobs differ from what is in the store under their uuids?
 --
--- A row for each, in their order; its state is NULL where there is no such job. Asked when a write did
--- nothing.
+-- Asked when a write did nothing. A row for each, in their order; state is NULL if there is no such job.
 --
--- jobs: [{"uuid": "…", …}]; what is not said of a job is not compared. "submit", "package", "version",
+-- jobs: [{"uuid": "…", …}]; only the keys that a job has are compared. "submit", "package", "version",
 --   "image", "endpoint", "state", "container_hash" and "env" as they are; "started_at" and
---   "finished_at" as rfc3339() has them; "script" and "log" as their SHA-256 in hexadecimal; "inputs"
+--   "finished_at" as rfc3339() writes them; "script" and "log" as their SHA-256 in hexadecimal; "inputs"
 --   sorted, ["uuid"]; "outputs" {"path": {"sha256": "hexadecimal", "size": 1}}
 
 SELECT

@@ -1,11 +1,10 @@
--- How does this piece differ from what the log of a job has in its place?
+-- Does the log of a job have this chunk in its place already?
 --
--- No row where there is no such job. "same" is NULL where the log has nothing there. Of the pieces of an
--- ended job only the last is known: one that is sent again, since its answer was lost, is the last.
+-- No row if there is no such job. "same" is NULL if the log has no chunk there. Of an ended job only the
+-- last chunk can be told: one that is sent again, because its answer was lost, is the last.
 --
--- job: the job's uuid
--- seq: place of the piece in the log, counted from 0
--- chunk: the piece, with what is no UTF-8 text escaped as \xHH
+-- seq: place of the chunk in the log, counted from 0
+-- chunk: its text; a byte that text cannot hold is \xHH
 
 SELECT
     j.state,

@@ -1,11 +1,9 @@
--- Remove the pieces of a log that are in one piece now.
---
--- job: the job's uuid
+-- Remove the log chunks of a job that job.log has now.
 
 WITH deleted AS (
     DELETE FROM job_log_chunk AS c
     USING job AS j
-    -- What is not in job.log stays.
+    -- A chunk that is not in job.log stays.
     WHERE j.uuid = :'job'::uuid AND c.job_uuid = j.uuid AND c.seq <= j.log_seq
     RETURNING c.seq
 )

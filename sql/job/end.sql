@@ -1,10 +1,9 @@
--- End a running job: its state, its time, and its log in one piece.
+-- End a running job: its state, its time, and its log in one text.
 --
--- Without a row there is no such job, or it has ended. Lock it before, with job/lock: a piece of the log
--- that arrives while this waits would not be seen.
+-- Without a row there is no such job, or it has ended. Run job/lock before, in the same transaction: this
+-- would miss a chunk that arrives while it waits for the job.
 --
--- job: the job's uuid
--- at: the moment of this write, by which its other statements know the job that it ended
+-- at: the moment of this write; job/insert_outputs finds the job by it
 -- state: success, error or lost
 -- finished_at: when it ended
 
@@ -22,7 +21,7 @@ FROM (
     FROM job_log_chunk AS c
     WHERE
         c.job_uuid = :'job'::uuid
-        -- A text holds 1 GB. A log that comes near it stays in its chunks.
+        -- A text holds 1 GB at most. A log over half of it stays in its chunks.
         AND (
             SELECT sum(octet_length(k.chunk))
             FROM job_log_chunk AS k

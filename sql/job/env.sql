@@ -1,6 +1,4 @@
 -- Which environment did this job have?
---
--- job: the job's uuid
 
 SELECT
     v.name,

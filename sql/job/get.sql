@@ -1,6 +1,4 @@
 -- What is this job, and how did it end?
---
--- job: the job's uuid
 
 SELECT
     j.uuid,

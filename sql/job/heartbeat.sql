@@ -1,8 +1,6 @@
--- Tell that the builder of a running job is alive.
+-- Record that the builder of a running job is alive.
 --
--- Without a row there is no such job, or it has ended. Until the transaction ends, the job does not.
---
--- job: the job's uuid
+-- Without a row there is no such job, or it has ended. The job cannot end before this transaction does.
 
 UPDATE job
 SET heartbeat_at = now()

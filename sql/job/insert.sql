@@ -1,15 +1,14 @@
 -- Add a job, running or ended.
 --
--- The row has its fingerprint. Without one nothing was added: the job is there already, or the submit,
--- an input or a shared value is not. job/compare tells which.
+-- The row has its fingerprint. Without a row nothing was added: the job is there already, or the submit,
+-- an input or a shared value is missing. job/compare tells which.
 --
--- job: the job's uuid
--- at: the moment of this write, by which its other statements know the job that it added
+-- at: the moment of this write; job/insert_outputs and job/insert_inputs find the job by it
 -- submit: uuid of the submit that it is part of
--- finished_at: when it ended; it runs without
+-- finished_at: when it ended; without it the job is running
 -- state: success, error or lost, of an ended job
--- log: the whole log of an ended job, with what is no UTF-8 text escaped as \xHH
--- container_hash: the container's id, where it is known already
+-- log: the whole log of an ended job; a byte that text cannot hold is \xHH
+-- container_hash: the container's id, if it is known already
 -- env: its whole environment, {"name": "value"}
 -- inputs: the artifacts that are copied into the container, {"uuid of the job": ["uuid"]}
 
@@ -61,8 +60,8 @@ CROSS JOIN (
                 WHERE a.uuid = t.uuid::uuid
             )), '{}'
         ) AS files
-    -- JSON, as the planner would look at how many elements an array has and plan each run anew,
-    -- which takes longer than to run it.
+    -- JSON: of an array the planner counts the elements, and plans each run anew, which takes longer
+    -- than the run.
     FROM jsonb_array_elements_text(:'inputs'::jsonb -> :'job'::uuid::text) AS t (uuid)
 ) AS f
 WHERE

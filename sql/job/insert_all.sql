@@ -1,13 +1,13 @@
 -- Add jobs that have ended, all of them or none.
 --
 -- An input may be an output of another of these jobs. Each row has a job's fingerprint. Without rows
--- nothing was added: a job is there already, or a submit, an input or a shared value is not, and
--- job/compare tells which. A uuid that comes from elsewhere in this moment is an error.
+-- nothing was added: a job is there already, or a submit, an input or a shared value is missing.
+-- job/compare tells which. A uuid that another writer adds at the same time is an error.
 --
--- at: the moment of this write, by which its other statements know the jobs that it added
+-- at: the moment of this write; job/insert_outputs and job/insert_inputs find the jobs by it
 -- jobs: what is recorded of each, [{"uuid", "submit", "package", "version", "image", "endpoint",
 --   "state", "started_at", "finished_at", "container_hash", "script", "env": {"name": "value"}}]
--- logs: the whole log of each, with what is no UTF-8 text escaped as \xHH
+-- logs: the whole log of each; a byte that text cannot hold is \xHH
 -- inputs: the artifacts that were copied into their containers, {"uuid of the job": ["uuid"]}
 -- outputs: the files that they made, {"uuid of the job": {"path": {"uuid", "sha256", "size"}}}
 
@@ -58,8 +58,8 @@ input AS MATERIALIZED (
     GROUP BY i.job
 ),
 
--- Look-ups are scalar subqueries: index probes. Joins would be planned for the hundred jobs that a
--- JSON function is taken to give, and read large tables in full.
+-- Look-ups are scalar subqueries: index probes. The planner expects a hundred jobs of a JSON function,
+-- and would read large tables in full to join them.
 given AS MATERIALIZED (
     SELECT
         d.uuid,
@@ -71,7 +71,7 @@ given AS MATERIALIZED (
         d.state,
         d.started_at,
         d.finished_at,
-        -- NULL where an input is not there.
+        -- NULL if an input is missing.
         job_fingerprint(
             d.package, d.version, d.image, d.script, d.environment_sha256, coalesce(i.files, '{}')
         ) AS fingerprint,

@@ -1,11 +1,11 @@
--- Add the next piece to the log of a running job.
+-- Add the next chunk to the log of a running job.
 --
--- Without a row the job does not run, the place is taken, or a piece before this one is missing;
--- job/compare_chunk tells. Run job/heartbeat before, so that the job does not end meanwhile.
+-- Without a row the job does not run, the place is taken, or the chunk before this one is missing:
+-- job/compare_chunk tells which. Run job/heartbeat before, in the same transaction, so that the job does
+-- not end meanwhile.
 --
--- job: the job's uuid
--- seq: place of the piece in the log, counted from 0
--- chunk: the piece, with what is no UTF-8 text escaped as \xHH
+-- seq: place of the chunk in the log, counted from 0
+-- chunk: its text; a byte that text cannot hold is \xHH
 
 INSERT INTO job_log_chunk (job_uuid, seq, chunk)
 SELECT

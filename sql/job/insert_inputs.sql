@@ -1,6 +1,6 @@
--- Add which files jobs read, after these were added by the same write.
+-- Add the inputs of jobs that the same write added.
 --
--- at: the moment of this write: a job that it did not add gets none
+-- at: the moment of this write; a job that has another was there before, and gets none
 -- inputs: {"uuid of the job": ["uuid of an artifact"]}
 
 INSERT INTO job_input_artifacts (job_uuid, artifact_uuid)

@@ -1,6 +1,6 @@
--- Add the files that jobs made, after these were added or ended by the same write.
+-- Add the outputs of jobs that the same write added or ended.
 --
--- at: the moment of this write: a job that it did not touch gets none
+-- at: the moment of this write; a job that has another was there before, and gets none
 -- outputs: {"uuid of the job": {"path": {"uuid": "…", "sha256": "hexadecimal", "size": 1}}}, the size
 --   in bytes
 

@@ -1,8 +1,6 @@
--- Which running job is this, kept as it is until the transaction ends?
+-- Lock a running job until the transaction ends.
 --
--- Whoever would append to its log now waits, so that what comes next sees all pieces.
---
--- job: the job's uuid
+-- Whoever would append to its log waits, so that the next statement sees every chunk.
 
 SELECT j.uuid
 FROM job AS j

@@ -1,8 +1,6 @@
 -- What has this job written to its log so far?
---
--- job: the job's uuid
 
--- Both parts, always: a chunk that arrived while the job was being ended stays a chunk.
+-- Both parts, always: a log too long for job.log stays in its chunks.
 SELECT
     concat(
         j.log,

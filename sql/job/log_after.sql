@@ -1,24 +1,17 @@
 -- What has this job written to its log since it was last asked?
 --
--- job: the job's uuid
--- after: place of the last piece that was read, while the job was running
--- characters: how many characters were read
+-- after: place of the last chunk that was read; a running job goes on after it
+-- characters: how many characters were read so far; an ended job goes on after them, in one text
 
 SELECT
     j.state,
     CASE
         WHEN j.state = 'running' THEN n.text
-        -- The end of a job makes one text of the pieces.
-        ELSE substr(
-            concat(
-                j.log,
-                (
-                    SELECT string_agg(c.chunk, '' ORDER BY c.seq)
-                    FROM job_log_chunk AS c
-                    WHERE c.job_uuid = j.uuid
-                )
-            ), :'characters'::bigint::int + 1
-        )
+        ELSE substr(concat(j.log, (
+            SELECT string_agg(c.chunk, '' ORDER BY c.seq)
+            FROM job_log_chunk AS c
+            WHERE c.job_uuid = j.uuid
+        )), :'characters'::bigint::int + 1)
     END AS text,
     n.seq
 FROM job AS j

@@ -1,6 +1,4 @@
 -- Which files did this job make?
---
--- job: the job's uuid
 
 SELECT
     a.uuid,

@@ -1,6 +1,4 @@
 -- Which script did this job run?
---
--- job: the job's uuid
 
 SELECT j.script
 FROM job AS j

@@ -1,8 +1,7 @@
 -- Record which container a running job got.
 --
--- Without a row it has one, it has ended, or there is no such job.
+-- Without a row the job has a container already, it has ended, or there is no such job.
 --
--- job: the job's uuid
 -- container_hash: the container's id
 
 UPDATE job

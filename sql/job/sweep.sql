@@ -1,9 +1,9 @@
 -- Mark the running jobs whose builder went silent as lost, with the log as far as it came.
 --
--- The end of a lost job is its last sign of life. Jobs that somebody is working on are left alone.
+-- A lost job ends with its last sign of life. A job whose row is locked is left alone: it is being written.
 --
 -- silent_for: how long without a sign of life, by the database's clock
--- endpoint: only those on this endpoint, whose builder knows how often it gives a sign of life
+-- endpoint: only those on this endpoint; its builder knows how often it gives a sign of life
 -- limit: at most this many in one go
 
 WITH silent AS (
@@ -13,7 +13,7 @@ WITH silent AS (
         j.state = 'running'
         AND j.heartbeat_at < now() - :'silent_for'::interval
 \if :{?endpoint}
-        AND j.endpoint_id = (SELECT wanted.id FROM endpoint AS wanted WHERE wanted.name = :'endpoint'::text)
+        AND j.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
 \endif
     ORDER BY j.started_at, j.uuid
     LIMIT :limit
@@ -25,15 +25,15 @@ size AS (
         c.job_uuid,
         sum(octet_length(c.chunk)) AS octets
     FROM job_log_chunk AS c
-    WHERE c.job_uuid IN (SELECT s.uuid FROM silent AS s)
+    WHERE c.job_uuid IN (SELECT silent.uuid FROM silent)
     GROUP BY c.job_uuid
 ),
 
 folded AS (
     DELETE FROM job_log_chunk AS c
-    USING size AS s
-    -- A text holds 1 GB. A log that comes near it stays in its chunks, and job_log() reads both.
-    WHERE c.job_uuid = s.job_uuid AND s.octets <= 536870912
+    USING size
+    -- A text holds 1 GB at most. A log over half of it stays in its chunks.
+    WHERE c.job_uuid = size.job_uuid AND size.octets <= 536870912
     RETURNING c.job_uuid, c.seq, c.chunk
 ),
 
@@ -53,8 +53,8 @@ lost AS (
         finished_at = greatest(j.started_at, j.heartbeat_at),
         log = coalesce((SELECT l.text FROM log AS l WHERE l.job_uuid = j.uuid), ''),
         log_seq = (SELECT l.seq FROM log AS l WHERE l.job_uuid = j.uuid)
-    FROM silent AS s
-    WHERE j.uuid = s.uuid
+    FROM silent
+    WHERE j.uuid = silent.uuid
     RETURNING j.uuid, j.started_at
 )
 

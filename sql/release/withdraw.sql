@@ -3,7 +3,6 @@
 -- Without a row it is not in that release store; release/withdrawn tells whether it was taken back so.
 --
 -- store: name of the release store
--- artifact: the artifact's uuid
 -- timestamp: when it is taken back
 -- actor: who takes it back
 -- reason: why

@@ -1,7 +1,6 @@
 -- Which releases of this artifact were taken back just so?
 --
 -- store: name of the release store
--- artifact: the artifact's uuid
 -- timestamp: when it was taken back
 -- actor: who took it back
 -- reason: why

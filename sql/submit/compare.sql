@@ -2,7 +2,6 @@
 --
 -- No row where there is none.
 --
--- submit: the submit's uuid
 -- timestamp: when the request was made
 -- repo_hash: HEAD of the package repository
 -- tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}

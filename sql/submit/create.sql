@@ -3,7 +3,6 @@
 -- Without a row the uuid is there already, and submit/compare tells whether with the same content, or a
 -- shared value is not in the store yet.
 --
--- submit: the submit's uuid
 -- timestamp: when the request was made
 -- repo_hash: HEAD of the package repository
 -- tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}

@@ -1,6 +1,4 @@
 -- Which environment did a submit add to its jobs?
---
--- submit: the submit's uuid
 
 SELECT
     v.name,

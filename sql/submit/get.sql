@@ -1,6 +1,4 @@
 -- Which request was this submit?
---
--- submit: the submit's uuid
 
 SELECT
     s.uuid,

@@ -131,7 +131,7 @@ def create(
 
 
 def get(uuid: UUID) -> Statement[SubmitDetail]:
-    """Which request was this submit?
+    """What did this submit request?
 
     :param uuid: the submit's uuid
     :raises NotFound: when run, if there is none
@@ -146,7 +146,7 @@ def get(uuid: UUID) -> Statement[SubmitDetail]:
 
 
 def env(uuid: UUID) -> Statement[dict[str, str]]:
-    """Which environment did a submit add to its jobs?
+    """Which environment does this submit add to its jobs?
 
     :param uuid: the submit's uuid
     :returns: values by name; empty also where there is no such submit

@@ -2,7 +2,8 @@
 --
 -- Without a row it is there already, perhaps under another uuid: artifact/registered has it.
 --
--- artifact: the uuid that it gets when it is not there yet
+-- artifact: the uuid that it gets if it is not there yet
+-- path: relative to the root of the store that holds the file
 -- sha256: SHA-256 of its content
 -- size: its size in bytes
 

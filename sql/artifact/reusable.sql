@@ -1,7 +1,7 @@
 -- Has exactly this been built before, and what came out of it?
 --
--- The newest successful job with the same package, image, script, environment and inputs: a row
--- for each of its outputs, and one with an empty artifact where it has none.
+-- The newest successful job with the same fingerprint: a row for each of its outputs, or one without an
+-- artifact if it has none.
 --
 -- env: the whole environment, {"name": "value"}
 -- inputs: the files that it would read, each as sha256sum() gives it: ["digest  path"]
@@ -14,6 +14,7 @@ WITH newest AS (
     WHERE
         j.state = 'success'
         AND j.fingerprint = (
+            -- A subquery is computed once, whatever the plan.
             SELECT
                 job_fingerprint(
                     :'package'::text, :'version'::text, :'image'::text, :'script'::text,
@@ -34,4 +35,4 @@ SELECT
     a.size
 FROM newest AS j
 LEFT JOIN artifact AS a ON a.job_uuid = j.uuid
-ORDER BY a.path COLLATE "C", a.uuid;
+ORDER BY a.path, a.uuid;

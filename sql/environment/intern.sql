@@ -1,15 +1,15 @@
--- Add whole environments that are not in the store yet; their variables have to be.
+-- Add environments that are not in the store yet, and whose variables are.
 --
--- Run environment/intern_variables after it, in the same transaction.
+-- Run environment/intern_variables after this, in the same transaction.
 --
--- environments: each {"name": "value"}; give only what is missing, since a conflict burns an id
+-- environments: each {"name": "value"}; only missing ones, since a conflict uses up an id
 
 INSERT INTO environment (sha256)
 SELECT n.sha256
 FROM unnest(:'environments'::jsonb[]) AS t (environment)
 CROSS JOIN LATERAL (
     SELECT
-        -- What is no environment has none, and cannot be stored without.
+        -- A value that is no text makes this NULL, which the column refuses.
         CASE
             WHEN NOT jsonb_path_exists(t.environment, '$.* ? (@.type() != "string")')
                 THEN environment_sha256(t.environment)
@@ -23,7 +23,7 @@ WHERE
         LEFT JOIN envvar AS v ON v.name = w.name AND v.value_sha256 = text_sha256(w.value)
         WHERE v.id IS NULL
     )
--- Always the same order, so that concurrent writers wait for each other and never in a circle.
+-- One order for all writers, so that they wait for each other instead of deadlocking.
 ORDER BY n.sha256
 ON CONFLICT (sha256) DO NOTHING
 RETURNING id, sha256;

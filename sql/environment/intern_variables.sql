@@ -1,4 +1,4 @@
--- Add which variables environments have that were just added.
+-- Add the variables of environments that the same transaction added.
 --
 -- environments: each {"name": "value"}
 

@@ -1,6 +1,6 @@
 -- Which migrations are applied?
 --
--- One that yoyo's own command line recorded has no checksum, phase and duration.
+-- A migration that yoyo's own command line recorded has no checksum and no duration, and counts as pre.
 
 SELECT
     m.migration_id AS id,

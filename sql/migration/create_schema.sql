@@ -1,6 +1,7 @@
 -- Create the schema that the search path names.
 --
--- Neither CREATE SCHEMA nor DO takes parameters. The search path is this one name, quoted already.
+-- Neither CREATE SCHEMA nor DO takes parameters, so the name comes from the search path, where it stands
+-- alone and quoted.
 
 DO $$
 BEGIN

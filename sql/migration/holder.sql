@@ -1,4 +1,4 @@
--- Which server process holds the lock of the schema's only migrator?
+-- Which server process holds the schema's migration lock?
 --
 -- schema: the schema that holds the store
 
@@ -9,6 +9,7 @@ WHERE
     l.locktype = 'advisory'
     AND l.granted
     AND d.datname = current_database()
+    -- pg_locks shows the bigint of an advisory lock in two halves, and objsubid 1.
     AND l.objsubid = 1
     AND (l.classid::bigint << 32 | l.objid::bigint)
     = hashtextextended('butido_store.migrate ' || :'schema'::text, 0)

@@ -1,7 +1,7 @@
--- Does this session hold the lock of the schema's only migrator now?
+-- Take the schema's migration lock for this session, if nobody holds it.
 --
--- A session that waits in pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY
--- waits for every snapshot: hence tried, and tried again later.
+-- A session that waits in pg_advisory_lock() holds a snapshot, for which CREATE INDEX CONCURRENTLY would
+-- wait in turn: the migrator tries, and tries again.
 --
 -- schema: the schema that holds the store
 

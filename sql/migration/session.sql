@@ -1,4 +1,4 @@
--- How is this session set, and what of the migrator's is there already?
+-- Which settings does this session have, and are the schema and the migrator's tables there?
 --
 -- schema: the schema that holds the store
 
@@ -8,12 +8,12 @@ SELECT
     current_setting('lock_timeout') AS lock_timeout,
     current_setting('statement_timeout') AS statement_timeout,
     (
-        SELECT count(*)
+        SELECT n.oid
         FROM pg_catalog.pg_namespace AS n
         WHERE n.nspname = :'schema'::text
-    ) > 0 AS has_schema,
+    ) IS NOT NULL AS has_schema,
     (
-        SELECT count(*)
+        SELECT a.attnum
         FROM pg_catalog.pg_namespace AS n
         JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
@@ -22,4 +22,4 @@ SELECT
             AND c.relname = '_yoyo_migration'
             AND a.attname = 'sha256'
             AND NOT a.attisdropped
-    ) > 0 AS has_tables;
+    ) IS NOT NULL AS has_tables;

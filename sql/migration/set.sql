@@ -1,4 +1,4 @@
--- What are this session's settings now?
+-- Set this session's search path and timeouts.
 --
 -- search_path: schemas to look names up in, each quoted as an identifier
 -- lock_timeout: longest wait for a lock, 0 for no limit

@@ -1,4 +1,4 @@
--- Did this session hold the lock of the schema's only migrator?
+-- Give back the schema's migration lock, if this session holds it.
 --
 -- schema: the schema that holds the store
 

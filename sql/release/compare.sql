@@ -1,8 +1,8 @@
 -- Why did this act release nothing, or what has it released before?
 --
--- One row. Artifacts that are not there, or whose job did not end well, come before all else; then
--- what this act has released, and whether it was to another store, time, actor or artifacts; then how
--- many artifacts were wanted, and whether one of them was never in that release store.
+-- One row: the artifacts that are missing and those whose job did not succeed; what this act has released
+-- before, and whether with the same store, time, actor and artifacts; how many artifacts it wants; and
+-- whether one of them was never in that release store.
 --
 -- release: uuid of this act of releasing
 -- store: name of the release store
@@ -12,6 +12,7 @@
 -- submit: all that the successful jobs of this submit made
 
 WITH wanted AS (
+    -- No row: what the optional clauses add to.
     SELECT NULL::uuid AS uuid
     WHERE FALSE
 \if :{?artifacts}

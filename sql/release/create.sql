@@ -1,7 +1,7 @@
 -- Release artifacts, or all that the successful jobs of a submit made, to a release store.
 --
--- All or none; what is in the release store already stays as it is. Without rows nothing was
--- released, and release/compare tells why.
+-- All or none. An artifact that is in the release store already stays as it is. Without rows nothing was
+-- released: release/compare tells why.
 --
 -- release: uuid of this act of releasing
 -- store: name of the release store
@@ -11,6 +11,7 @@
 -- submit: all that the successful jobs of this submit made
 
 WITH wanted AS (
+    -- No row: what the optional clauses add to.
     SELECT NULL::uuid AS uuid
     WHERE FALSE
 \if :{?artifacts}
@@ -42,7 +43,7 @@ WHERE
     AND NOT EXISTS (
         SELECT 1 FROM release_current AS c WHERE c.artifact_uuid = w.uuid AND c.store = rs.name
     )
-    -- Each of them is there, and what a job made was made by a successful one.
+    -- Every artifact is there, and the job that made it, if any, succeeded.
     AND NOT EXISTS (
         SELECT 1
         FROM wanted AS v

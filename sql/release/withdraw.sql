@@ -1,6 +1,7 @@
 -- Take an artifact back from a release store; that it was there stays recorded.
 --
--- Without a row it is not in that release store; release/withdrawn tells whether it was taken back so.
+-- Without a row the artifact is not in that release store: release/withdrawn tells whether this very
+-- withdrawal is recorded already.
 --
 -- store: name of the release store
 -- timestamp: when it is taken back

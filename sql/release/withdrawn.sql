@@ -1,4 +1,4 @@
--- Which releases of this artifact were taken back just so?
+-- Which releases of this artifact has this very withdrawal taken back?
 --
 -- store: name of the release store
 -- timestamp: when it was taken back

@@ -1,11 +1,11 @@
 -- Add release stores that are not in the store yet.
 --
--- names: the release stores; give only what is missing, since a conflict burns an id
+-- names: of release stores; only missing ones, since a conflict uses up an id
 
 INSERT INTO release_store (name)
 SELECT t.name
 FROM unnest(:'names'::text[]) AS t (name)
--- Always the same order, so that concurrent writers wait for each other and never in a circle.
+-- One order for all writers, so that they wait for each other instead of deadlocking.
 ORDER BY t.name COLLATE "C"
 ON CONFLICT (name) DO NOTHING
 RETURNING id, name;

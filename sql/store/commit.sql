@@ -1,3 +1,3 @@
--- Keep what the statements since begin wrote.
+-- Commit the transaction that store/begin started.
 
 COMMIT;

@@ -1,3 +1,3 @@
--- Forget the statements that this session has prepared.
+-- Deallocate the statements that this session has prepared.
 
 DEALLOCATE ALL;

@@ -1,10 +1,10 @@
 -- Which of these shared values are not in the store yet?
 --
--- Of an environment that is missing, those of its variables that are, too.
+-- Of a missing environment, its missing variables are listed as well.
 --
--- subjects: the table of each, beside names and values
--- names: its name; of an environment {"name": "value"}
--- values: the version of a package, else empty
+-- subjects: the table of each value
+-- names: the name of each; an environment as {"name": "value"}
+-- values: the version of each package; empty for the others
 
 WITH missing AS (
     SELECT

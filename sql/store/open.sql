@@ -1,4 +1,4 @@
--- Set the search path of this session to a schema, and tell what the library must know of the database.
+-- Set this session's search path to a schema, and tell what the library must know about the database.
 --
 -- schema: name of the schema that holds the tables
 

@@ -1,3 +1,3 @@
--- Keep what the statements since savepoint wrote, as far as the caller's transaction does.
+-- Give up the savepoint: what was written since is kept if the caller's transaction commits.
 
 RELEASE SAVEPOINT butido_store; -- noqa: PRS

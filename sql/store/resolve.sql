@@ -1,7 +1,9 @@
--- Which records have a uuid from here to there?
+-- Which records have a uuid in this range?
 --
--- first: the first uuid that counts
--- last: the last one
+-- At most three of each kind: two show that a uuid's beginning is ambiguous.
+--
+-- first: the lowest uuid of the range
+-- last: the highest one
 -- kind {job|submit|artifact}: only records of this kind
 
 SELECT

@@ -1,3 +1,3 @@
--- Undo what the statements since begin wrote.
+-- Roll back the transaction that store/begin started.
 
 ROLLBACK;

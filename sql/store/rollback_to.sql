@@ -1,3 +1,3 @@
--- Undo what the statements since savepoint wrote.
+-- Undo what was written since the savepoint.
 
 ROLLBACK TO SAVEPOINT butido_store; -- noqa: PRS

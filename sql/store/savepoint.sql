@@ -1,3 +1,3 @@
--- Start what can be undone within the caller's transaction.
+-- Set a savepoint in the caller's transaction.
 
 SAVEPOINT butido_store; -- noqa: PRS

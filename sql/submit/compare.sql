@@ -1,6 +1,6 @@
 -- How does this submit differ from the one that is in the store under its uuid?
 --
--- No row where there is none.
+-- No row if there is none.
 --
 -- timestamp: when the request was made
 -- repo_hash: HEAD of the package repository

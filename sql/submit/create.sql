@@ -1,7 +1,7 @@
 -- Record a submit, with the environment that it adds to its jobs.
 --
--- Without a row the uuid is there already, and submit/compare tells whether with the same content, or a
--- shared value is not in the store yet.
+-- Without a row a shared value is not in the store yet, or the uuid is there already: submit/compare tells
+-- whether with the same content.
 --
 -- timestamp: when the request was made
 -- repo_hash: HEAD of the package repository

@@ -1,4 +1,4 @@
--- Which environment did a submit add to its jobs?
+-- Which environment does this submit add to its jobs?
 
 SELECT
     v.name,

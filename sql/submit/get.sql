@@ -1,4 +1,4 @@
--- Which request was this submit?
+-- What did this submit request?
 
 SELECT
     s.uuid,

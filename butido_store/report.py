@@ -668,8 +668,8 @@ def find_artifact(
     :param allow_image: only from jobs in one of these images
     :param deny_image: not from jobs in one of these images
     :param script: only from jobs that ran exactly this script
-    :param env: only from jobs whose environment is exactly these NAME=VALUE, the package's own
-        and the additional ones; a single empty one for the empty environment
+    :param env: only from jobs whose whole environment is exactly these NAME=VALUE; a single empty
+        one for the empty environment
     :param limit: at most this many; None for all
     """
     return _ask(
@@ -715,7 +715,7 @@ def impact(
     endpoint: str | None = None,
     limit: int | None = 50,
 ) -> Statement[list[Product]]:
-    """What was made from this, directly or by further jobs, and what of it is released where?
+    """What was made from this, directly or by further jobs, and where is it released?
 
     :param artifact: from this artifact
     :param package: from what jobs made for this package: NAME, or 'NAME VERSION'
@@ -743,7 +743,7 @@ def irreproducible(
     older_than: datetime | None = None,
     limit: int | None = 50,
 ) -> Statement[list[Irreproducible]]:
-    """Which files came out differently of jobs that did exactly the same?
+    """Which files differ between jobs that did exactly the same?
 
     :param package: only the package of this name
     :param newer_than: only jobs started at or after this time
@@ -766,9 +766,9 @@ def job(
     """What is this job, how did it end, and what did it read and make?
 
     :param job: the job's uuid
-    :param log: its log, too
-    :param script: its script, too
-    :param env: its environment, too
+    :param log: also its log
+    :param script: also its script
+    :param env: also its environment
     """
     return _ask(JobReport, "job", job=job, log=log, script=script, env=env)
 
@@ -833,7 +833,7 @@ def packages(*, name: str | None = None, limit: int | None = 50) -> Statement[li
 
 
 def provenance(artifact: UUID) -> Statement[list[Ingredient]]:
-    """What went into this artifact, to the last source file, and which job made each?
+    """What went into this artifact, down to the source files, and which job made each?
 
     :param artifact: the artifact's uuid
     """
@@ -846,7 +846,7 @@ def regressions(
     """Which packages began to fail, still fail, or were fixed with their newest job?
 
     :param package: only the package of this name
-    :param newer_than: only where the newest job was started at or after this time
+    :param newer_than: only if the newest job started at or after this time
     :param limit: at most this many; None for all
     """
     return _ask(Regression, "regressions", package=package, newer_than=newer_than, limit=limit)
@@ -931,7 +931,7 @@ def slsa(artifact: UUID, *, builder: str | None = None) -> Statement[list[Slsa]]
 
 
 def submit(submit: UUID) -> Statement[list[SubmitReport]]:
-    """Which request was this submit, and what became of its jobs?
+    """What did this submit request, and what became of its jobs?
 
     :param submit: the submit's uuid
     """

@@ -1,7 +1,7 @@
 -- Release artifacts, or all that the successful jobs of a submit made, to a release store.
 --
--- All or none. An artifact that is in the release store already stays as it is. Without rows nothing was
--- released: release/compare tells why.
+-- All or none. An artifact that is in the release store already stays as it is. If nothing was released
+-- there is no row, and release/compare tells why.
 --
 -- release: uuid of this act of releasing
 -- store: name of the release store

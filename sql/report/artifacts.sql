@@ -1,8 +1,10 @@
 -- Which artifacts are there, newest first?
 --
+-- The newest have the highest uuids, since a UUIDv7 begins with its time.
+--
 -- job, -J: only those that this job made
 -- path: only those with this path
--- sha256: only those with this SHA-256 of their content
+-- sha256: only those with this SHA-256 of the content
 -- before: go on after this artifact, the last row of the page before
 -- limit: at most this many
 

@@ -14,6 +14,7 @@ SELECT
 FROM (
     SELECT date_part('epoch', j.finished_at - j.started_at) AS seconds
     FROM package AS p
+    -- The newest of each version first, which its index gives, then the newest of all.
     CROSS JOIN LATERAL (
         SELECT
             c.uuid,
@@ -24,10 +25,10 @@ FROM (
             c.package_id = p.id
             AND c.state = 'success'
 \if :{?image}
-            AND c.image_id = (SELECT m.id FROM image AS m WHERE m.name = :'image'::text)
+            AND c.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
 \endif
 \if :{?endpoint}
-            AND c.endpoint_id = (SELECT b.id FROM endpoint AS b WHERE b.name = :'endpoint'::text)
+            AND c.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
 \endif
         ORDER BY c.started_at DESC, c.uuid DESC
         LIMIT 20

@@ -1,7 +1,8 @@
 -- Which earlier jobs of this package come nearest to what is about to be built, and what differs?
 --
--- NULL where nothing differs. In env and inputs, "old" is missing where something was added, and
--- "new" where it was removed; "job" made the new file.
+-- Among the newest 100 that have ended; the fewest differences come first. A column is NULL if it does
+-- not differ. In env and inputs "old" is missing if something was added, "new" if it was removed, and
+-- "job" made the new file.
 --
 -- package: name of the package
 -- version: its version
@@ -17,10 +18,10 @@ WITH candidate AS (
         j.state,
         j.started_at,
         j.finished_at,
-        v.version,
-        m.name AS image,
+        p.version,
+        i.name AS image,
         j.script
-    FROM package AS v
+    FROM package AS p
     CROSS JOIN LATERAL (
         SELECT
             n.uuid,
@@ -30,12 +31,12 @@ WITH candidate AS (
             n.image_id,
             n.script
         FROM job AS n
-        WHERE n.package_id = v.id AND n.state <> 'running'
+        WHERE n.package_id = p.id AND n.state <> 'running'
         ORDER BY n.started_at DESC, n.uuid DESC
         LIMIT 100
     ) AS j
-    JOIN image AS m ON m.id = j.image_id
-    WHERE v.name = :'package'::text
+    JOIN image AS i ON i.id = j.image_id
+    WHERE p.name = :'package'::text
     ORDER BY j.started_at DESC, j.uuid DESC
     LIMIT 100
 ),
@@ -50,6 +51,7 @@ wanted_env AS (
 
 wanted_input AS (
     SELECT
+        -- 64 digits, two spaces, the path.
         substr(w.entry, 67) AS path,
         decode(left(w.entry, 64), 'hex') AS sha256
     FROM unnest(:'inputs'::text[]) AS w (entry)

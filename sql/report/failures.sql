@@ -1,7 +1,7 @@
 -- Which failures are there, each in how many jobs, and since which commit?
 --
--- Jobs whose logs end in the same error lines, numbers, addresses and temporary paths aside, count
--- as one failure; the most frequent come first.
+-- Jobs whose last error lines are the same, but for numbers, addresses and temporary paths, count as one
+-- failure. The most frequent come first.
 --
 -- package, -p: only jobs of the package of this name
 -- failure, -f: only this failure, by its SHA-256
@@ -18,7 +18,7 @@ SELECT
     f.first_job,
     f.last_at,
     f.last_job,
-    failure_lines(l.log) AS lines
+    failure_lines(lj.log) AS lines
 FROM (
     SELECT
         j.failure_sha256,
@@ -51,8 +51,8 @@ FROM (
     LIMIT :limit
 \endif
 ) AS f
-JOIN job AS l ON l.uuid = f.last_job
-JOIN job AS o ON o.uuid = f.first_job
-JOIN submit AS s ON s.uuid = o.submit_uuid
+JOIN job AS lj ON lj.uuid = f.last_job
+JOIN job AS fj ON fj.uuid = f.first_job
+JOIN submit AS s ON s.uuid = fj.submit_uuid
 JOIN git_hash AS g ON g.id = s.repo_hash_id
 ORDER BY f.jobs DESC, f.last_at DESC, f.failure_sha256 DESC;

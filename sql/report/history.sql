@@ -1,7 +1,7 @@
 -- When did this package last build, which job broke it, and what changed in between?
 --
--- One row: the newest success, the first failure after it, the commits of the submits from the one
--- to the other, and the inputs that differ. Without a failure since, the bad columns are NULL.
+-- One row: the newest success, the first failure after it, the commits of the submits between the two,
+-- and the inputs that differ. Without a failure since, the columns of the bad job are NULL.
 --
 -- package: name of the package
 -- image, -I: only jobs in this image
@@ -24,10 +24,10 @@ WITH ended AS (
         p.name = :'package'::text
         AND j.state IN ('success', 'error')
 \if :{?image}
-        AND j.image_id = (SELECT m.id FROM image AS m WHERE m.name = :'image'::text)
+        AND j.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
 \endif
 \if :{?endpoint}
-        AND j.endpoint_id = (SELECT b.id FROM endpoint AS b WHERE b.name = :'endpoint'::text)
+        AND j.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
 \endif
 ),
 

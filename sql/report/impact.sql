@@ -1,6 +1,6 @@
--- What was made from this, directly or by further jobs, and what of it is released where?
+-- What was made from this, directly or by further jobs, and where is it released?
 --
--- With several filters, what was made from any of them. The files started from are rows, too.
+-- With several filters, what was made from any of them. The files at the start are rows as well.
 --
 -- artifact: from this artifact
 -- package, -p: from what jobs made for this package: NAME, or 'NAME VERSION'
@@ -10,6 +10,7 @@
 -- limit: at most this many
 
 WITH RECURSIVE origin (uuid) AS (
+    -- No row: what the optional clauses add to.
     SELECT NULL::uuid AS uuid
     WHERE FALSE
 \if :{?artifact}
@@ -51,9 +52,9 @@ WITH RECURSIVE origin (uuid) AS (
 \endif
 ),
 
--- Jobs and artifacts in turn, so that each of either is followed once, on however many ways it is
--- reached: the time grows with the edges. Of an array the planner expects ten rows, of origin so many
--- that it reads all jobs and artifacts.
+-- Walks over jobs and artifacts in turn: each is followed once, however many ways lead to it, so that the
+-- time grows with the edges. The array: the planner expects ten rows of it, but so many of origin
+-- that it would read all jobs and artifacts.
 node (is_job, uuid) AS (
     SELECT
         FALSE AS is_job,
@@ -85,7 +86,7 @@ chosen AS (
     FROM node AS n
     JOIN artifact AS a ON a.uuid = n.uuid
     WHERE NOT n.is_job
-    ORDER BY a.path COLLATE "C", a.uuid
+    ORDER BY a.path, a.uuid
 \if :{?limit}
     LIMIT :limit
 \endif
@@ -116,4 +117,4 @@ SELECT
 FROM chosen AS a
 LEFT JOIN job AS j ON j.uuid = a.job_uuid
 LEFT JOIN package AS p ON p.id = j.package_id
-ORDER BY a.path COLLATE "C", a.uuid;
+ORDER BY a.path, a.uuid;

@@ -1,6 +1,6 @@
--- Which files came out differently of jobs that did exactly the same?
+-- Which files differ between jobs that did exactly the same?
 --
--- Successful jobs with one fingerprint, a row for each path that has more than one content.
+-- A row for each path that successful jobs with one fingerprint made with more than one content.
 --
 -- package, -p: only the package of this name
 -- newer_than: only jobs started at or after this time
@@ -33,7 +33,7 @@ WHERE
 \endif
 GROUP BY j.fingerprint, p.name, p.version, a.path
 HAVING count(DISTINCT a.sha256) > 1
-ORDER BY max(j.started_at) DESC, j.fingerprint ASC, a.path COLLATE "C" ASC
+ORDER BY max(j.started_at) DESC, j.fingerprint ASC, a.path ASC
 \if :{?limit}
 LIMIT :limit
 \endif

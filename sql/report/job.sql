@@ -1,9 +1,9 @@
 -- What is this job, how did it end, and what did it read and make?
 --
 -- job: the job's uuid
--- log, -L: its log, too
--- script, -s: its script, too
--- env, -E: its environment, too
+-- log, -L: also its log
+-- script, -s: also its script
+-- env, -E: also its environment
 
 SELECT
     j.uuid,
@@ -27,7 +27,7 @@ SELECT
                     json_build_object(
                         'uuid', a.uuid, 'path', a.path, 'sha256', encode(a.sha256, 'hex'),
                         'size', a.size, 'job_uuid', a.job_uuid
-                    ) ORDER BY a.path COLLATE "C", a.uuid
+                    ) ORDER BY a.path, a.uuid
                 ), '[]'
             )
         FROM job_input_artifacts AS ji
@@ -40,12 +40,13 @@ SELECT
                 json_agg(
                     json_build_object(
                         'uuid', a.uuid, 'path', a.path, 'sha256', encode(a.sha256, 'hex'), 'size', a.size
-                    ) ORDER BY a.path COLLATE "C"
+                    ) ORDER BY a.path
                 ), '[]'
             )
         FROM artifact AS a
         WHERE a.job_uuid = j.uuid
     ) AS outputs,
+    -- The next three are NULL if they are not asked for.
     coalesce(
 \if :{?env}
         (

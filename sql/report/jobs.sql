@@ -12,7 +12,7 @@
 -- before: go on after this job, the last row of the page before
 -- limit: at most this many
 
--- First the keys of the newest, from an index that ends in their order; then all else of these few.
+-- Choose the keys of the newest, from an index that ends in their order; then join all else of these few.
 WITH
 \if :{?env}
 variable AS (
@@ -24,7 +24,7 @@ variable AS (
 ),
 \endif
 
--- All that is asked of a job but the variable.
+-- Every filter but env; that of package serves the jobs that are found by their environment.
 matching AS NOT MATERIALIZED (
     SELECT
         j.uuid,
@@ -66,7 +66,7 @@ matching AS NOT MATERIALIZED (
 \endif
 ),
 
--- The newest of them: a page, and with a variable a thousand, among which most pages are found.
+-- The newest of them: a page; with env a thousand, in which most pages are found.
 newest AS (
     SELECT
 \if :{?env}
@@ -94,7 +94,7 @@ newest AS (
 \if :{?limit}
             ORDER BY
 \if :{?endpoint}
-                -- It is one, but the planner would look for it among all jobs by time: 150 ms, so: 0.2.
+                -- One value, which = ANY hides: else the planner walks all jobs by time, 150 ms, so: 0.2.
                 n.endpoint_id DESC,
 \endif
                 n.started_at DESC, n.uuid DESC
@@ -118,8 +118,8 @@ newest AS (
 ),
 
 \if :{?env}
--- Whether these are all that is needed: enough of them have the variable, or there are no more jobs.
-enough AS (
+-- Whether these fill the page: enough of them have the variable, or there are no more jobs.
+page AS (
     SELECT
         FALSE
 \if :{?limit}
@@ -128,7 +128,7 @@ enough AS (
             FROM newest AS n
         )
 \endif
-        AS is_so
+        AS is_full
 ),
 \endif
 
@@ -138,10 +138,10 @@ chosen AS (
         n.started_at
     FROM newest AS n
 \if :{?env}
-    WHERE n.has_variable AND (SELECT e.is_so FROM enough AS e)
+    WHERE n.has_variable AND (SELECT page.is_full FROM page)
     UNION ALL
-    -- Otherwise from the environments with the variable that were used last, one a job at most. Asked
-    -- without the uuid their index alone tells when: 0.2 s for 17,000 environments, else 0.5.
+    -- If not, from the environments with the variable that were used last: a page of jobs is in no more
+    -- of them. Without uuid the index alone tells when: 0.2 s for 17,000 environments, with it 0.5.
     SELECT
         m.uuid,
         m.started_at
@@ -155,7 +155,7 @@ chosen AS (
             ORDER BY n.started_at DESC
             LIMIT 1
         ) AS latest
-        WHERE ee.envvar_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT e.is_so FROM enough AS e)
+        WHERE ee.envvar_id = (SELECT v.id FROM variable AS v) AND NOT (SELECT page.is_full FROM page)
         ORDER BY latest.started_at DESC
 \if :{?limit}
         FETCH FIRST (:limit) ROWS WITH TIES

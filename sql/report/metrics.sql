@@ -1,4 +1,6 @@
 -- How much is in the store?
+--
+-- In the terms of Prometheus: times and durations in seconds, sizes in bytes.
 
 SELECT
     m.metric,
@@ -48,4 +50,4 @@ FROM (
     FROM pg_class AS c
     WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relkind = 'r'
 ) AS m
-ORDER BY m.metric, m.labels;
+ORDER BY m.metric COLLATE "C", m.labels::text COLLATE "C";

@@ -1,11 +1,11 @@
--- What went into this artifact, to the last source file, and which job made each?
+-- What went into this artifact, down to the source files, and which job made each?
 --
 -- The artifact itself comes first; each file once, however many ways lead to it.
 --
 -- artifact: the artifact's uuid
 
--- Jobs and artifacts in turn, so that each of either is followed once, on however many ways it is
--- reached: the time grows with the edges.
+-- Walks over jobs and artifacts in turn: each is followed once, however many ways lead to it, so that the
+-- time grows with the edges.
 WITH RECURSIVE node (is_job, uuid) AS (
     SELECT
         FALSE AS is_job,
@@ -53,4 +53,4 @@ LEFT JOIN endpoint AS e ON e.id = j.endpoint_id
 LEFT JOIN submit AS s ON s.uuid = j.submit_uuid
 LEFT JOIN git_hash AS g ON g.id = s.repo_hash_id
 WHERE NOT n.is_job
-ORDER BY a.uuid = :'artifact'::uuid DESC, a.path COLLATE "C", a.uuid;
+ORDER BY a.uuid = :'artifact'::uuid DESC, a.path ASC, a.uuid ASC;

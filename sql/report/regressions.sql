@@ -1,9 +1,9 @@
 -- Which packages began to fail, still fail, or were fixed with their newest job?
 --
--- Of each package, its newest two jobs that ended by themselves are compared, of whatever version.
+-- Compares the newest two jobs of each package that succeeded or failed, whatever their versions.
 --
 -- package, -p: only the package of this name
--- newer_than: only where the newest job was started at or after this time
+-- newer_than: only if the newest job started at or after this time
 -- limit: at most this many
 
 SELECT
@@ -30,19 +30,19 @@ CROSS JOIN LATERAL (
         array_agg(x.state ORDER BY x.started_at DESC, x.uuid DESC) AS states,
         array_agg(x.uuid ORDER BY x.started_at DESC, x.uuid DESC) AS jobs,
         array_agg(x.started_at ORDER BY x.started_at DESC, x.uuid DESC) AS started
-    FROM package AS v
+    FROM package AS p
     CROSS JOIN LATERAL (
         SELECT
             j.uuid,
             j.state,
             j.started_at,
-            v.version
+            p.version
         FROM job AS j
-        WHERE j.package_id = v.id AND j.state IN ('success', 'error')
+        WHERE j.package_id = p.id AND j.state IN ('success', 'error')
         ORDER BY j.started_at DESC, j.uuid DESC
         LIMIT 2
     ) AS x
-    WHERE v.name = n.name
+    WHERE p.name = n.name
 ) AS t
 WHERE
     'error' IN (t.states[1], t.states[2])

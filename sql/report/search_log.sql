@@ -1,6 +1,6 @@
 -- Which lines of which logs have this text, newest jobs first?
 --
--- Reads the logs of all jobs within the bounds, so give some.
+-- Reads the logs of all jobs that the other filters leave, so give some.
 --
 -- text: only lines that contain this
 -- regex, -r: only lines that match this regular expression of PostgreSQL
@@ -32,7 +32,7 @@ CROSS JOIN LATERAL string_to_table(whole.log, E'\n') WITH ORDINALITY AS l (line,
 WHERE
     l.line <> ''
 \if :{?text}
-    -- The whole log first: to cut logs without the text into lines took 237 ms, so: 20.
+    -- Search the whole log before its lines: to cut logs without the text into lines took 237 ms, so: 20.
     AND strpos(whole.log, :'text'::text) > 0
     AND strpos(l.line, :'text'::text) > 0
 \endif

@@ -1,7 +1,7 @@
 -- How was this artifact built, as an in-toto statement with a SLSA provenance predicate?
 --
--- https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1; an artifact that no job of
--- the store made has none.
+-- https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1. No row for an artifact that came
+-- from outside.
 --
 -- artifact: the artifact's uuid
 -- builder: URI of the builder; by default one made of the endpoint's name
@@ -44,7 +44,7 @@ SELECT
                                 jsonb_build_object(
                                     'name', d.path,
                                     'digest', jsonb_build_object('sha256', encode(d.sha256, 'hex'))
-                                ) ORDER BY d.path COLLATE "C", d.uuid
+                                ) ORDER BY d.path, d.uuid
                             ), '[]'
                         )
                     FROM job_input_artifacts AS ji

@@ -1,4 +1,4 @@
--- Which request was this submit, and what became of its jobs?
+-- What did this submit request, and what became of its jobs?
 --
 -- submit: the submit's uuid
 

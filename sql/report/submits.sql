@@ -10,7 +10,7 @@
 -- before: go on after this submit, the last row of the page before
 -- limit: at most this many
 
--- First the newest, from an index that ends in their order; then the names of these few.
+-- Choose the newest, from an index that ends in their order; then join the names of these few.
 WITH chosen AS (
     SELECT
         n.uuid,
@@ -37,13 +37,13 @@ WITH chosen AS (
 \endif
 \if :{?for_version}
                 AND s.requested_package_id IN (
-                    SELECT v.id FROM package AS v WHERE v.version = :'for_version'::text
+                    SELECT p.id FROM package AS p WHERE p.version = :'for_version'::text
                 )
 \endif
 \if :{?with_pkg}
                 AND tree_packages(s.tree) @> ARRAY[:'with_pkg'::text]
-                -- Always true, and PARALLEL RESTRICTED, so that no workers are started, which took 10 ms
-                -- at ten million jobs.
+                -- Always true, and PARALLEL RESTRICTED: it keeps the planner from starting workers, which
+                -- took 10 ms at ten million jobs.
                 AND pg_backend_pid() IS NOT NULL
 \endif
 \if :{?image}

@@ -81,15 +81,14 @@ GIVEN: dict[str, object] = {
     "env": ["b=", "B=", "_=", "A=1"],
     "inputs": [f"{sha256(path).hex()}  {path}" for path in ("b", "B", "_")],
 }
-# Metrics are numbers, and some of them ages; their names are the query's own.
 LISTINGS = [
-    *(name for name in names() if name.startswith("report/") and name != "report/metrics"),
+    *(name for name in names() if name.startswith("report/")),
     *("job/env", "job/inputs", "job/outputs", "submit/env"),
 ]
 
 
 def listed(dsn: str, schema: str) -> dict[str, list[list[object]]]:
-    """Return the rows of every listing, without those of their values that a clock makes."""
+    """Return the rows of every listing, without times and measures."""
     found: dict[str, list[list[object]]] = {}
     with psycopg.connect(dsn) as connection:
         connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [schema])
@@ -98,10 +97,9 @@ def listed(dsn: str, schema: str) -> dict[str, list[list[object]]]:
             text, values = query(name).render(needed).bind({key: GIVEN[key] for key in needed})
             with psycopg.RawCursor(connection) as cursor:
                 rows = cursor.execute(text, values).fetchall()
-            found[name] = [
-                [value for value in row if not isinstance(value, datetime | timedelta)]
-                for row in rows
-            ]
+            # A metric's value may be a size or the time of a heartbeat.
+            other = (datetime, timedelta, *([float] if name == "report/metrics" else []))
+            found[name] = [[value for value in row if not isinstance(value, other)] for row in rows]
     return found
 
 

@@ -17,20 +17,20 @@ FROM (
     -- The newest of each version first, which its index gives, then the newest of all.
     CROSS JOIN LATERAL (
         SELECT
-            c.uuid,
-            c.started_at,
-            c.finished_at
-        FROM job AS c
+            j.uuid,
+            j.started_at,
+            j.finished_at
+        FROM job AS j
         WHERE
-            c.package_id = p.id
-            AND c.state = 'success'
+            j.package_id = p.id
+            AND j.state = 'success'
 \if :{?image}
-            AND c.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
+            AND j.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
 \endif
 \if :{?endpoint}
-            AND c.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
+            AND j.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
 \endif
-        ORDER BY c.started_at DESC, c.uuid DESC
+        ORDER BY j.started_at DESC, j.uuid DESC
         LIMIT 20
     ) AS j
     WHERE

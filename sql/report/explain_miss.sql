@@ -24,15 +24,15 @@ WITH candidate AS (
     FROM package AS p
     CROSS JOIN LATERAL (
         SELECT
-            n.uuid,
-            n.state,
-            n.started_at,
-            n.finished_at,
-            n.image_id,
-            n.script
-        FROM job AS n
-        WHERE n.package_id = p.id AND n.state <> 'running'
-        ORDER BY n.started_at DESC, n.uuid DESC
+            j.uuid,
+            j.state,
+            j.started_at,
+            j.finished_at,
+            j.image_id,
+            j.script
+        FROM job AS j
+        WHERE j.package_id = p.id AND j.state <> 'running'
+        ORDER BY j.started_at DESC, j.uuid DESC
         LIMIT 100
     ) AS j
     JOIN image AS i ON i.id = j.image_id

@@ -11,9 +11,10 @@ import psycopg
 from psycopg.errors import UniqueViolation
 
 from butido_store._query import Query, query
-from butido_store.errors import StoreError, Unavailable
+from butido_store.errors import NotFound, StoreError, Unavailable
 
 A = TypeVar("A")
+R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 Row = tuple[object, ...]
 Rows = Sequence[Row]
@@ -100,6 +101,26 @@ def written(rows: Rows) -> Row:
     if not rows:
         raise Unwritten
     return rows[0]
+
+
+def typed(row: Callable[..., R], rows: Rows) -> list[R]:
+    """Return rows as that type, whose fields are the query's columns: a test compares them."""
+    return [row(*values) for values in rows]
+
+
+def single(row: Callable[..., R], rows: Rows, missing: str) -> R:
+    """Return the row that there is, as that type.
+
+    :raises NotFound: there is none; with that message
+    """
+    if not rows:
+        raise NotFound(missing)
+    return row(*rows[0])
+
+
+def variables(rows: Rows) -> dict[str, str]:
+    """Return an environment, of which each row is a variable: its name and value."""
+    return {str(name): str(value) for name, value in rows}
 
 
 # The conversation -------------------------------------------------------------------------------

@@ -7,13 +7,16 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text, uuid7
-from butido_store._statement import Rows, Statement, read, step, write, written
-from butido_store.errors import Conflict, NotFound
+from butido_store._statement import Rows, Statement, read, single, step, typed, write, written
+from butido_store.errors import Conflict
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file with its content's SHA-256 and size in bytes; `job_uuid` is the job that made it."""
+    """A file with its content's SHA-256, 32 bytes, and its size in bytes.
+
+    `job_uuid` is the job that made it; None for a file from outside.
+    """
 
     uuid: UUID
     path: str
@@ -24,7 +27,11 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that a job made, as its builder reports it; `size` in bytes."""
+    """A file that a job made, as its builder reports it.
+
+    `path` is relative to the root of the store that holds the file, `sha256` of its content and 32
+    bytes, `size` in bytes.
+    """
 
     path: str
     sha256: bytes
@@ -41,11 +48,6 @@ class Reuse:
     outputs: tuple[Artifact, ...]
 
 
-def artifacts(rows: Rows) -> list[Artifact]:
-    """Return the rows of a query on artifacts as such."""
-    return [Artifact(*row) for row in rows]  # type: ignore[arg-type]
-
-
 def register(
     path: str, *, sha256: bytes, size: int, uuid: UUID | None = None
 ) -> Statement[Artifact]:
@@ -54,16 +56,15 @@ def register(
     :param path: path relative to the root of the store that holds the file
     :param sha256: SHA-256 of the content, 32 bytes
     :param size: size in bytes
-    :param uuid: the uuid that it gets when it is not there yet
+    :param uuid: the uuid that it gets when it is not there yet; by default a new one
     :returns: the artifact, which may be there already under another uuid
     :raises InvalidInput: at once, when a value cannot be stored
     :raises Conflict: when run, if it is there with another size
     """
-
     name = {"path": _check.path("path", path), "sha256": _check.sha256("sha256", sha256)}
 
     def registered(answers: Sequence[Rows]) -> Artifact:
-        (stored,) = artifacts([written(answers[-1])])
+        (stored,) = typed(Artifact, [written(answers[-1])])
         if stored.size != size:
             raise Conflict(
                 f"{path} with this SHA-256 is in the store with {stored.size} bytes, not {size}"
@@ -84,15 +85,14 @@ def get(uuid: UUID) -> Statement[Artifact]:
     """What is this artifact?
 
     :param uuid: the artifact's uuid
+    :returns: the artifact
     :raises NotFound: when run, if there is none
     """
-
-    def collect(rows: Rows) -> Artifact:
-        if not rows:
-            raise NotFound(f"there is no artifact {uuid} in the store")
-        return artifacts(rows)[0]
-
-    return read("artifact/get", {"artifact": _check.uuid("uuid", uuid)}, collect)
+    return read(
+        "artifact/get",
+        {"artifact": _check.uuid("uuid", uuid)},
+        lambda rows: single(Artifact, rows, f"there is no artifact {uuid} in the store"),
+    )
 
 
 def reusable(
@@ -110,9 +110,10 @@ def reusable(
     :param version: its version
     :param image: name of the image
     :param script: the script that would run
-    :param env: the job's whole environment
-    :param inputs: path and SHA-256 of each file that the job would read
+    :param env: the job's whole environment: the package's own and the submit's additional one
+    :param inputs: path and SHA-256, 32 bytes, of each file that the job would read
     :returns: the newest successful job with the same fingerprint, or None
+    :raises InvalidInput: at once, when a value could not be stored
     """
     files = [
         _check.sha256(f"inputs[{path!r}]", sha256).hex()
@@ -124,9 +125,11 @@ def reusable(
     def collect(rows: Rows) -> Reuse | None:
         if not rows:
             return None
-        job_uuid, finished_at = rows[0][:2]
+        job_uuid, finished_at, *_ = rows[0]
+        # A job that made nothing is a row with no output.
         made = [(*row[2:], job_uuid) for row in rows if row[2] is not None]
-        return Reuse(job_uuid, finished_at, tuple(artifacts(made)))  # type: ignore[arg-type]
+        (found,) = typed(Reuse, [(job_uuid, finished_at, tuple(typed(Artifact, made)))])
+        return found
 
     return read(
         "artifact/reusable",

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from itertools import count
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from butido_store import _check
@@ -17,11 +18,14 @@ from butido_store._statement import (
     Step,
     Unwritten,
     read,
+    single,
     step,
+    typed,
+    variables,
     write,
     written,
 )
-from butido_store.artifact import Artifact, Output, artifacts
+from butido_store.artifact import Artifact, Output
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
 
 R = TypeVar("R")
@@ -239,7 +243,7 @@ def _compare(
     return read(
         "job/compare",
         {"jobs": json_text(said)},
-        lambda rows: then([_Compared(*row) for row in cast(Sequence[Any], rows)]),
+        lambda rows: then(typed(_Compared, rows)),
     )
 
 
@@ -449,13 +453,13 @@ def finish(
 
     def why() -> Statement[dict[str, UUID]]:
         said = {"uuid": str(uuid), **end, "outputs": _without_uuids(made)}
-        compare, stored = _compare([said], _ended), _outputs_of(uuid)
+        compare = _compare([said], _ended)
 
         def repeated(answers: Sequence[Rows]) -> dict[str, UUID]:
             compare.collect(answers[:1])
-            return {file.path: file.uuid for file in stored.collect(answers[1:])}
+            return {file.path: file.uuid for file in typed(Artifact, answers[1])}
 
-        return Statement((*compare.steps, *stored.steps), repeated)
+        return Statement((*compare.steps, step("job/outputs", job)), repeated)
 
     def finished(answers: Sequence[Rows]) -> dict[str, UUID]:
         written(answers[1])
@@ -600,23 +604,25 @@ def sweep(
     )
 
 
-def _one(uuid: UUID, rows: Rows) -> Sequence[object]:
-    if not rows:
-        raise NotFound(f"there is no job {uuid} in the store")
-    return rows[0]
+def _of_one(
+    name: str, uuid: UUID, row: Callable[..., R], parameters: Mapping[str, object] | None = None
+) -> Statement[R]:
+    """Make a statement that reads of one job a row of that type, or raises NotFound."""
+    return read(
+        name,
+        {"job": _check.uuid("uuid", uuid), **(parameters or {})},
+        lambda rows: single(row, rows, f"there is no job {uuid} in the store"),
+    )
 
 
 def get(uuid: UUID) -> Statement[Job]:
     """What is this job, and how did it end?
 
     :param uuid: the job's uuid
+    :returns: the job
     :raises NotFound: when run, if there is none
     """
-    return read(
-        "job/get",
-        {"job": _check.uuid("uuid", uuid)},
-        lambda rows: Job(*_one(uuid, rows)),  # type: ignore[arg-type]
-    )
+    return _of_one("job/get", uuid, Job)
 
 
 def log(uuid: UUID) -> Statement[str]:
@@ -626,9 +632,7 @@ def log(uuid: UUID) -> Statement[str]:
     :returns: the log, escaped; `butido_store.log.decode_log` gives its bytes
     :raises NotFound: when run, if there is no such job
     """
-    return read(
-        "job/log", {"job": _check.uuid("uuid", uuid)}, lambda rows: str(_one(uuid, rows)[0])
-    )
+    return _of_one("job/log", uuid, str)
 
 
 def log_after(uuid: UUID, *, after: int | None = None, characters: int = 0) -> Statement[LogPiece]:
@@ -640,28 +644,24 @@ def log_after(uuid: UUID, *, after: int | None = None, characters: int = 0) -> S
     :param uuid: the job's uuid
     :param after: place of the last piece that was read, while the job was running
     :param characters: how many characters were read
+    :returns: the job's state and the text since then
     :raises NotFound: when run, if there is no such job
     """
-    return read(
-        "job/log_after",
-        {
-            "job": _check.uuid("uuid", uuid),
-            "after": _check.given(_check.count, "after", after),
-            "characters": _check.count("characters", characters),
-        },
-        lambda rows: LogPiece(*_one(uuid, rows)),  # type: ignore[arg-type]
-    )
+    parameters = {
+        "after": _check.given(_check.count, "after", after),
+        "characters": _check.count("characters", characters),
+    }
+    return _of_one("job/log_after", uuid, LogPiece, parameters)
 
 
 def script(uuid: UUID) -> Statement[str]:
     """Which script did this job run?
 
     :param uuid: the job's uuid
+    :returns: the script as it was recorded
     :raises NotFound: when run, if there is no such job
     """
-    return read(
-        "job/script", {"job": _check.uuid("uuid", uuid)}, lambda rows: str(_one(uuid, rows)[0])
-    )
+    return _of_one("job/script", uuid, str)
 
 
 def env(uuid: UUID) -> Statement[dict[str, str]]:
@@ -670,27 +670,22 @@ def env(uuid: UUID) -> Statement[dict[str, str]]:
     :param uuid: the job's uuid
     :returns: values by name; empty also where there is no such job
     """
-    return read(
-        "job/env",
-        {"job": _check.uuid("uuid", uuid)},
-        lambda rows: {str(name): str(value) for name, value in rows},
-    )
+    return read("job/env", {"job": _check.uuid("uuid", uuid)}, variables)
 
 
 def inputs(uuid: UUID) -> Statement[_list[Artifact]]:
     """Which files did this job read?
 
     :param uuid: the job's uuid
+    :returns: artifacts by path; empty also where there is no such job
     """
-    return read("job/inputs", {"job": _check.uuid("uuid", uuid)}, artifacts)
+    return read("job/inputs", {"job": _check.uuid("uuid", uuid)}, partial(typed, Artifact))
 
 
 def outputs(uuid: UUID) -> Statement[_list[Artifact]]:
     """Which files did this job make?
 
     :param uuid: the job's uuid
+    :returns: artifacts by path; empty also where there is no such job
     """
-    return read("job/outputs", {"job": _check.uuid("uuid", uuid)}, artifacts)
-
-
-_outputs_of = outputs
+    return read("job/outputs", {"job": _check.uuid("uuid", uuid)}, partial(typed, Artifact))

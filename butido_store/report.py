@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar, get
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._statement import Statement, read
+from butido_store._statement import Statement, read, typed
 from butido_store.artifact import Artifact
 from butido_store.errors import InvalidInput
 from butido_store.job import Job, State
@@ -486,13 +486,10 @@ def _checks(name: str) -> Mapping[str, _Check]:
 
 
 def _ask(row: Callable[..., R], name: str, /, **parameters: object) -> Statement[list[R]]:
-    """Make the statement of a report, once its parameters are what its function takes.
-
-    Its file has the columns that the row type has fields, so a row of the driver is one of those.
-    """
+    """Make the statement of a report, once its parameters are what its function takes."""
     checks = _checks(name)
     checked = {field: checks[field](field, value) for field, value in parameters.items()}
-    return read(f"report/{name}", checked, lambda rows: [row(*values) for values in rows])
+    return read(f"report/{name}", checked, partial(typed, row))
 
 
 # The reports ----------------------------------------------------------------------------------

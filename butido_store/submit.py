@@ -8,13 +8,24 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text
-from butido_store._statement import Key, Rows, Statement, Unwritten, read, step, write, written
-from butido_store.errors import Conflict, NotFound
+from butido_store._statement import (
+    Key,
+    Rows,
+    Statement,
+    Unwritten,
+    read,
+    single,
+    step,
+    variables,
+    write,
+    written,
+)
+from butido_store.errors import Conflict
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A submit, without its documents."""
+    """A submit, without its package tree and build plan."""
 
     uuid: UUID
     timestamp: datetime
@@ -134,15 +145,14 @@ def get(uuid: UUID) -> Statement[SubmitDetail]:
     """What did this submit request?
 
     :param uuid: the submit's uuid
+    :returns: the submit with its tree and plan
     :raises NotFound: when run, if there is none
     """
-
-    def collect(rows: Rows) -> SubmitDetail:
-        if not rows:
-            raise NotFound(f"there is no submit {uuid} in the store")
-        return SubmitDetail(*rows[0])  # type: ignore[arg-type]
-
-    return read("submit/get", {"submit": _check.uuid("uuid", uuid)}, collect)
+    return read(
+        "submit/get",
+        {"submit": _check.uuid("uuid", uuid)},
+        lambda rows: single(SubmitDetail, rows, f"there is no submit {uuid} in the store"),
+    )
 
 
 def env(uuid: UUID) -> Statement[dict[str, str]]:
@@ -151,8 +161,4 @@ def env(uuid: UUID) -> Statement[dict[str, str]]:
     :param uuid: the submit's uuid
     :returns: values by name; empty also where there is no such submit
     """
-    return read(
-        "submit/env",
-        {"submit": _check.uuid("uuid", uuid)},
-        lambda rows: {str(name): str(value) for name, value in rows},
-    )
+    return read("submit/env", {"submit": _check.uuid("uuid", uuid)}, variables)

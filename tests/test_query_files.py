@@ -141,6 +141,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         for name, row in ROW_TYPES.items()
     },
     "artifact/reusable": ("job_uuid", "finished_at", "uuid", "path", "sha256", "size"),
+    "job/compare": job._Compared._fields,
     "job/env": ("name", "value"),
     "submit/env": ("name", "value"),
 }

@@ -30,8 +30,6 @@ from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, St
 
 R = TypeVar("R")
 
-_list = list
-
 State = Literal["running", "success", "error", "lost"]
 EndState = Literal["success", "error", "lost"]
 _END_STATES = ("success", "error", "lost")
@@ -92,7 +90,7 @@ class _Document:
     # What a row of job has, by the name in the statements; names in place of ids.
     values: dict[str, str]
     env: dict[str, str]
-    inputs: _list[str]
+    inputs: list[str]
     outputs: dict[str, dict[str, str | int]]
     log: str
 
@@ -237,7 +235,7 @@ class _Compared(NamedTuple):
 
 
 def _compare(
-    said: Sequence[Mapping[str, object]], then: Callable[[_list[_Compared]], R]
+    said: Sequence[Mapping[str, object]], then: Callable[[list[_Compared]], R]
 ) -> Statement[R]:
     """Make the statement that asks how jobs differ from what is in the store."""
     return read(
@@ -323,7 +321,7 @@ def _fingerprint(answers: Sequence[Rows]) -> bytes:
     return cast(bytes, written(answers[0])[0])
 
 
-def _stored(rows: _list[_Compared], made_by: Mapping[str, str] | None = None) -> _list[bytes]:
+def _stored(rows: list[_Compared], made_by: Mapping[str, str] | None = None) -> list[bytes]:
     """Return the fingerprints of jobs, if all are there and the same.
 
     :param rows: how they differ from what is in the store
@@ -394,7 +392,7 @@ def heartbeat(uuid: UUID) -> Statement[None]:
     :raises NotRunning: when run, if the job has ended
     """
 
-    def refused(rows: _list[_Compared]) -> None:
+    def refused(rows: list[_Compared]) -> None:
         raise _not_running(rows[0])
 
     return write(
@@ -413,7 +411,7 @@ def set_container(uuid: UUID, container_hash: str) -> Statement[None]:
     :raises Conflict: when run, if it has another one
     """
 
-    def repeated(rows: _list[_Compared]) -> None:
+    def repeated(rows: list[_Compared]) -> None:
         (found,) = rows
         if found.state and not found.differing:
             return
@@ -477,7 +475,7 @@ def finish(
     )
 
 
-def _ended(rows: _list[_Compared]) -> None:
+def _ended(rows: list[_Compared]) -> None:
     """Tell whether a job has ended so.
 
     :raises StoreError: it has ended otherwise, or it is not there
@@ -526,7 +524,7 @@ def _ended_document(ended: EndedJob) -> _Document:
     )
 
 
-def record_all(jobs: Iterable[EndedJob]) -> Statement[_list[bytes]]:
+def record_all(jobs: Iterable[EndedJob]) -> Statement[list[bytes]]:
     """Record jobs that have ended, all of them or none.
 
     An input may be an output of another of these jobs.
@@ -537,25 +535,25 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[_list[bytes]]:
     :raises NotFound: when run, if a submit or an input is not in the store
     :raises Conflict: when run, if a uuid is there with other content
     """
-    jobs = _list(jobs)
+    jobs = list(jobs)
     _check.uuids("uuid", [job.uuid for job in jobs])
     return _record_all([_ended_document(job) for job in jobs], {})
 
 
 def _record_all(
     documents: Sequence[_Document], stored: Mapping[str, bytes]
-) -> Statement[_list[bytes]]:
+) -> Statement[list[bytes]]:
     """Make the statement that records those jobs that are not stored yet."""
     new, at = [one for one in documents if one.uuid not in stored], _now()
     made_by = {str(file["uuid"]): one.uuid for one in new for file in one.outputs.values()}
 
-    def fingerprints(answers: Sequence[Rows]) -> _list[bytes]:
+    def fingerprints(answers: Sequence[Rows]) -> list[bytes]:
         if len(answers[0]) < len(new):
             raise Unwritten
         found = {**stored, **{str(row[0]): cast(bytes, row[1]) for row in answers[0]}}
         return [found[one.uuid] for one in documents]
 
-    def repeated(rows: _list[_Compared]) -> _list[bytes]:
+    def repeated(rows: list[_Compared]) -> list[bytes]:
         try:
             return _stored(rows, made_by)
         except Unwritten:
@@ -582,7 +580,7 @@ def _record_all(
 
 def sweep(
     *, silent_for: timedelta, endpoint: str | None = None, limit: int = 1000
-) -> Statement[_list[UUID]]:
+) -> Statement[list[UUID]]:
     """Mark the running jobs whose builder went silent as lost, with the log as far as it came.
 
     :param silent_for: how long without a sign of life; longer than the clocks of builders differ
@@ -673,7 +671,7 @@ def env(uuid: UUID) -> Statement[dict[str, str]]:
     return read("job/env", {"job": _check.uuid("uuid", uuid)}, variables)
 
 
-def inputs(uuid: UUID) -> Statement[_list[Artifact]]:
+def inputs(uuid: UUID) -> Statement[list[Artifact]]:
     """Which files did this job read?
 
     :param uuid: the job's uuid
@@ -682,7 +680,7 @@ def inputs(uuid: UUID) -> Statement[_list[Artifact]]:
     return read("job/inputs", {"job": _check.uuid("uuid", uuid)}, partial(typed, Artifact))
 
 
-def outputs(uuid: UUID) -> Statement[_list[Artifact]]:
+def outputs(uuid: UUID) -> Statement[list[Artifact]]:
     """Which files did this job make?
 
     :param uuid: the job's uuid

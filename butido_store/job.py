@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from itertools import count
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast, get_args
 from uuid import UUID
 
 from butido_store import _check
@@ -32,12 +32,16 @@ R = TypeVar("R")
 
 State = Literal["running", "success", "error", "lost"]
 EndState = Literal["success", "error", "lost"]
-_END_STATES = ("success", "error", "lost")
+_END_STATES = get_args(EndState)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job, without its script and log."""
+    """A job, without its script and log.
+
+    `heartbeat_at` is the builder's last sign of life, `fingerprint` the SHA-256 of all that decides
+    what the job makes, 32 bytes.
+    """
 
     uuid: UUID
     submit_uuid: UUID
@@ -55,7 +59,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class LogPiece:
-    """What a job wrote since it was last asked: its state, the text, and the text's last place."""
+    """A job's state, and what the job wrote to its log since the caller last asked.
+
+    `text` is escaped as the log is; `seq` is the place of its last piece, None without one.
+    """
 
     state: State
     text: str
@@ -64,7 +71,10 @@ class LogPiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
-    """A job that has ended and is recorded at once, as its builder reports it."""
+    """A job that has ended and is recorded as a whole, as its builder reports it.
+
+    Each field is what `start` and `finish` take; `log` is the output as it came.
+    """
 
     uuid: UUID
     submit: UUID
@@ -87,7 +97,7 @@ class EndedJob:
 class _Document:
     """What is recorded of a job, checked and copied, in the forms that its statements need."""
 
-    # What a row of job has, by the name in the statements; names in place of ids.
+    # The columns of job, with names in place of ids, under the names of the statements' parameters.
     values: dict[str, str]
     env: dict[str, str]
     inputs: list[str]
@@ -99,7 +109,7 @@ class _Document:
         return self.values["uuid"]
 
     def said(self, *, ended: bool) -> dict[str, object]:
-        """Return what sql/job/compare.sql compares; of a job that starts, not how it ends."""
+        """Return what sql/job/compare.sql compares: how the job ends only if it has ended."""
         said: dict[str, object] = {
             **self.values,
             "script": _digest(self.values["script"]),
@@ -112,6 +122,7 @@ class _Document:
         return said
 
     def shared(self) -> frozenset[Key]:
+        """Return the shared values that the job refers to."""
         return frozenset(
             {
                 ("package", self.values["package"], self.values["version"]),
@@ -148,6 +159,7 @@ def _document(
     outputs: Iterable[Output] = (),
     log: bytes | str = "",
 ) -> _Document:
+    """Check what is recorded of a job; `names` are of package, version, image and endpoint."""
     package, version, image, endpoint = names
     values = {
         "uuid": str(_check.uuid("uuid", uuid)),
@@ -192,16 +204,17 @@ _count = count()
 
 
 def _now() -> str:
-    """Return the moment of a write, by which its steps know the job that the first one wrote.
+    """Return the moment of a write, by which its later steps know the job that the first one wrote.
 
-    Without it, one that found nothing to write would add to a job of that uuid that is there.
+    Else they would add outputs and inputs to a job that is there already under that uuid, where the
+    first one wrote nothing.
     """
     # Each has one of its own, even by a clock that stands still.
     return _check.timestamp("now", datetime.now(UTC) - timedelta(microseconds=next(_count) % 1000))
 
 
 def _insert(one: _Document) -> tuple[Step | None, ...]:
-    """Return the steps that add one job with its outputs and inputs."""
+    """Return the steps that add one job, running or ended, with its outputs and inputs."""
     at, inputs = _now(), json_text({one.uuid: one.inputs}) if one.inputs else "{}"
     values: dict[str, object] = {**one.values, "job": one.uuid, "at": at, "inputs": inputs}
     del values["uuid"]
@@ -214,7 +227,7 @@ def _insert(one: _Document) -> tuple[Step | None, ...]:
 
 
 def _belongings(documents: Sequence[_Document], at: str) -> tuple[Step | None, ...]:
-    """Return the steps that add outputs and inputs, if there are any."""
+    """Return the steps that add outputs and inputs of jobs, None where there are none."""
     outputs = {one.uuid: one.outputs for one in documents if one.outputs}
     inputs = {one.uuid: one.inputs for one in documents if one.inputs}
     return (
@@ -224,7 +237,10 @@ def _belongings(documents: Sequence[_Document], at: str) -> tuple[Step | None, .
 
 
 class _Compared(NamedTuple):
-    """How a job differs from what is in the store: a row of sql/job/compare.sql."""
+    """How a job differs from what is in the store, a row of sql/job/compare.sql.
+
+    `state` is None where the store has no such job.
+    """
 
     uuid: UUID
     state: State | None
@@ -262,7 +278,7 @@ def _not_running(found: _Compared) -> StoreError | Unwritten:
     if found.state is None:
         return NotFound(f"there is no job {found.uuid} in the store")
     if found.state == "running":
-        # It started in this moment.
+        # It started only after the write had looked, so that another attempt finds it.
         return Unwritten()
     return NotRunning(f"job {found.uuid} has ended: its state is {found.state}")
 
@@ -289,7 +305,7 @@ def start(
     :param version: its version
     :param image: name of the image
     :param endpoint: name of the build host
-    :param started_at: an aware datetime
+    :param started_at: when it starts, an aware datetime
     :param script: the script that runs in the container
     :param env: its whole environment: the package's own and the submit's additional one
     :param inputs: uuids of the artifacts that are copied into the container
@@ -322,11 +338,13 @@ def _fingerprint(answers: Sequence[Rows]) -> bytes:
 
 
 def _stored(rows: list[_Compared], made_by: Mapping[str, str] | None = None) -> list[bytes]:
-    """Return the fingerprints of jobs, if all are there and the same.
+    """Return the fingerprints of jobs, if all are in the store with the same content.
 
     :param rows: how they differ from what is in the store
-    :param made_by: the job of each artifact that the same write would add; none reads its own
-    :raises Unwritten: there is no reason why a job is not there
+    :param made_by: the job of each artifact that the same write would add; other jobs may read it
+    :returns: the fingerprint of each
+    :raises StoreError: one differs, or lacks its submit or an input
+    :raises Unwritten: one is not there, though nothing speaks against it
     """
     for found in rows:
         if found.state and found.differing:
@@ -351,6 +369,8 @@ def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
     :param uuid: the job's uuid
     :param seq: place of the piece in the log, counted from 0; pieces come in order
     :param data: output as it came; what is no UTF-8 text is kept, escaped
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotFound: when run, if there is no such job
     :raises NotRunning: when run, if the job has ended
     :raises Conflict: when run, if another piece has this place, or the one before it is missing
     """
@@ -388,7 +408,10 @@ def _done(rows: Rows) -> None:
 def heartbeat(uuid: UUID) -> Statement[None]:
     """Record that the builder of a running job is alive.
 
+    Not in one `run` with the end of its job: repeated, it would be refused.
+
     :param uuid: the job's uuid
+    :raises NotFound: when run, if there is no such job
     :raises NotRunning: when run, if the job has ended
     """
 
@@ -407,8 +430,10 @@ def set_container(uuid: UUID, container_hash: str) -> Statement[None]:
 
     :param uuid: the job's uuid
     :param container_hash: the container's id
-    :raises NotRunning: when run, if the job has ended without one
-    :raises Conflict: when run, if it has another one
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotFound: when run, if there is no such job
+    :raises NotRunning: when run, if the job has ended, unless with this container
+    :raises Conflict: when run, if it runs in another one
     """
 
     def repeated(rows: list[_Compared]) -> None:
@@ -435,12 +460,13 @@ def finish(
     """End a running job: its state, its time, its outputs, and its log in one piece.
 
     :param uuid: the job's uuid
-    :param state: success, error or lost
-    :param finished_at: an aware datetime
+    :param state: `success`, `error` or `lost`
+    :param finished_at: when it ended, an aware datetime
     :param outputs: the files that it made
     :returns: the artifact of each output by its path
     :raises InvalidInput: at once, when a value cannot be stored
-    :raises NotRunning: when run, if the job has ended in another state
+    :raises NotFound: when run, if there is no such job
+    :raises NotRunning: when run, if the job has ended in another state, or was swept as lost
     :raises Conflict: when run, if it has ended in this state, but otherwise than said here
     """
     job, made, at = {"job": _check.uuid("uuid", uuid)}, _outputs(outputs), _now()
@@ -476,14 +502,14 @@ def finish(
 
 
 def _ended(rows: list[_Compared]) -> None:
-    """Tell whether a job has ended so.
+    """Return nothing where a job has ended as was said.
 
-    :raises StoreError: it has ended otherwise, or it is not there
+    :raises StoreError: it has ended otherwise, it runs, or it is not there
     """
     (found,) = rows
     if found.state and not found.differing:
         return
-    # A lost job was ended by somebody else.
+    # A builder whose job was swept as lost learns that it has ended, not what differs.
     if found.state in (None, "running", "lost") or "state" in found.differing:
         raise _not_running(found)
     raise _differs(found)
@@ -543,7 +569,11 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[list[bytes]]:
 def _record_all(
     documents: Sequence[_Document], stored: Mapping[str, bytes]
 ) -> Statement[list[bytes]]:
-    """Make the statement that records those jobs that are not stored yet."""
+    """Make the statement that records jobs.
+
+    :param documents: all jobs that are to be in the store
+    :param stored: the fingerprints of those that are there already with the same content, by uuid
+    """
     new, at = [one for one in documents if one.uuid not in stored], _now()
     made_by = {str(file["uuid"]): one.uuid for one in new for file in one.outputs.values()}
 
@@ -583,11 +613,12 @@ def sweep(
 ) -> Statement[list[UUID]]:
     """Mark the running jobs whose builder went silent as lost, with the log as far as it came.
 
-    :param silent_for: how long without a sign of life; longer than the clocks of builders differ
-        from the database's, since the first sign, the start, is by the builder's
-    :param endpoint: only those on this endpoint, whose builder knows how often it gives one
+    :param silent_for: how long without a sign of life. The first one, the start, has its time from
+        the builder's clock: allow for how far that may be off the database's
+    :param endpoint: only jobs on this endpoint, whose builder knows how often it gives a sign
     :param limit: at most this many in one go
-    :returns: the uuids of the jobs that are lost with this
+    :returns: the uuids of the jobs that this sweep marked
+    :raises InvalidInput: at once, when `silent_for` is not above 0, or a value cannot be stored
     """
     if _check.instance("silent_for", silent_for, timedelta) <= timedelta(0):
         raise InvalidInput(f"silent_for is {silent_for}; it must be above 0")

@@ -21,8 +21,8 @@ Rows = Sequence[Row]
 # The natural key of a shared value: its table, and one or two texts; an environment's is JSON.
 Key = tuple[str, str, str]
 
-# The first attempt finds what is missing, the next has it; each further one means that somebody
-# interned or deleted the same values in between.
+# The first attempt finds what is missing, the second has it; each further one means that somebody
+# added or deleted the same values in between.
 _ATTEMPTS = 5
 
 
@@ -30,7 +30,7 @@ class Unwritten(Exception):
     """A write found nothing to write to, or lacked something, so it wrote nothing."""
 
     def __init__(self, instead: "Statement[Any] | None" = None) -> None:
-        """Say what to run instead from now on, if not the same again."""
+        """Say what to run at the next attempt, if not the same again."""
         self.instead = instead
 
 
@@ -54,18 +54,17 @@ class Statement(Generic[T_co]):
 
     Its steps go to the server in one round trip and one transaction.
 
-    Every statement of this library can be run again: it then gives the same and changes nothing,
-    so a lost connection is answered by that. (A heartbeat does not outlive its job, so it does not
-    belong into one transaction with the job's end.)
+    Every statement of this library is safe to retry, which a store does where the connection was
+    lost: what is there already with the same content stays as it is, and counts as written.
     """
 
     steps: tuple[Step, ...]
-    # Makes the value of each step's rows; raises Unwritten where they say that nothing was written.
+    # Makes the value from the rows of each step; raises Unwritten where nothing was written.
     collect: Callable[[Sequence[Rows]], T_co] = field(repr=False)
     writes: bool = False
-    # What has to be in the store. Asked for only after nothing was written, which is rare.
+    # The shared values that it refers to. Looked for only after nothing was written, which is rare.
     shared: Callable[[], frozenset[Key]] = field(default=frozenset, repr=False)
-    # Asked then, too: gives the value of a write that is repeated, says why it is refused, or
+    # Asked then, too: gives the value of a write that is repeated, raises why it is refused, or
     # raises Unwritten where nothing speaks against another attempt.
     why: "Callable[[], Statement[T_co]] | None" = field(default=None, repr=False)
 
@@ -89,7 +88,7 @@ def write(
     why: Callable[[], Statement[T_co]] | None = None,
     shared: Callable[[], frozenset[Key]] = frozenset,
 ) -> Statement[T_co]:
-    """Make a statement that writes in several steps; those that are None are left out."""
+    """Make a statement that writes in one or more steps; those that are None are left out."""
     return Statement(tuple(filter(None, steps)), collect, True, shared, why)
 
 
@@ -155,6 +154,7 @@ def conversation(
         return ((yield from _one(statements[0], nested=in_transaction)),)
     begin, commit = (_SAVEPOINT, _RELEASE) if in_transaction else (_BEGIN, _COMMIT)
     undo = _UNDO if in_transaction else (_ROLLBACK,)
+    # A second time where shared values were missing, which are then there.
     for _ in range(2):
         try:
             values = yield from _together(statements, begin)
@@ -167,7 +167,7 @@ def conversation(
             yield [commit]
             return values
         outcomes, missing = yield from _ask_why(statements)
-        # What speaks against one of them may be what another one would have written before it.
+        # One may be refused for lack of what an earlier one would have written.
         with suppress(Unwritten, StoreError):
             return tuple(outcome() for outcome in outcomes)
         if not missing:
@@ -270,13 +270,15 @@ def _ask_why(
 
 
 def _nobody_knows(_: Sequence[Rows]) -> NoReturn:
+    """Raise what leads to another attempt, for a write that cannot be asked why."""
     raise Unwritten
 
 
 _UNKNOWN: Statement[NoReturn] = Statement((), _nobody_knows)
 
 
-# Always in this order; what others refer to comes first.
+# Always in this order, so that writers do not wait for each other in a ring; what others refer to
+# comes first.
 _INTERN = (
     "endpoint/intern",
     "envvar/intern",
@@ -290,7 +292,7 @@ _INTERN = (
 
 
 def _intern(missing: Mapping[str, list[Row]]) -> list[Step]:
-    """Make the steps that add shared values: an array of each column, as the file has them."""
+    """Make the steps that add shared values: the file's parameters are an array for each column."""
     return [
         step(name, dict(zip(query(name).types, map(list, zip(*keys, strict=True)), strict=False)))
         for name in _INTERN

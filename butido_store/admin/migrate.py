@@ -1,8 +1,8 @@
 """Apply and undo the migrations of `schema/migrations`.
 
 yoyo gives the files' format, their order and the tables they are recorded in, so its command line
-can list them. What is run, and how, is done here: a migration and its record are one transaction,
-one migrator works at a time, and a file that was edited after it was applied is refused.
+can list them. This module runs them: a migration and its record are one transaction, one migrator
+works at a time, and a file that was edited after it was applied is refused.
 """
 
 import glob
@@ -34,8 +34,10 @@ from yoyo.migrations import (
 from yoyo.topologicalsort import CycleError, topological_sort
 
 from butido_store import errors
+from butido_store._check import OLDEST_SERVER
 from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
+from butido_store._target import DEFAULT_SCHEMA
 from butido_store.errors import MigrationError, QueryFileError, StoreError
 
 Phase = Literal["pre", "post"]
@@ -45,7 +47,6 @@ ZERO = "zero"
 """Where `Migrator.rollback` goes to undo every migration."""
 
 _POLL_SECONDS = 0.1
-_OLDEST_SERVER = 15
 
 _ID = re.compile(r"(?P<number>\d{4})\.[a-z0-9][a-z0-9-]*")
 _NOTE = re.compile(r"^(Phase|Locks|Duration|Rollback):[ \t]+(\S+)", re.MULTILINE)
@@ -71,7 +72,7 @@ class _Statement:
 
 @dataclass(frozen=True, slots=True)
 class MigrationFile:
-    """A migration on disk, checked: it and its rollback may be run as they are."""
+    """A migration on disk, checked: it and its rollback can be run as they are."""
 
     id: str
     phase: Phase
@@ -86,7 +87,7 @@ class MigrationFile:
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """Where a migration stands; an `unknown` one is applied, but by a newer release: no file."""
+    """Where a migration stands; an `unknown` one is a newer release's: there is no file of it."""
 
     id: str
     applied_at: datetime | None
@@ -201,7 +202,7 @@ def _check_transactional(statements: list[_Statement], path: Path) -> None:
 
 
 def _check_concurrent(up: list[_Statement], down: list[_Statement], path: Path) -> None:
-    """Refuse what cannot be tried again after a crash: all but one index, made and dropped."""
+    """Refuse all but one index, made and dropped: nothing else can be tried again after a crash."""
     if len(up) == len(down) == 1:
         for one, other in ((up, down), (down, up)):
             create = _CREATE_INDEX.fullmatch(one[0].words)
@@ -257,11 +258,11 @@ def _statements(sql: str, path: Path) -> list[_Statement]:
 
 
 class _YoyoTables(PostgresqlPsycopgBackend):  # type: ignore[misc]
-    """yoyo's backend as far as it makes yoyo's tables, on a connection that is there already."""
+    """Makes yoyo's tables, as its backend does, on a connection that is there already."""
 
     def __init__(self, connection: psycopg.Connection[object]) -> None:
         self._given = connection
-        # What yoyo connects by; it needs no more of it than the name, and gets no password.
+        # yoyo would connect by this; it needs no more of it than the name, and gets no password.
         uri = DatabaseURI("postgresql+psycopg", None, None, None, None, connection.info.dbname, {})
         super().__init__(uri, default_migration_table)
 
@@ -278,15 +279,15 @@ class _YoyoTables(PostgresqlPsycopgBackend):  # type: ignore[misc]
 class Migrator:
     """Applies and undoes migrations over one connection; one migrator works on a schema at a time.
 
-    The lock is the session's, so that it goes with a migrator that is killed, as soon as the server
-    has ended the statement it was at. Pooled by pgbouncer a session is shared: connect directly.
+    The lock is the session's: of a migrator that is killed it goes as soon as the server has ended
+    the statement that ran. Connect directly, since pgbouncer lends one session to many.
     """
 
     def __init__(
         self,
         connection: psycopg.Connection[object],
         *,
-        schema: str = "butido",
+        schema: str = DEFAULT_SCHEMA,
         directory: Path | None = None,
         lock_wait: float | None = None,
     ) -> None:
@@ -310,16 +311,20 @@ class Migrator:
         self._lock_wait = lock_wait
         self._check_idle()
         version = connection.info.server_version
-        if version < _OLDEST_SERVER * 10000:
+        if version < OLDEST_SERVER * 10000:
             raise MigrationError(
-                f"PostgreSQL {_OLDEST_SERVER} or later is needed; this is {version // 10000}"
+                f"PostgreSQL {OLDEST_SERVER} or later is needed; this is {version // 10000}"
             )
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             raise MigrationError(f"the database's encoding has to be UTF8; it is {encoding}")
 
     def status(self) -> list[MigrationStatus]:
-        """Tell where each migration stands; takes no lock and writes nothing."""
+        """Tell where each migration stands; takes no lock and writes nothing.
+
+        :returns: those of this release in their order, then those of newer ones
+        :raises MigrationError: a file breaks a rule, or the connection is in a transaction
+        """
         files = shipped(self._directory)
         with self._session() as session:
             applied = self._applied(session)

@@ -14,12 +14,13 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 
+from butido_store._check import rfc3339
 from butido_store.report import Metric, Product
 
 _PAGE = 1000
 _SHORT, _CELL = 12, 40
-# Wider than any terminal, which may break a line where it ends: a uuid that is folded within its
-# cell cannot be copied.
+# Wider than any terminal, so that lines are not folded here: a uuid that is folded within its cell
+# cannot be copied.
 _WIDTH = 100_000
 
 
@@ -31,7 +32,7 @@ def plain(value: object) -> Any:
         case bytes():
             return value.hex()
         case datetime():
-            return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            return rfc3339(value)
         case timedelta():
             return value.total_seconds()
         case list():
@@ -132,9 +133,9 @@ def _mermaid(rows: Iterable[Any], _: type) -> Iterator[str]:
 
 
 def _tree(rows: Iterable[Any], row_type: type) -> Iterator[str]:
-    """Yield the graph as a tree: what has been drawn is not drawn again below a further parent.
+    """Yield the graph as a tree; what has been drawn is not drawn again below a further parent.
 
-    What an artifact was made from stands below it; below what was started from, what was made.
+    Below an artifact stands what it was made from; of `impact`, what was made from it.
     """
     known = {row.uuid: row for row in rows}
     inputs = {uuid: [i for i in row.inputs if i in known] for uuid, row in known.items()}
@@ -211,7 +212,7 @@ def _table_cell(value: object) -> str:
 
 
 def _print_lines(columns: list[str], lines: list[list[str]], *, head: bool = True) -> None:
-    """Print cells in columns. rich's table takes milliseconds for a line, so this is none."""
+    """Print cells in columns; not by rich's table, which takes milliseconds for a line."""
     widths = [max(map(cell_len, column)) for column in zip(columns, *lines, strict=True)]
 
     def joined(cells: list[str]) -> str:
@@ -225,7 +226,7 @@ def _print_lines(columns: list[str], lines: list[list[str]], *, head: bool = Tru
 
 
 def _print_table(rows: Iterator[object], row_type: type) -> None:
-    """Print tables of some rows each, so that any number of rows takes the same memory."""
+    """Print a table a page of rows at a time, so that any number of rows takes the same memory."""
     names = [field.name for field in fields(row_type)]
     head = True
     while page := list(islice(rows, _PAGE)):
@@ -235,7 +236,7 @@ def _print_table(rows: Iterator[object], row_type: type) -> None:
 
 
 def _print_records(rows: Iterator[object], row_type: type) -> None:
-    """Print each row as a list of its values, and what is a list itself as a table below."""
+    """Print each row as a list of its values, and long ones and lists below it, these as tables."""
     out = _console()
     names = [field.name for field in fields(row_type)]
     width = max(map(len, names))
@@ -269,7 +270,7 @@ def _is_long(value: object) -> bool:
     return isinstance(value, dict) and any(isinstance(item, dict | list) for item in value.values())
 
 
-# Which report has which -----------------------------------------------------------------------
+# Formats --------------------------------------------------------------------------------------
 
 _Text = Callable[[Iterable[Any], type], Iterator[str]]
 _TEXTS: Mapping[str, _Text] = {
@@ -284,7 +285,7 @@ _TEXTS: Mapping[str, _Text] = {
 
 
 def formats(row_type: type) -> list[str]:
-    """Return the names of the formats that rows of this type have, the usual one first."""
+    """Return the names of the formats that rows of this type have, the default one first."""
     usual = ["table", "csv", "json", "jsonl"]
     if get_type_hints(row_type).get("inputs") == list[UUID]:
         return ["tree", *usual, "dot", "mermaid"]

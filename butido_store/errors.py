@@ -21,7 +21,7 @@ class NotFound(StoreError, LookupError):
 
 
 class Conflict(StoreError):
-    """The uuid is in the store already, with other content."""
+    """What is in the store already says otherwise."""
 
 
 class NotRunning(StoreError):
@@ -55,9 +55,9 @@ class EmbeddedServerError(StoreError):
 # Connection, transaction rollback, resources, operator intervention, system: the conditions that
 # pass. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-# Somebody, or a statement_timeout, wants the statement to end: trying again would be deaf.
+# Somebody, or a statement_timeout, ended the statement on purpose, so it is not tried again.
 _CANCELED = "57014"
-# A read-only server, a lock that is taken, and Citus's intermediate result that is gone.
+# A read-only server, a lock that is taken, and an intermediate result of Citus that is gone.
 _TRANSIENT = frozenset({"25006", "55P03", "CIINF"})
 _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
@@ -69,7 +69,11 @@ _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
 
 def is_transient(error: psycopg.Error, *, connection_lost: bool) -> bool:
-    """Tell whether the same statement may succeed later, on this or another connection."""
+    """Tell whether the same statement may succeed later, on this or another connection.
+
+    :param error: what psycopg raised
+    :param connection_lost: the connection broke, so an error without SQLSTATE is the network's
+    """
     state = error.sqlstate
     if state is None:
         return connection_lost
@@ -79,7 +83,7 @@ def is_transient(error: psycopg.Error, *, connection_lost: bool) -> bool:
 
 
 def from_database(error: psycopg.Error, *, connection_lost: bool = False) -> StoreError:
-    """Map a database error to this package's own, by SQLSTATE and the constraint's name.
+    """Return this package's error for a database error, by SQLSTATE and the constraint's name.
 
     :param error: what psycopg raised
     :param connection_lost: the connection broke, so an error without SQLSTATE is the network's

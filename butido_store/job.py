@@ -250,6 +250,17 @@ class _Compared(NamedTuple):
     missing_inputs: Sequence[UUID]
 
 
+class _ComparedChunk(NamedTuple):
+    """How a piece of a log differs from what is in its place, a row of sql/job/compare_chunk.sql.
+
+    `same` is None where nothing is in its place, `next_seq` the place that the log goes on at.
+    """
+
+    state: State
+    same: bool | None
+    next_seq: int
+
+
 def _compare(
     said: Sequence[Mapping[str, object]], then: Callable[[list[_Compared]], R]
 ) -> Statement[R]:
@@ -378,18 +389,16 @@ def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
     parameters = {**job, "seq": _check.count("seq", seq), "chunk": piece}
 
     def repeated(rows: Rows) -> None:
-        if not rows:
-            raise NotFound(f"there is no job {uuid} in the store")
-        state, same, next_seq = cast(tuple[State, bool | None, int], rows[0])
-        if same:
+        found = single(_ComparedChunk, rows, f"there is no job {uuid} in the store")
+        if found.same:
             return
-        if state != "running":
-            raise NotRunning(f"job {uuid} has ended: its state is {state}")
-        if same is False:
+        if found.state != "running":
+            raise NotRunning(f"job {uuid} has ended: its state is {found.state}")
+        if found.same is False:
             raise Conflict(f"the log of job {uuid} has another piece at place {seq}")
-        if next_seq < seq:
+        if found.next_seq < seq:
             raise Conflict(
-                f"the log of job {uuid} has no piece {next_seq} yet, which comes before {seq}"
+                f"the log of job {uuid} has no piece {found.next_seq} yet, which comes before {seq}"
             )
         raise Unwritten
 

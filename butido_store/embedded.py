@@ -1,7 +1,7 @@
-"""A PostgreSQL of one's own, with nothing to install as root and nothing to configure.
+"""A PostgreSQL of one's own: nothing to install as root, nothing to configure.
 
-The processes that use a directory share its server: the first starts it, the last stops it. Two
-files in the directory are locked for that, by the kernel, so that no crash leaves a lock behind:
+The processes that use a directory share its server: the first starts it, the last stops it. They
+lock two files in the directory, and the kernel lets go of what a process that crashed had locked:
 `start.lock` exclusively by whoever starts or stops the server, and `users.lock` shared by each user
 for as long as it is one. A user that leaves and gets `users.lock` exclusively was the last.
 

@@ -3,9 +3,9 @@
 `report.jobs(package="zlib")` asks what `butido-store jobs --package zlib` asks, and psql with
 `-v package=zlib -f sql/report/jobs.sql`: the parameters are the same, and so are the rows.
 
-Where there is a `limit`, it is 50 unless it is given; None, on the command line 0, is for all rows.
-psql gives all unless its variable is set. Every other parameter that is None counts as not given.
-What cannot be asked raises InvalidInput at once, which names the parameter.
+A `limit` is 50 unless it is given; None, on the command line 0, is for all rows. psql gives all
+rows unless its variable is set. Every other parameter that is None counts as not given. A bad one
+raises InvalidInput at once, which names it.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from butido_store.job import Job, State
 from butido_store.submit import Submit
 
 R = TypeVar("R")
-# Several texts. A Sequence[str] could be a single one.
+# Several texts; not Sequence[str], which takes a single text for its characters.
 Texts = list[str] | tuple[str, ...]
 # A variable of an environment with its value.
 Variable = Annotated[str, "NAME=VALUE"]
@@ -202,7 +202,7 @@ class ChangedFile(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """An earlier job, and where it differs from what is about to be built; None where not."""
+    """An earlier job, and how it differs from what is about to be built; None where it does not."""
 
     job_uuid: UUID
     state: State
@@ -229,7 +229,7 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Ingredient:
-    """A file that went into an artifact, with the job that made it and the files that that read."""
+    """A file that went into an artifact, the job that made it, and the files that the job read."""
 
     uuid: UUID
     path: str
@@ -263,7 +263,7 @@ class Product:
 
 
 class SlsaResource(TypedDict):
-    """A file or commit, by its digests."""
+    """A file or commit with its digests in hexadecimal, by algorithm."""
 
     name: str
     digest: dict[str, str]
@@ -298,7 +298,7 @@ class SlsaBuildDefinition(TypedDict):
 
 
 class SlsaBuilder(TypedDict):
-    """What built."""
+    """Who built it, as a URI."""
 
     id: str
 
@@ -326,7 +326,7 @@ class SlsaPredicate(TypedDict):
 
 
 class SlsaStatement(TypedDict):
-    """The artifact, and what is said of it."""
+    """What is said of which artifact."""
 
     _type: str
     subject: list[SlsaResource]
@@ -460,7 +460,7 @@ def _flag(field: str, value: object) -> bool | None:
     return _check.instance(field, value, bool) or None
 
 
-# By the annotation of a parameter.
+# How a parameter is checked, by its annotation.
 _NEEDED: Mapping[Any, _Check] = {
     UUID: _check.uuid,
     State: lambda field, value: _check.choice(field, value, get_args(State)),

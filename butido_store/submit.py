@@ -36,7 +36,10 @@ class Submit:
 
 
 class TreeNode(TypedDict):
-    """A package in a tree, with the places of those that it needs; a builder may add more keys."""
+    """A package in a tree, with the places in `nodes` of those that it needs.
+
+    A builder may add more keys.
+    """
 
     name: str
     version: str
@@ -44,7 +47,10 @@ class TreeNode(TypedDict):
 
 
 class Tree(TypedDict):
-    """Packages, each once, and the place of the requested one; a builder may add more keys."""
+    """Packages, each once, and the place in `nodes` of the requested one.
+
+    A builder may add more keys.
+    """
 
     root: int
     nodes: list[TreeNode]
@@ -95,7 +101,7 @@ def create(
     :param repo_hash: HEAD of the package repository, 40 or 64 hexadecimal digits
     :param tree: a `Tree`: `{"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}`
     :param buildplan: a `BuildPlan`: `{"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}`
-    :param env: additional environment
+    :param env: the environment that it adds to its jobs, values by name
     :raises InvalidInput: at once, when a value cannot be stored
     :raises Conflict: when run, if the uuid is there with other content
     """

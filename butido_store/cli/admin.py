@@ -58,6 +58,11 @@ class Database:
                 yield Migrator(connection, schema=self.schema, lock_wait=lock_wait)
 
 
+_lock_wait = click.option(
+    "--lock-wait", type=float, metavar="SECONDS", help="How long to wait for another migrator."
+)
+
+
 @click.group(cls=Group)
 def migrate() -> None:
     """Bring the schema to this release, or back."""
@@ -66,9 +71,7 @@ def migrate() -> None:
 @migrate.command("apply")
 @click.option("--to", metavar="NAME", help="Stop after this migration.")
 @click.option("--pre", is_flag=True, help="Stop before the first one of phase post.")
-@click.option(
-    "--lock-wait", type=float, metavar="SECONDS", help="How long to wait for another migrator."
-)
+@_lock_wait
 @click.pass_obj
 def apply(database: Database, to: str | None, pre: bool, lock_wait: float | None) -> None:
     """Apply the migrations that are pending."""
@@ -99,9 +102,7 @@ def status(database: Database) -> None:
 @migrate.command("rollback")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--lock-wait", type=float, metavar="SECONDS", help="How long to wait for another migrator."
-)
+@_lock_wait
 @click.pass_obj
 def rollback(database: Database, name: str, yes: bool, lock_wait: float | None) -> None:
     """Undo all migrations after NAME, or every one with `zero`."""
@@ -131,7 +132,7 @@ def psql(database: Database, arguments: tuple[str, ...]) -> None:
             environment["PGPASSWORD"] = str(password)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            # A script that goes on after an error would end with success.
+            # Else a script goes on after an error, and ends with success.
             stop = ("-v", "ON_ERROR_STOP=1")
             command = [program, make_conninfo("", **conninfo), *stop, *arguments]
             code = subprocess.call(command, env=environment)  # noqa: S603 - psql, as asked for
@@ -161,6 +162,7 @@ def server() -> None:
 
 
 def _embedded(database: Database) -> Server:
+    """Return the embedded server, if its database is the one that is meant."""
     if database.target.server is None:
         raise EmbeddedServerError(
             "--dsn or libpq's environment names another server than the embedded one"

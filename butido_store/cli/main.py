@@ -1,4 +1,4 @@
-"""The command line `butido-store`: migrations, the embedded server, psql and a demonstration."""
+"""The command line `butido-store`: one command for each report, those of `admin`, and the rest."""
 
 import getpass
 import signal
@@ -21,7 +21,7 @@ _FOLLOW_EVERY = 0.25
 
 
 class _Main(Group):
-    """The commands here and one for each report, which is made when it is asked for."""
+    """The commands of this module, and one for each report, made only when somebody asks for it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -50,7 +50,7 @@ class _Main(Group):
 @click.pass_context
 def main(ctx: click.Context, dsn: str | None, schema: str) -> None:
     """Keep and query the memory of a package build system."""
-    # Inherited as ignored, it would make a psql or a demonstration that failed look successful.
+    # With SIGCHLD inherited as ignored, a psql or demonstration that failed would look successful.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ctx.obj = Database(dsn, schema)
 

@@ -1,6 +1,6 @@
-"""Commands of `butido-store` made of the functions of `report`: a parameter is an option.
+"""A command of `butido-store` for each function of `report`, an option for each parameter.
 
-Letters and help of the options are those in the header of the report's file.
+The options' letters and help are those in the header of the report's file.
 """
 
 import re
@@ -127,8 +127,9 @@ def resolve(store: Store, text: str, field: str) -> UUID:
     :param store: where to look
     :param text: a uuid or its first digits, with or without hyphens
     :param field: the parameter; `job`, `submit` or `artifact` at its end says what it is
-    :raises InvalidInput: it is neither, or several begin so
-    :raises NotFound: nothing begins so
+    :returns: the uuid; given in full, it need not be in the store
+    :raises InvalidInput: it is neither, or several uuids begin so
+    :raises NotFound: no uuid begins so
     """
     digits = text.replace("-", "").lower()
     if not _HEX.fullmatch(digits):
@@ -213,7 +214,7 @@ def _parameter(name: str, parameter: Parameter) -> click.Parameter:
 
 
 def _value(store: Store, parameter: Parameter, typed: Any) -> Any:
-    """Return what somebody typed as the report takes it."""
+    """Return what the user typed in the form that the report takes."""
     if parameter.annotation in (UUID, UUID | None) and typed is not None:
         return resolve(store, typed, parameter.name)
     if parameter.name == "limit":
@@ -227,7 +228,8 @@ def _asked(
 ) -> Iterator[Iterator[Any]]:
     """Ask, and yield the rows; streamed, any number of them takes the same memory.
 
-    The server's statistics show a stream as FETCH of a cursor, and everything else as its query.
+    Not all is streamed: that takes a further connection, and the server's statistics show a stream
+    as FETCH of a cursor, everything else as its query.
     """
     if stream:
         with closing(store.stream(statement)) as rows:
@@ -239,7 +241,10 @@ def _asked(
 def _or_not_found(
     rows: Iterator[Any], parameters: list[Parameter], given: dict[str, Any]
 ) -> Iterator[Any]:
-    """Pass rows on; refuse to say nothing about one record, since every record has something."""
+    """Pass rows on.
+
+    :raises NotFound: the report is about one record and has no rows, so there is no such record
+    """
     first = next(rows, None)
     if first is not None:
         yield first

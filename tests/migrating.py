@@ -112,6 +112,16 @@ def database(database_dsn: str) -> Iterator[Connection]:
 
 
 @pytest.fixture
+def fruit(database: Connection, directory: Directory) -> Migrator:
+    """A migrator that has made the table fruit; an index on it is pending."""
+    directory.table("0001.fruit", "fruit")
+    migrator = Migrator(database, directory=directory.path)
+    migrator.apply()
+    directory.concurrent("0002.index")
+    return migrator
+
+
+@pytest.fixture
 def second(database_dsn: str) -> Iterator[Connection]:
     """Another connection to that database."""
     with psycopg.connect(database_dsn, autocommit=True) as database:

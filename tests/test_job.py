@@ -392,6 +392,6 @@ def test_a_filter_keeps_what_it_names(
     assert store.run(report.jobs(state="error", of_submit=of_submit, **filters)) == []
 
 
-def test_a_sweep_needs_a_time(store: AnyStore) -> None:
+def test_a_sweep_needs_a_time() -> None:
     with pytest.raises(InvalidInput, match="silent_for"):
         job.sweep(silent_for=timedelta(0))

@@ -159,7 +159,8 @@ def test_impact_starts_at_packages_commits_images_and_endpoints(store: Store) ->
     assert released == {library: [], program: ["stable"]}
 
 
-def test_slsa_provenance_is_valid(store: Store, filled: str) -> None:
+@pytest.mark.usefixtures("filled")
+def test_slsa_provenance_is_valid(store: Store) -> None:
     builder = "https://example.org/builder"
     (row,) = store.run(report.slsa(PROGRAM, builder=builder))
     message = ParseDict(row.statement, InTotoMessage())

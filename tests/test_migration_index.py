@@ -26,32 +26,24 @@ from butido_store.errors import MigrationError
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
-def test_an_index_that_failed_is_built_anew(database: Connection, directory: Directory) -> None:
-    directory.table("0001.fruit", "fruit")
-    migrator = Migrator(database, directory=directory.path)
-    migrator.apply()
+def test_an_index_that_failed_is_built_anew(database: Connection, fruit: Migrator) -> None:
     database.execute("INSERT INTO butido.fruit VALUES ('apple'), ('apple')")
-    directory.concurrent("0002.index")
     with pytest.raises(MigrationError, match=r"0002\.index\.sql:\d+: .*23505; .*starts afresh"):
-        migrator.apply()
+        fruit.apply()
     assert index_is_valid(database, "fruit_name_key") is False
-    assert states(migrator)["0002.index"] == "pending"
+    assert states(fruit)["0002.index"] == "pending"
 
     database.execute("DELETE FROM butido.fruit")
-    assert migrator.apply() == ["0002.index"]
+    assert fruit.apply() == ["0002.index"]
     assert index_is_valid(database, "fruit_name_key") is True
 
 
 def test_an_index_cut_off_is_built_anew(
     database: Connection,
     second: Connection,
-    directory: Directory,
+    fruit: Migrator,
     start: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    directory.table("0001.fruit", "fruit")
-    migrator = Migrator(database, directory=directory.path)
-    migrator.apply()
-    directory.concurrent("0002.index")
     with second.transaction():
         second.execute("INSERT INTO butido.fruit VALUES ('apple')")
         process = start("first")
@@ -61,24 +53,20 @@ def test_an_index_cut_off_is_built_anew(
         )
         assert process.wait(PATIENCE.total_seconds()) == 1
     assert index_is_valid(database, "fruit_name_key") is False
-    assert migrator.apply() == ["0002.index"]
+    assert fruit.apply() == ["0002.index"]
     assert index_is_valid(database, "fruit_name_key") is True
 
 
 def test_an_index_built_but_not_recorded_is_no_obstacle(
     database: Connection,
-    directory: Directory,
+    fruit: Migrator,
     start: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    directory.table("0001.fruit", "fruit")
-    migrator = Migrator(database, directory=directory.path)
-    migrator.apply()
-    directory.concurrent("0002.index")
     process = start(before=DIE_BEFORE_THE_RECORD)
     assert process.wait(PATIENCE.total_seconds()) == -signal.SIGKILL
     assert index_is_valid(database, "fruit_name_key") is True
-    assert states(migrator)["0002.index"] == "pending"
-    assert migrator.apply() == ["0002.index"]
+    assert states(fruit)["0002.index"] == "pending"
+    assert fruit.apply() == ["0002.index"]
 
 
 def test_an_index_is_dropped_and_comes_back(database: Connection, directory: Directory) -> None:
@@ -94,16 +82,12 @@ def test_an_index_is_dropped_and_comes_back(database: Connection, directory: Dir
     assert index_is_valid(database, "fruit_name_key") is True
 
 
+@pytest.mark.usefixtures("fruit")
 def test_a_timeout_of_the_role_does_not_cut_off_an_index(
-    database_dsn: str,
     database: Connection,
     second: Connection,
-    directory: Directory,
     start: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    directory.table("0001.fruit", "fruit")
-    Migrator(database, directory=directory.path).apply()
-    directory.concurrent("0002.index")
     with second.transaction():
         second.execute("INSERT INTO butido.fruit VALUES ('apple')")
         process = start("first", "os.environ['PGOPTIONS'] = '-c lock_timeout=1'")

@@ -271,9 +271,7 @@ def test_a_rollback_leaves_alone_what_was_there_before_its_goal(
     assert migrator.rollback(to="0002.fruit") == ["0003.nut"]
 
 
-def test_tables_that_yoyo_made_are_taken_over(
-    database_dsn: str, database: Connection, directory: Directory
-) -> None:
+def test_tables_that_yoyo_made_are_taken_over(database: Connection, directory: Directory) -> None:
     directory.table("0001.fruit", "fruit")
     database.execute("CREATE SCHEMA butido")
     database.execute(

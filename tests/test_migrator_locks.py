@@ -70,15 +70,12 @@ def test_waiting_ends_with_who_is_at_work(
     assert migrator.apply() == ["0001.fruit"]
 
 
+@pytest.mark.usefixtures("fruit")
 def test_an_index_is_built_while_another_migrator_waits(
     database: Connection,
     second: Connection,
-    directory: Directory,
     start: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    directory.table("0001.fruit", "fruit")
-    Migrator(database, directory=directory.path).apply()
-    directory.concurrent("0002.index")
     with second.transaction():
         # The index has to wait for this writer, long enough for the second migrator to come.
         second.execute("INSERT INTO butido.fruit VALUES ('apple')")

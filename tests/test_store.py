@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,20 @@ import pytest
 from conftest import AnyStore, Postgres
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
-from samples import create, ended, finish, sha256, start
+from samples import TIME, create, ended, finish, sha256, start
 
-from butido_store import AsyncStore, Statement, Store, job, open_schema, report, submit, uuid7
+from butido_store import (
+    AsyncStore,
+    Statement,
+    Store,
+    artifact,
+    job,
+    open_schema,
+    release,
+    report,
+    submit,
+    uuid7,
+)
 from butido_store.admin.migrate import Migrator
 from butido_store.artifact import Output
 from butido_store.embedded import Server
@@ -388,8 +400,14 @@ def round_trips(connection: psycopg.Connection[Any], *statements: Statement[obje
 
 def test_a_builders_events_take_one_round_trip_each(connection: psycopg.Connection[Any]) -> None:
     known = uuid7()
-    Store(connection).run(create(known), start(uuid7(), known))
-    uuid, one = uuid7(), uuid7()
+    by: dict[str, Any] = {"store": "stable", "actor": "jane", "timestamp": TIME}
+    Store(connection).run(
+        create(known),
+        start(uuid7(), known),
+        artifact.register("old", sha256=sha256("old"), size=3, uuid=known),
+        release.create(uuid7(), artifacts=[known], **by),
+    )
+    uuid, one, source = uuid7(), uuid7(), uuid7()
     events: dict[str, Statement[object]] = {
         "submit create": create(uuid),
         "job start": start(one, uuid),
@@ -399,6 +417,10 @@ def test_a_builders_events_take_one_round_trip_each(connection: psycopg.Connecti
         "job finish": finish(one, "a", "b"),
         "job record": job.record(ended(uuid7(), uuid)),
         "job record all": job.record_all([ended(uuid7(), uuid) for _ in range(20)]),
+        "artifact register": artifact.register("src", sha256=sha256("src"), size=3, uuid=source),
+        "release create": release.create(uuid7(), artifacts=[source], **by),
+        "release withdraw": release.withdraw(artifact=source, reason="broken", **by),
+        "job sweep": job.sweep(silent_for=timedelta(days=1)),
     }
     connection.prepare_threshold = None
     assert {
@@ -448,7 +470,7 @@ def test_what_comes_after_a_record_sees_it(connection: psycopg.Connection[Any]) 
     _, found = store.run(job.record(first), report.jobs())
     assert [one.uuid for one in found] == [first.uuid]
     with connection.transaction():
-        # Repeated, and so recorded by the statement that compares.
+        # The first is repeated, so that they run one after the other.
         _, _, found = store.run(job.record(first), job.record(second), report.jobs())
     assert {one.uuid for one in found} == {first.uuid, second.uuid}
 

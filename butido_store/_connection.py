@@ -99,8 +99,8 @@ def within(manager: Any) -> AbstractAsyncContextManager[Any]:
     return manager if hasattr(manager, "__aenter__") else _Entered(manager)
 
 
-def now(work: Coroutine[Any, Any, A]) -> A:
-    """Run a coroutine that never stops on the way."""
+def at_once(work: Coroutine[Any, Any, A]) -> A:
+    """Run a coroutine that never has to wait, since all that it awaits is there at once."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -111,7 +111,7 @@ def now(work: Coroutine[Any, Any, A]) -> A:
 # A conversation on a connection ---------------------------------------------------------------
 
 
-def is_callers(connection: Connection) -> bool:
+def in_callers_transaction(connection: Connection) -> bool:
     """Tell whether what runs on this connection is part of a transaction of the caller's."""
     return (
         not connection.autocommit or connection.pgconn.transaction_status != TransactionStatus.IDLE
@@ -148,7 +148,7 @@ async def converse(connection: Connection, talk: Conversation[A], kept: list[Cur
     :param kept: cursors to use again, and where used ones are put
     :raises StoreError: as the conversation says, or by SQLSTATE
     """
-    callers = is_callers(connection)
+    callers = in_callers_transaction(connection)
     try:
         with acknowledged(connection):
             try:
@@ -256,8 +256,8 @@ async def open_schema(connection: Connection, schema: str) -> None:
 # Where connections come from ------------------------------------------------------------------
 
 
-class Callers:
-    """A connection of the caller's, lent as a pool lends its own; threads or tasks take turns."""
+class Single:
+    """A single connection, the caller's, lent as a pool lends; threads or tasks take turns."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -297,7 +297,7 @@ class Callers:
             self._streams = False
 
 
-class Own(Callers):
+class Own(Single):
     """A connection of the store's own, opened again after it was lost, and more for streams."""
 
     def __init__(

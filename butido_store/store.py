@@ -1,4 +1,4 @@
-"""Stores run statements: `Store` blocks, `AsyncStore` awaits; both are faces of the same."""
+"""Stores run statements: `Store` blocks, `AsyncStore` awaits."""
 
 import random
 import time
@@ -13,12 +13,12 @@ from butido_store import _connection
 from butido_store._connection import (
     AWAITING,
     BLOCKING,
-    Callers,
     Cursor,
     Own,
+    Single,
     Way,
+    at_once,
     done,
-    now,
     within,
 )
 from butido_store._statement import Statement, conversation
@@ -44,7 +44,7 @@ def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SC
     :param schema: name of the schema that holds the tables
     :raises SchemaMismatch: the database is not ready for this version
     """
-    now(_connection.open_schema(connection, schema))
+    at_once(_connection.open_schema(connection, schema))
 
 
 async def open_schema_async(
@@ -85,8 +85,8 @@ def _delays(seconds: float) -> Iterator[float]:
         longest = min(longest * 2, _LONGEST_DELAY)
 
 
-class _Face(Generic[Source]):
-    """What both stores do."""
+class _Body(Generic[Source]):
+    """What both stores do; they are its blocking and its awaiting face."""
 
     _way: ClassVar[Way]
 
@@ -102,7 +102,7 @@ class _Face(Generic[Source]):
             unavailable; on a connection nothing is tried again
         """
         is_connection = isinstance(source, psycopg.Connection | psycopg.AsyncConnection)
-        self._source: Any = Callers(cast(Any, source)) if is_connection else source
+        self._source: Any = Single(cast(Any, source)) if is_connection else source
         self._retry_for = retry_for if not is_connection else 0
         self._kept: list[Cursor] = []
 
@@ -111,7 +111,7 @@ class _Face(Generic[Source]):
         while True:
             try:
                 async with within(self._source.connection()) as connection:
-                    in_transaction = _connection.is_callers(connection)
+                    in_transaction = _connection.in_callers_transaction(connection)
                     talk = conversation(statements, in_transaction=in_transaction)
                     values = await _connection.converse(connection, talk, self._kept)
                     return values[0] if len(statements) == 1 else values
@@ -128,7 +128,7 @@ class _Face(Generic[Source]):
         """Run a statement that reads, and yield what comes of its rows, a page at a time."""
         (step,) = statement.steps
         source = self._source
-        lent = source.apart() if isinstance(source, Callers) else within(source.connection())
+        lent = source.apart() if isinstance(source, Single) else within(source.connection())
         async with lent as connection:
             # Named after the report, so that the server's statistics tell it from others.
             cursor = self._way.server_cursor(connection, step.query.name, row_factory=tuple_row)
@@ -143,7 +143,7 @@ class _Face(Generic[Source]):
             await self._source.close()
 
 
-class Store(_Face[psycopg.Connection[object] | Pool]):
+class Store(_Body[psycopg.Connection[object] | Pool]):
     """Runs statements on a connection of its own, or on a connection or pool of the caller's.
 
     On a connection of its own (`Store.connect`), or on a pool, it tries again when the database
@@ -172,7 +172,7 @@ class Store(_Face[psycopg.Connection[object] | Pool]):
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         """
-        own = now(Own(BLOCKING, dsn, schema, prepare_threshold).open())
+        own = at_once(Own(BLOCKING, dsn, schema, prepare_threshold).open())
         return cls(cast(Pool, own), retry_for=retry_for)
 
     @overload
@@ -190,7 +190,7 @@ class Store(_Face[psycopg.Connection[object] | Pool]):
         :returns: the value of a single statement, else a tuple with the value of each
         :raises StoreError: as each statement says, and `Unavailable` when time ran out
         """
-        return now(self._run(statements))
+        return at_once(self._run(statements))
 
     def stream(self, statement: Statement[list[A]]) -> Generator[A, None, None]:
         """Run a statement that reads rows, and yield them as they come, however many there are.
@@ -205,14 +205,14 @@ class Store(_Face[psycopg.Connection[object] | Pool]):
         """
         pages = self._pages(statement)
         try:
-            while (page := now(_next(pages))) is not None:
+            while (page := at_once(_next(pages))) is not None:
                 yield from page
         finally:
-            now(pages.aclose())
+            at_once(pages.aclose())
 
     def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""
-        now(self._close())
+        at_once(self._close())
 
     def __enter__(self) -> Self:
         """Use the store in a `with` block that closes it."""
@@ -227,7 +227,7 @@ async def _next(pages: AsyncGenerator[A, None]) -> A | None:
     return await anext(pages, None)
 
 
-class AsyncStore(_Face[psycopg.AsyncConnection[object] | AsyncPool]):
+class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
     """What `Store` is, awaited; tasks that share it on a single connection take turns."""
 
     _way = AWAITING

@@ -10,7 +10,7 @@ import psycopg
 from workload import Submit
 
 from butido_store import job as library_job
-from butido_store._connection import converse, now
+from butido_store._connection import at_once, converse
 from butido_store._statement import Conversation, Statement, _ask_why, _intern
 from butido_store.job import EndedJob
 from peers import HERE, on_schema
@@ -88,7 +88,7 @@ class _Floor:
         self._library.create(one)
         missing = [job for job in one.jobs if None in self._keys(job)]
         if missing:
-            now(converse(self._connection, _interned(library_job.record_all(missing)), []))
+            at_once(converse(self._connection, _interned(library_job.record_all(missing)), []))
             self._read()
 
     def _keys(self, job: EndedJob) -> list[object]:

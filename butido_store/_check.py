@@ -1,7 +1,8 @@
 """Values on their way to the database: bad ones are refused, good ones written as it reads them.
 
-A refusal is one clear error that names the field, before anything is sent. The limits are those of
-the schema's CHECK constraints.
+Each check takes the field's name, for the message, and its value. It returns the value as it is
+sent, or raises InvalidInput, before anything is. The limits are those of the schema's CHECK
+constraints.
 """
 
 import json
@@ -301,6 +302,9 @@ def encode_log(data: bytes | str) -> str:
 
     A backslash that would read as such an escape stands as `\x5c`. Pieces of a log can be encoded
     one by one and joined.
+
+    :param data: output as it came
+    :returns: text that PostgreSQL can hold, and `decode_log` turns back
     """
     raw = to_bytes(data)
     try:
@@ -316,5 +320,9 @@ def encode_log(data: bytes | str) -> str:
 
 
 def decode_log(text: str) -> bytes:
-    """Return the bytes that `encode_log` was given."""
+    """Return the bytes that `encode_log` was given.
+
+    :param text: a log as the store has it
+    :returns: the output as it came
+    """
     return _DECODE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())

@@ -265,6 +265,7 @@ class Single:
         self._streams = False
 
     def connection(self) -> Self:
+        """Return what lends the connection, to be entered, as a pool's method of this name does."""
         return self
 
     async def __aenter__(self) -> Connection:

@@ -195,9 +195,9 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
     def stream(self, statement: Statement[list[A]]) -> Generator[A, None, None]:
         """Run a statement that reads rows, and yield them as they come, however many there are.
 
-        A stream has a connection of its own, or one of the pool's, until it ends or is closed;
-        nothing is tried again. On a single connection of the caller's the store runs nothing else
-        meanwhile.
+        A stream has a connection of its own, or one of the pool's, until it ends or is closed:
+        close one that is not read to its end. Nothing is tried again. On a single connection of the
+        caller's the store runs nothing else meanwhile.
 
         :param statement: what to run
         :returns: the rows, one after the other
@@ -258,7 +258,12 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         return await self._run(statements)
 
     async def stream(self, statement: Statement[list[A]]) -> AsyncGenerator[A, None]:
-        """Run a statement that reads rows, and yield them as they come, as `Store.stream` does."""
+        """Run a statement that reads rows, and yield them as they come, as `Store.stream` does.
+
+        :param statement: what to run
+        :returns: the rows, one after the other; `aclose()` closes a stream before its end
+        :raises StoreError: while iterating, when the database fails
+        """
         async with aclosing(self._pages(statement)) as pages:
             async for page in pages:
                 for row in page:

@@ -1,14 +1,20 @@
 """What the README shows works."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from conftest import Postgres
 from pictures import draw
 from psycopg.conninfo import conninfo_to_dict
-from samples import create
+from samples import create, start
 
-from butido_store import Store, report, uuid7
+from butido_store import Store, job, report, uuid7
 from butido_store.cli import reports
 
 README = Path(__file__).parent.parent / "README.md"
@@ -26,6 +32,27 @@ def test_the_example_runs(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
         exec(compile(code, str(README), "exec"), {"submit": of_submit})
         found = store.run(report.jobs())
         assert [(one.package, one.state) for one in found] == [("zlib", "running")]
+
+
+def test_its_write_by_psql_is_the_librarys(dsn: str, schema: str, postgres: Postgres) -> None:
+    (block,) = re.findall(
+        r"```sh\nbutido-store (psql -1 .*?)```", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    arguments = shlex.split(block)
+    uuid = UUID(next(text for text in arguments if text.startswith("job=")).removeprefix("job="))
+    path = f"{Path(postgres.psql).parent}{os.pathsep}{os.environ['PATH']}"
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), start(uuid, of_submit))
+        subprocess.run(
+            [sys.executable, "-m", "butido_store", "--dsn", dsn, "--schema", schema, *arguments],
+            cwd=README.parent,
+            env={**os.environ, "PATH": path},
+            check=True,
+        )
+        assert store.run(job.log(uuid)) == "by hand"
+        # Said again by the library, it is the same piece.
+        store.run(job.append_log(uuid, seq=0, data="by hand"))
 
 
 def test_its_pictures_are_what_the_commands_print(dsn: str, schema: str) -> None:

@@ -217,26 +217,6 @@ def test_the_callers_transaction_is_the_callers(connect: Connect) -> None:
     assert count(observer, "job") == 1
 
 
-def test_a_pool_serves_threads(dsn: str, schema: str) -> None:
-    def configure(connection: psycopg.Connection[Any]) -> None:
-        open_schema(connection, schema)
-
-    uuid = uuid7()
-    with ConnectionPool(
-        dsn, min_size=1, max_size=3, kwargs={"autocommit": True}, configure=configure
-    ) as pool:
-        store = Store(pool)
-        store.run(create(uuid))
-        threads = [
-            threading.Thread(target=store.run, args=(start(uuid7(), uuid),)) for _ in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(store.run(report.jobs())) == 8
-
-
 def test_a_pool_of_connections_that_do_not_autocommit_keeps_what_is_written(
     dsn: str, schema: str, connection: psycopg.Connection[Any]
 ) -> None:

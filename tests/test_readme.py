@@ -20,18 +20,23 @@ from butido_store.cli import reports
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_example_runs(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    block = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert block is not None
+def test_the_examples_run(
+    dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = README.read_text(encoding="utf-8")
+    (records, asks) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for key, value in conninfo_to_dict(dsn).items():
         monkeypatch.setenv({"dbname": "PGDATABASE"}.get(key, f"PG{key.upper()}"), str(value))
-    code = block[1].replace("Store.connect()", f"Store.connect(schema={schema!r})")
+    code = records.replace("Store.connect()", f"Store.connect(schema={schema!r})")
     of_submit = uuid7()
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit))
         exec(compile(code, str(README), "exec"), {"submit": of_submit})
         found = store.run(report.jobs())
         assert [(one.package, one.state) for one in found] == [("zlib", "running")]
+        store.run(job.finish(found[0].uuid, state="error", finished_at=found[0].started_at))
+        exec(compile(asks, str(README), "exec"), {"store": store})
+    assert capsys.readouterr().out == f"{found[0].uuid} builder-1\n"
 
 
 def test_its_write_by_psql_is_the_librarys(dsn: str, schema: str, postgres: Postgres) -> None:

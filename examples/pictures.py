@@ -1,7 +1,7 @@
 """Print the pictures of the README: what the command line shows of a small submit.
 
-`./dev run python examples/pictures.py` starts a PostgreSQL in a temporary directory for it. All
-uuids and times are given, so that the same comes out each time.
+`./dev run python examples/pictures.py` starts a PostgreSQL in a temporary directory. Uuids and
+times are given, so that the pictures come out the same each time.
 """
 
 import os
@@ -34,7 +34,7 @@ def _digest(path: str) -> bytes:
 
 
 def _fill(store: Store) -> UUID:
-    """Record three jobs, the last of which runs on, and return that one."""
+    """Record three jobs, and return the last one, which still runs."""
     sources = {name: _uuid(number) for number, name in enumerate(("zlib", "libpng", "app"), 1)}
     jobs = {name: _uuid(number) for number, name in enumerate(sources, 11)}
     made = {name: _uuid(number) for number, name in enumerate(sources, 21)}
@@ -93,6 +93,7 @@ def _fill(store: Store) -> UUID:
 
 
 def _end(store: Store, one: UUID) -> None:
+    """End the job that still runs."""
     output = Output("app-2.0.pkg", _digest("app-2.0.pkg"), 1, _uuid(23))
     done = _TIME + timedelta(minutes=3)
     store.run(job.finish(one, state="success", finished_at=done, outputs=[output]))
@@ -103,6 +104,7 @@ def draw(dsn: str, schema: str) -> str:
 
     :param dsn: a database with an empty, migrated store
     :param schema: the schema that holds it
+    :returns: a console block for each command
     """
     command = [sys.executable, "-m", "butido_store", "--dsn", dsn, "--schema", schema]
     environment = {**os.environ, "NO_COLOR": "1"}

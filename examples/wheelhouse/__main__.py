@@ -44,7 +44,7 @@ def main() -> int:
     if arguments.workers < 1:
         parser.error("--workers must be at least 1")
 
-    # Inherited as ignored, it would make every build look successful.
+    # With SIGCHLD inherited as ignored, every build would look successful.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A signal only sets this; what runs looks at it, so that nothing breaks off halfway.
     stop = Event()

@@ -1,4 +1,4 @@
-"""The whole of a build: what is needed is found out and recorded, and built in its order."""
+"""A whole build: find out what is needed, record that, and build it in its order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -43,6 +43,7 @@ def build(
     :param workers: how many packages are built at a time
     :param stop: ends it early when it is set: the jobs that run then are lost
     :param tell: is told about the progress
+    :returns: what became of the submit
     :raises WheelhouseError: the requirement comes to nothing that could be built
     :raises StoreError: the store does not work, or not again soon enough
     """

@@ -77,9 +77,10 @@ def run(
     :param env: its whole environment
     :param stop: kills it, with all that it started, when it is set
     :param follow: gets the output as it comes, and b"" from time to time while none comes
+    :returns: the exit code; negative where a signal ended it
     :raises Interrupted: `stop` was set
     """
-    # With a file between the two, neither ever waits for the other.
+    # The output goes through a file, so that neither side ever waits for the other.
     with open(place / "log", "wb") as sink, open(place / "log", "rb") as output:
         # A session of its own: Ctrl-C reaches us only, and we end the whole group.
         process = subprocess.Popen(

@@ -71,6 +71,7 @@ class Worker:
 
         :param package: what to build
         :param wheels: those of all that it depends on, near and far, by path
+        :returns: what became of it
         """
         began = time.monotonic()
         try:
@@ -108,7 +109,7 @@ class Worker:
         return self._build(package, script, inputs)
 
     def _known_sdist(self, package: Package) -> Path | None:
-        """Return the source distribution if an earlier run has left it, and as it was."""
+        """Return the source distribution if an earlier run left it and nobody changed it."""
         wanted = (package.name, Version(package.version))
         for file in (self.directory / "sdists").iterdir():
             with suppress(InvalidSdistFilename):
@@ -172,7 +173,7 @@ class Worker:
                 code = self._run(script, place, self._recorder(package, log))
                 wheel = None if code else self._keep(place)
         except BaseException:
-            # Nobody is at it any more, so nobody would end this job.
+            # This worker gives the job up, and nobody else would end it.
             with suppress(StoreError):
                 self._end(package, log, "lost")
             raise
@@ -188,7 +189,7 @@ class Worker:
         return machine.run(["sh", "-c", script], place, env, self.stop, follow)
 
     def _recorder(self, package: Package, log: LogBuffer) -> Callable[[bytes], None]:
-        """Return what takes a build's output, or none yet, and tells the store when it is time."""
+        """Return what takes a build's output, or b"" while none comes, and records it when due."""
         alive = time.monotonic()
 
         def record(data: bytes) -> None:

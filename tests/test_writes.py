@@ -1,13 +1,15 @@
 """Writes under attack: refused, repeated, cut off, and at the same time as others."""
 
 import asyncio
-import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -16,6 +18,7 @@ import pytest
 from conftest import AnyStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
 from samples import create, ended, finish, later, sha256, start
 
@@ -46,7 +49,7 @@ class Callers(Protocol):
     sql: Callable[[str], object]
 
 
-@contextlib.contextmanager
+@contextmanager
 def callers(
     kind: str, dsn: str, schema: str, prepare_threshold: int | None = 5
 ) -> Iterator[Callers]:
@@ -555,7 +558,7 @@ class Numbered:
         """Return what is in the store of each job, and whose pieces of log are left over."""
         rows: dict[int, tuple[object, ...]] = {}
         for number, uuid in enumerate(self.jobs):
-            with contextlib.suppress(NotFound):
+            with suppress(NotFound):
                 one, log = store.run(job.get(uuid), job.log(uuid))
                 inputs, outputs = store.run(job.inputs(uuid), job.outputs(uuid))
                 rows[number] = (
@@ -627,3 +630,246 @@ def test_any_writes_leave_what_the_model_says(dsn: str, schema: str) -> None:
 
     with Store.connect(dsn, schema=schema) as own, callers("sync", dsn, schema, 1) as other:
         check()
+
+
+# Pieces of log, ends and sweeps at the same time -------------------------------------------------
+
+
+class Race:
+    """A builder that appends to a log, somebody who ends the job, and somebody who reads along."""
+
+    def __init__(
+        self, connect: Connect, of_submit: UUID, isolation: str, after: int | None
+    ) -> None:
+        self._connect = connect
+        self._begin = f"BEGIN ISOLATION LEVEL {isolation}".encode()
+        # After how many pieces the job is ended; None if it is swept.
+        self._after = after
+        self.uuid = uuid7()
+        self.acknowledged: list[str] = []
+        self.followed = ""
+        self.errors: list[object] = []
+        connection = connect()
+        Store(connection).run(start(self.uuid, of_submit))
+        # So that a sweep takes it, unless a piece has just come.
+        connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
+
+    def run(self) -> None:
+        """Let them run at once, to their end."""
+        works = (self._append, self._end, self._follow)
+        barrier = threading.Barrier(len(works))
+
+        def guarded(work: Callable[[Connection], None], connection: Connection) -> None:
+            barrier.wait()
+            try:
+                work(connection)
+            except Exception as error:
+                self.errors.append(error)
+
+        threads = [threading.Thread(target=guarded, args=(work, self._connect())) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _append(self, connection: Connection) -> None:
+        with suppress(NotRunning):
+            for seq in range(0, 40, 2):
+                pieces = [f"{seq};", f"{seq + 1};"]
+                self._until_kept(
+                    connection,
+                    *(job.append_log(self.uuid, seq=seq + n, data=pieces[n]) for n in range(2)),
+                )
+                self.acknowledged += pieces
+
+    def _end(self, connection: Connection) -> None:
+        while Store(connection).run(job.get(self.uuid)).state == "running":
+            if self._after is None:
+                self._until_kept(connection, job.sweep(silent_for=timedelta(microseconds=1)))
+            elif len(self.acknowledged) >= self._after:
+                self._until_kept(connection, finish(self.uuid))
+
+    def _until_kept(self, connection: Connection, *statements: Statement[object]) -> None:
+        while True:
+            connection.execute(self._begin)
+            try:
+                for statement in statements:
+                    Store(connection).run(statement)
+                connection.execute("COMMIT")
+                return
+            except Unavailable:
+                connection.execute("ROLLBACK")
+            except StoreError:
+                connection.execute("ROLLBACK")
+                raise
+
+    def _follow(self, connection: Connection) -> None:
+        store, after, state = Store(connection), None, "running"
+        while state == "running":
+            piece = store.run(job.log_after(self.uuid, after=after, characters=len(self.followed)))
+            self.followed += piece.text
+            state, after = piece.state, after if piece.seq is None else piece.seq
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize("ender", ["finish", "sweep"])
+def test_each_piece_is_in_the_log_once_or_refused(
+    connect: Connect, of_submit: UUID, isolation: str, ender: str
+) -> None:
+    for number in range(6):
+        race = Race(connect, of_submit, isolation, 3 * number if ender == "finish" else None)
+        race.run()
+        assert race.errors == []
+        log = Store(connect()).run(job.log(race.uuid))
+        assert log == "".join(race.acknowledged) == race.followed
+
+
+def test_an_end_waits_for_a_piece_and_a_piece_for_an_end(
+    connection: Connection, connect: Connect, of_submit: UUID
+) -> None:
+    other, observer, store = connect(), connect(), Store(connection)
+    one, two = uuid7(), uuid7()
+    store.run(start(one, of_submit), start(two, of_submit))
+    while_blocked(other, observer, job.append_log(one, seq=0, data="x"))
+    store.run(finish(one))
+    assert store.run(job.log(one)) == "x"
+    while_blocked(other, observer, finish(two))
+    with pytest.raises(NotRunning):
+        store.run(job.append_log(two, seq=0, data="x"))
+    assert store.run(job.log(two)) == ""
+    assert connection.execute("SELECT count(*) FROM job_log_chunk").fetchone() == (0,)
+
+
+def test_a_job_that_somebody_works_on_is_not_swept(
+    connection: Connection, connect: Connect, of_submit: UUID
+) -> None:
+    other, store, uuid = connect(), Store(connection), uuid7()
+    store.run(start(uuid, of_submit))
+    connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
+    connection.execute("SET lock_timeout = 1000")
+    with other.transaction():
+        Store(other).run(job.append_log(uuid, seq=0, data="x"))
+        assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == []
+    assert store.run(job.get(uuid)).state == "running"
+
+
+def test_a_refused_end_leaves_what_is_not_in_the_one_piece(
+    connection: Connection, of_submit: UUID
+) -> None:
+    store, uuid = Store(connection), uuid7()
+    store.run(start(uuid, of_submit), job.append_log(uuid, seq=0, data="x"))
+    store.run(finish(uuid))
+    # As of a builder that worked in one long transaction when its job was swept.
+    connection.execute("INSERT INTO job_log_chunk SELECT uuid, 1, 'y' FROM job")
+    store.run(finish(uuid))
+    assert store.run(job.log(uuid)) == "xy"
+
+
+# A connection that is cut anywhere ---------------------------------------------------------------
+
+
+class Cutter:
+    """A server's socket that cuts a connection in the middle of a message, once it is told to."""
+
+    def __init__(self, directory: Path, server: str) -> None:
+        # Messages until the cut, which way they go, and how much of the last one comes through.
+        self.cut: tuple[int, str, float] | None = None
+        self._server = server
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(directory / ".s.PGSQL.5432"))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                pair = (client, server)
+                for way, (origin, target) in {"out": pair, "back": pair[::-1]}.items():
+                    threading.Thread(
+                        target=self._pass_on, args=(way, origin, target), daemon=True
+                    ).start()
+
+    def _pass_on(self, way: str, origin: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := origin.recv(65536):
+                if self.cut and self.cut[1] == way:
+                    left, _, share = self.cut
+                    self.cut = (left - 1, way, share) if left else None
+                    if not left:
+                        target.sendall(data[: int(len(data) * share)])
+                        break
+                target.sendall(data)
+        for end in (origin, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def all_writes() -> list[list[Statement[object]]]:
+    """Return every kind of write, of values that are new."""
+    of_submit, one, two, three = (uuid7() for _ in range(4))
+    made = Output("a", sha256("a"), 1)
+    said: dict[str, Any] = {"store": "stable", "actor": "me", "timestamp": later(0)}
+    file = artifact.register(str(one), sha256=sha256("a"), size=1, uuid=uuid7())
+    return [
+        [create(of_submit, image=str(of_submit))],
+        [start(one, of_submit, env={"OWN": str(one)})],
+        [job.append_log(one, seq=0, data="x")],
+        [job.set_container(one, "c"), job.append_log(one, seq=1, data="y" * 9000)],
+        [finish(one, outputs=[made])],
+        [file],
+        [
+            job.record_all(
+                [ended(two, of_submit, inputs=[made.uuid], outputs=[Output("b", sha256("b"), 1)])]
+            )
+        ],
+        [
+            start(three, of_submit, inputs=[made.uuid]),
+            job.append_log(three, seq=0, data="z"),
+            finish(three, "c"),
+        ],
+        [release.create(uuid7(), artifacts=[made.uuid], **said)],
+        [release.withdraw(artifact=made.uuid, reason="bad", **said)],
+    ]
+
+
+EVERYTHING = """
+SELECT
+    (SELECT count(*) FROM submit), (SELECT count(*) FROM job),
+    (SELECT count(*) FROM artifact), (SELECT count(*) FROM job_input_artifacts),
+    (SELECT count(*) FROM job_log_chunk), (SELECT sum(octet_length(log)) FROM job),
+    (SELECT count(*) FROM release), (SELECT count(*) FROM release_withdrawal)
+"""
+
+
+@pytest.mark.parametrize(("way", "share"), [("out", 0.5), ("out", 1), ("back", 0)])
+def test_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing(
+    dsn: str, schema: str, connection: Connection, short_directory: Path, way: str, share: float
+) -> None:
+    host = psycopg.conninfo.conninfo_to_dict(dsn)["host"]
+    cutter = Cutter(short_directory, f"{host}/.s.PGSQL.5432")
+    through = make_conninfo(dsn, host=str(short_directory))
+    with Store.connect(through, schema=schema, prepare_threshold=0) as store:
+        for statements in all_writes():
+            store.run(*statements)
+        once = cast(tuple[int, ...], connection.execute(EVERYTHING).fetchone())
+        messages, was_cut = 0, True
+        while was_cut:
+            was_cut = False
+            for statements in all_writes():
+                cutter.cut = (messages, way, share)
+                store.run(*statements)
+                was_cut = was_cut or cutter.cut is None
+            messages += 1
+        found = cast(tuple[int, ...], connection.execute(EVERYTHING).fetchone())
+        assert found == tuple(count * (messages + 1) for count in once)
+    assert messages > 2
+    cutter.close()

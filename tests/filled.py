@@ -1,17 +1,18 @@
 """A store with a row in every table and something to say in every report.
 
-`WRITTEN` fills it, and `REPORTS` has parameters of each report, the optional ones too, such that
-each choice of them finds rows.
+`WRITTEN` fills it. `STATEMENTS` are run on it, and `REPORTS` has parameters of each report, the
+optional ones too, such that each choice of them finds rows.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from inspect import signature
 from typing import Any, get_args
 from uuid import UUID
 
-from samples import HASH, TIME, create, finish, later, sha256, start
+from samples import HASH, TIME, buildplan, create, ended, finish, later, sha256, start, tree
 
-from butido_store import Statement, artifact, job, release, report
+from butido_store import Statement, artifact, job, release, report, submit
 from butido_store.artifact import Output
 
 SUBMIT, DONE, NEXT, RUNNING, NEW, TWIN, BROKEN, RELEASE, LATER = (UUID(int=n) for n in range(1, 10))
@@ -46,6 +47,72 @@ WRITTEN: tuple[Statement[object], ...] = (
     release.withdraw(
         store="stable", artifact=OTHER, timestamp=later(1), actor=ODD, reason="differs"
     ),
+)
+
+# What the library sends in each of its files, with all that is optional.
+STATEMENTS: tuple[Statement[object], ...] = (
+    artifact.get(PROGRAM),
+    artifact.register(ODD, sha256=sha256(""), size=0, uuid=NEW),
+    artifact.reusable(
+        package="zlib",
+        version="1.3",
+        image="debian:12",
+        script=ODD,
+        env=ENV,
+        inputs=[FILE[:2], ("lib/libz.a", sha256("libz.a"))],
+    ),
+    job.append_log(RUNNING, seq=1, data=ODD + "\0"),
+    job.env(DONE),
+    job.get(DONE),
+    job.heartbeat(RUNNING),
+    job.inputs(NEXT),
+    job.log(RUNNING),
+    job.log_after(RUNNING, after=0, characters=3),
+    finish(
+        RUNNING,
+        state="error",
+        outputs=[Output("b", sha256("b"), 1, MADE), Output(ODD, sha256("a"), 2**62, NEW)],
+    ),
+    job.outputs(NEXT),
+    job.record_all(
+        [
+            ended(
+                NEW,
+                SUBMIT,
+                inputs=[SOURCE],
+                env=ENV,
+                log=ODD,
+                outputs=[Output(ODD, sha256(""), 0, MADE)],
+            ),
+            ended(
+                LAST,
+                SUBMIT,
+                state="error",
+                inputs=[MADE],
+                env=ENV,
+                log=b"\xff",
+                container_hash=ODD,
+            ),
+        ]
+    ),
+    job.record(
+        ended(
+            NEW,
+            SUBMIT,
+            inputs=[SOURCE],
+            env=ENV,
+            log=b"\xff" + ODD.encode(),
+            container_hash=ODD,
+            outputs=[Output(ODD, sha256(""), 0, MADE)],
+        )
+    ),
+    job.script(NEXT),
+    job.set_container(RUNNING, ODD),
+    job.sweep(silent_for=timedelta(minutes=30), endpoint="builder-1", limit=1),
+    release.withdraw(store="stable", artifact=LIBRARY, timestamp=TIME, actor=ODD, reason=ODD),
+    submit.env(SUBMIT),
+    submit.get(SUBMIT),
+    create(NEW, env=ENV, tree=tree("zlib", ODD.replace("\t", "")), buildplan=buildplan(NEW)),
 )
 
 _TIMES = {"newer_than": TIME, "older_than": later(100)}

@@ -18,35 +18,26 @@ from doors import Both, Connection
 from filled import (
     DONE,
     ENV,
-    FILE,
-    LAST,
-    LIBRARY,
-    MADE,
     NEW,
-    NEXT,
     ODD,
     OTHER,
     PROGRAM,
     REPORTS,
     RUNNING,
     SOURCE,
+    STATEMENTS,
     SUBMIT,
 )
-from samples import HASH, TIME, buildplan, create, ended, finish, later, sha256, tree
+from samples import HASH, TIME, create, later, sha256
 from yoyo.migrations import get_migration_hash
 
-from butido_store import Statement, artifact, job, release, submit
+from butido_store import Statement, release
 from butido_store._check import json_text
 from butido_store._query import Query, names, query
 from butido_store._statement import Step
-from butido_store.artifact import Output
 
 # Stands for the name of the schema that the tests run in.
 STORES = "the store's"
-# Parameters of every file, its optional ones too, such that each choice of them finds rows.
-# Where the library has a function for it, it is asked what it would send.
-
-
 # What the statements run before a file, in the same transaction.
 BEFORE: dict[str, tuple[Step, ...]] = {}
 
@@ -63,71 +54,10 @@ def of(*statements: Statement[object]) -> dict[str, Mapping[str, object]]:
     return found
 
 
+# Parameters of every file, its optional ones too, such that each choice of them finds rows.
+# Where the library has a function for it, it is asked what it would send.
 SAMPLES: dict[str, Mapping[str, object]] = {
-    **of(
-        artifact.get(PROGRAM),
-        artifact.register(ODD, sha256=sha256(""), size=0, uuid=NEW),
-        artifact.reusable(
-            package="zlib",
-            version="1.3",
-            image="debian:12",
-            script=ODD,
-            env=ENV,
-            inputs=[FILE[:2], ("lib/libz.a", sha256("libz.a"))],
-        ),
-        job.append_log(RUNNING, seq=1, data=ODD + "\0"),
-        job.env(DONE),
-        job.get(DONE),
-        job.heartbeat(RUNNING),
-        job.inputs(NEXT),
-        job.log(RUNNING),
-        job.log_after(RUNNING, after=0, characters=3),
-        finish(
-            RUNNING,
-            state="error",
-            outputs=[Output("b", sha256("b"), 1, MADE), Output(ODD, sha256("a"), 2**62, NEW)],
-        ),
-        job.outputs(NEXT),
-        job.record_all(
-            [
-                ended(
-                    NEW,
-                    SUBMIT,
-                    inputs=[SOURCE],
-                    env=ENV,
-                    log=ODD,
-                    outputs=[Output(ODD, sha256(""), 0, MADE)],
-                ),
-                ended(
-                    LAST,
-                    SUBMIT,
-                    state="error",
-                    inputs=[MADE],
-                    env=ENV,
-                    log=b"\xff",
-                    container_hash=ODD,
-                ),
-            ]
-        ),
-        job.record(
-            ended(
-                NEW,
-                SUBMIT,
-                inputs=[SOURCE],
-                env=ENV,
-                log=b"\xff" + ODD.encode(),
-                container_hash=ODD,
-                outputs=[Output(ODD, sha256(""), 0, MADE)],
-            )
-        ),
-        job.script(NEXT),
-        job.set_container(RUNNING, ODD),
-        job.sweep(silent_for=timedelta(minutes=30), endpoint="builder-1", limit=1),
-        release.withdraw(store="stable", artifact=LIBRARY, timestamp=TIME, actor=ODD, reason=ODD),
-        submit.env(SUBMIT),
-        submit.get(SUBMIT),
-        create(NEW, env=ENV, tree=tree("zlib", ODD.replace("\t", "")), buildplan=buildplan(NEW)),
-    ),
+    **of(*STATEMENTS),
     **{
         name: {**parameters, "submit": SUBMIT}
         for name, parameters in of(

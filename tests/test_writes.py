@@ -145,7 +145,7 @@ def test_what_is_refused_is_undone_whatever_is_prepared(
             refused: list[list[Statement[object]]] = [
                 [finish(uuid, outputs=[taken])],
                 [job.append_log(uuid, seq=1, data="x"), finish(uuid, outputs=[taken])],
-                [job.record(ended(other, of_submit, outputs=[taken]))],
+                [job.record(ended(other, of_submit, outputs=[taken], inputs=[taken.uuid]))],
                 [job.record_all([ended(other, of_submit, outputs=[taken])])],
                 [start(other, uuid7())],
             ]
@@ -158,10 +158,11 @@ def test_what_is_refused_is_undone_whatever_is_prepared(
                 for text in begin:
                     store.sql(text)
                 for statements in refused:
+                    store.run(job.heartbeat(uuid))
                     with pytest.raises((Conflict, NotFound)):
                         store.run(*statements)
                     assert store.run(job.get(uuid), job.log(uuid))[1] == "x"
-                store.run(job.heartbeat(uuid))
+                store.run(job.record(ended(uuid7(), of_submit, inputs=[taken.uuid])))
                 for text in commit:
                     store.sql(text)
             assert store.run(finish(uuid, "out")).keys() == {"out"}
@@ -256,6 +257,31 @@ def test_a_statement_may_be_run_again_and_twice_in_one_run(store: AnyStore) -> N
     assert store.run(*writes) == first[::2]
     assert tuple(store.run(statement) for statement in writes) == first[::2]
     assert store.run(job.log(one)) == "x"
+
+
+def test_the_steps_of_a_repeated_write_are_no_error(
+    connection: Connection, of_submit: UUID
+) -> None:
+    """An error would be in the server's log, and end a script of psql's."""
+    one, other = uuid7(), uuid7()
+    store = Store(connection)
+    for statement in (
+        create(of_submit),
+        start(one, of_submit),
+        job.append_log(one, seq=0, data="x"),
+        job.record_all([ended(other, of_submit)]),
+    ):
+        store.run(statement)
+        for step in statement.steps:
+            psycopg.RawCursor(connection).execute(*step.rendered())
+
+
+def test_no_job_of_many_reads_what_it_makes(store: AnyStore) -> None:
+    of_submit, own = uuid7(), Output("a", sha256("a"), 1)
+    jobs = [ended(uuid7(), of_submit), ended(uuid7(), of_submit, inputs=[own.uuid], outputs=[own])]
+    store.run(create(of_submit))
+    with pytest.raises(NotFound, match=str(own.uuid)):
+        store.run(job.record_all(jobs))
 
 
 # Somebody comes between two exchanges ------------------------------------------------------------
@@ -608,6 +634,9 @@ def test_any_writes_leave_what_the_model_says(dsn: str, schema: str) -> None:
     @given(batches=BATCHES)
     def check(batches: Any) -> None:
         numbered, model = Numbered(), Model()
+        before_all: list[tuple[Any, ...]] = [("create", 1, 0), ("start", 1, 1, 0, frozenset[int]())]
+        model, _ = together(model, before_all)
+        own.run(*(numbered.statement(*one) for one in before_all))
         artifact_0 = numbered.artifacts[0]
         path = str(artifact_0)
         own.run(artifact.register(path, sha256=sha256(path), size=1, uuid=artifact_0))

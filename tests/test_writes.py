@@ -276,6 +276,19 @@ def test_the_steps_of_a_repeated_write_are_no_error(
             psycopg.RawCursor(connection).execute(*step.rendered())
 
 
+def test_an_input_is_named_that_is_all_that_lacks(store: AnyStore) -> None:
+    of_submit, unknown = uuid7(), uuid7()
+    store.run(create(of_submit), start(uuid7(), of_submit))
+    reader = ended(uuid7(), of_submit, inputs=[unknown])
+    for statement in (
+        start(uuid7(), of_submit, inputs=[unknown]),
+        job.record(reader),
+        job.record_all([reader]),
+    ):
+        with pytest.raises(NotFound, match=str(unknown)):
+            store.run(statement)
+
+
 def test_no_job_of_many_reads_what_it_makes(store: AnyStore) -> None:
     of_submit, own = uuid7(), Output("a", sha256("a"), 1)
     jobs = [ended(uuid7(), of_submit), ended(uuid7(), of_submit, inputs=[own.uuid], outputs=[own])]

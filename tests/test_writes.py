@@ -292,7 +292,7 @@ def test_an_input_is_named_that_is_all_that_lacks(store: AnyStore) -> None:
 def test_no_job_of_many_reads_what_it_makes(store: AnyStore) -> None:
     of_submit, own = uuid7(), Output("a", sha256("a"), 1)
     jobs = [ended(uuid7(), of_submit), ended(uuid7(), of_submit, inputs=[own.uuid], outputs=[own])]
-    store.run(create(of_submit))
+    store.run(create(of_submit), start(uuid7(), of_submit))
     with pytest.raises(NotFound, match=str(own.uuid)):
         store.run(job.record_all(jobs))
 

@@ -78,7 +78,8 @@ def way_of(connection: Connection) -> Way:
 
 async def done(answer: Awaitable[A] | A) -> A:
     """Return an answer: the one that is there already, or the one that has to be awaited."""
-    return await answer if isinstance(answer, Awaitable) else answer
+    # Not isinstance of Awaitable, which takes four times as long.
+    return cast(A, await answer if hasattr(answer, "__await__") else answer)
 
 
 class _Entered:
@@ -191,8 +192,9 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
     answers = list[Rows]()
     for cursor in cursors:
         # A step without rows has no row number; description says the same and costs 28 µs.
-        rows = [] if cursor.rownumber is None else await done(cursor.fetchall())
-        answers.append(rows)
+        answers.append([] if cursor.rownumber is None else await done(cursor.fetchall()))
+    # The last one is taken first: each step gets the cursor that it had before.
+    for cursor, rows in zip(reversed(cursors), reversed(answers), strict=True):
         if _is_small(rows):
             kept.append(cursor)
     return answers

@@ -239,8 +239,9 @@ def reading(connection: Connection) -> set[str]:
     """Functions of the schema that read tables, or whose body the catalog does not know."""
     rows = connection.execute(
         "SELECT p.proname FROM pg_proc AS p"
-        " WHERE p.pronamespace = current_schema()::regnamespace AND (p.prosqlbody IS NULL"
-        " OR EXISTS (SELECT 1 FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass"
+        " WHERE p.pronamespace = to_regnamespace(quote_ident(current_schema()))"
+        " AND (p.prosqlbody IS NULL OR EXISTS ("
+        "SELECT 1 FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass"
         " AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass))"
     )
     return {str(name) for (name,) in rows}

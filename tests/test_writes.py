@@ -467,9 +467,10 @@ class Model:
 
     def add(self, outputs: dict[str, int]) -> None:
         """Add what a job made."""
-        if not self.artifacts.isdisjoint(outputs.values()):
+        made = {*outputs.values()}
+        if self.artifacts & made or len(made) < len(outputs):
             raise Conflict
-        self.artifacts |= set(outputs.values())
+        self.artifacts |= made
 
     def finish(self, number: int, state: str, outputs: dict[str, int]) -> None:
         """End a job."""

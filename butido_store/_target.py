@@ -104,7 +104,7 @@ def opening(schema: str) -> Conversation[None]:
     :raises SchemaMismatch: the message says what is wrong and what to do
     """
     rows = (yield [step("store/open", {"schema": schema})])[0]
-    _, database, encoding, version, has_schema, is_migrated = rows[0]
+    _, _, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)
     if server < OLDEST_SERVER * 10000:
         raise SchemaMismatch(

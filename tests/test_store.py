@@ -83,6 +83,13 @@ def test_with_neither_dsn_nor_environment_it_is_the_embedded_server(
     assert not Server().status().running
 
 
+def test_no_statement_is_compiled(dsn: str, schema: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET jit = on")
+        open_schema(connection, schema)
+        assert connection.execute("SHOW jit").fetchone() == ("off",)
+
+
 def test_a_schema_that_is_not_there(database_dsn: str) -> None:
     with pytest.raises(SchemaMismatch, match="no schema butido; run `butido-store migrate apply`"):
         Store.connect(database_dsn)

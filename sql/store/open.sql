@@ -4,6 +4,8 @@
 
 SELECT
     set_config('search_path', quote_ident(:'schema'::text), FALSE) AS search_path,
+    -- A server with LLVM would compile what is planned for many rows, however few there are.
+    set_config('jit', 'off', FALSE) AS jit,
     current_database() AS database,
     current_setting('server_encoding') AS server_encoding,
     current_setting('server_version_num')::integer AS server_version,

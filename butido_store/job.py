@@ -100,8 +100,8 @@ class _Document:
     # The columns of job, with names in place of ids, under the names of the statements' parameters.
     values: dict[str, str]
     env: dict[str, str]
-    inputs: list[str]
-    outputs: dict[str, dict[str, str | int]]
+    inputs: list[dict[str, str]]
+    outputs: list[dict[str, str | int]]
     log: str
 
     @property
@@ -114,7 +114,7 @@ class _Document:
             **self.values,
             "script": _digest(self.values["script"]),
             "env": self.env,
-            "inputs": sorted(self.inputs),
+            "inputs": sorted(one["artifact"] for one in self.inputs),
         }
         if ended:
             said |= {"container_hash": self.values.get("container_hash"), "log": _digest(self.log)}
@@ -137,10 +137,10 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _without_uuids(outputs: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+def _without_uuids(outputs: Iterable[Mapping[str, str | int]]) -> dict[str, object]:
     """Return outputs as they are compared: a repetition may have given them new uuids."""
     return {
-        path: {"sha256": made["sha256"], "size": made["size"]} for path, made in outputs.items()
+        str(file["path"]): {"sha256": file["sha256"], "size": file["size"]} for file in outputs
     }
 
 
@@ -179,25 +179,27 @@ def _document(
     return _Document(
         values,
         _check.env("env", env),
-        [str(uuid) for uuid in _check.uuids("inputs", inputs)],
-        _outputs(outputs),
+        [{"job": values["uuid"], "artifact": str(one)} for one in _check.uuids("inputs", inputs)],
+        _outputs(values["uuid"], outputs),
         encode_log(_check.output("log", log)),
     )
 
 
-def _outputs(outputs: Iterable[Output]) -> dict[str, dict[str, str | int]]:
-    """Return the outputs by path, if each can be stored and no path comes twice."""
+def _outputs(job: str, outputs: Iterable[Output]) -> list[dict[str, str | int]]:
+    """Return the outputs of a job, if each can be stored and no path comes twice."""
     checked: dict[str, dict[str, str | int]] = {}
     for output in outputs:
         path = _check.path("path of an output", output.path)
         if path in checked:
             raise InvalidInput(f"outputs has the path {path!r} twice")
         checked[path] = {
+            "job": job,
+            "path": path,
             "uuid": str(_check.uuid(f"uuid of output {path!r}", output.uuid)),
             "sha256": _check.sha256(f"sha256 of output {path!r}", output.sha256).hex(),
             "size": _check.count(f"size of output {path!r}", output.size),
         }
-    return checked
+    return list(checked.values())
 
 
 _count = count()
@@ -215,24 +217,22 @@ def _now() -> str:
 
 def _insert(one: _Document) -> tuple[Step | None, ...]:
     """Return the steps that add one job, running or ended, with its outputs and inputs."""
-    at, inputs = _now(), json_text({one.uuid: one.inputs}) if one.inputs else "{}"
+    at, inputs = _now(), json_text(one.inputs)
     values: dict[str, object] = {**one.values, "job": one.uuid, "at": at, "inputs": inputs}
     del values["uuid"]
     if "finished_at" in values:
         values["log"] = one.log
     return (
         step("job/insert", {**values, "env": json_text(one.env)}),
-        *_belongings([one], at),
+        *_belongings(at, json_text(one.outputs), inputs),
     )
 
 
-def _belongings(documents: Sequence[_Document], at: str) -> tuple[Step | None, ...]:
+def _belongings(at: str, outputs: str, inputs: str) -> tuple[Step | None, ...]:
     """Return the steps that add outputs and inputs of jobs, None where there are none."""
-    outputs = {one.uuid: one.outputs for one in documents if one.outputs}
-    inputs = {one.uuid: one.inputs for one in documents if one.inputs}
     return (
-        step("job/insert_outputs", {"at": at, "outputs": json_text(outputs)}) if outputs else None,
-        step("job/insert_inputs", {"at": at, "inputs": json_text(inputs)}) if inputs else None,
+        step("job/insert_outputs", {"at": at, "outputs": outputs}) if outputs != "[]" else None,
+        step("job/insert_inputs", {"at": at, "inputs": inputs}) if inputs != "[]" else None,
     )
 
 
@@ -478,7 +478,7 @@ def finish(
     :raises NotRunning: when run, if the job has ended in another state, or was swept as lost
     :raises Conflict: when run, if it has ended in this state, but otherwise than said here
     """
-    job, made, at = {"job": _check.uuid("uuid", uuid)}, _outputs(outputs), _now()
+    job, made, at = {"job": _check.uuid("uuid", uuid)}, _outputs(str(uuid), outputs), _now()
     end = {
         "state": _check.choice("state", state, _END_STATES),
         "finished_at": _check.timestamp("finished_at", finished_at),
@@ -496,15 +496,13 @@ def finish(
 
     def finished(answers: Sequence[Rows]) -> dict[str, UUID]:
         written(answers[1])
-        return {path: UUID(str(file["uuid"])) for path, file in made.items()}
+        return {str(file["path"]): UUID(str(file["uuid"])) for file in made}
 
     return write(
         step("job/lock", job),
         step("job/end", {**job, **end, "at": at}),
         step("job/delete_chunks", job),
-        step("job/insert_outputs", {"at": at, "outputs": json_text({str(uuid): made})})
-        if made
-        else None,
+        *_belongings(at, json_text(made), "[]"),
         collect=finished,
         why=why,
     )
@@ -584,7 +582,9 @@ def _record_all(
     :param stored: the fingerprints of those that are there already with the same content, by uuid
     """
     new, at = [one for one in documents if one.uuid not in stored], _now()
-    made_by = {str(file["uuid"]): one.uuid for one in new for file in one.outputs.values()}
+    outputs = json_text([file for one in new for file in one.outputs])
+    inputs = json_text([file for one in new for file in one.inputs])
+    made_by = {str(file["uuid"]): one.uuid for one in new for file in one.outputs}
 
     def fingerprints(answers: Sequence[Rows]) -> list[bytes]:
         if len(answers[0]) < len(new):
@@ -606,11 +606,11 @@ def _record_all(
                 "at": at,
                 "jobs": json_text([{**one.values, "env": one.env} for one in new]),
                 "logs": [one.log for one in new],
-                "inputs": json_text({one.uuid: one.inputs for one in new}),
-                "outputs": json_text({one.uuid: one.outputs for one in new}),
+                "inputs": inputs,
+                "outputs": outputs,
             },
         ),
-        *_belongings(new, at),
+        *_belongings(at, outputs, inputs),
         collect=fingerprints,
         why=lambda: _compare([one.said(ended=True) for one in documents], repeated),
         shared=lambda: frozenset[Key]().union(*(one.shared() for one in documents)),

@@ -141,7 +141,12 @@ CONTROL = {
     "store/release": ("store/begin", "store/savepoint"),
     "store/rollback_to": ("store/begin", "store/savepoint"),
 }
-WITHOUT_ROWS = (*CONTROL, "migration/create_schema")
+WITHOUT_ROWS = (
+    *CONTROL,
+    "job/insert_inputs",
+    "job/insert_outputs",
+    "migration/create_schema",
+)
 
 
 def cases() -> list[Any]:

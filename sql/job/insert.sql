@@ -10,7 +10,7 @@
 -- log: the whole log of an ended job; a byte that text cannot hold is \xHH
 -- container_hash: the container's id, if it is known already
 -- env: its whole environment, {"name": "value"}
--- inputs: the artifacts that are copied into the container, {"uuid of the job": ["uuid"]}
+-- inputs: the artifacts that are copied into the container, [{"job": "uuid", "artifact": "uuid"}]
 
 INSERT INTO job (
 \if :{?finished_at}
@@ -57,12 +57,12 @@ CROSS JOIN (
             array_agg((
                 SELECT sha256sum(a.sha256, a.path)
                 FROM artifact AS a
-                WHERE a.uuid = t.uuid::uuid
+                WHERE a.uuid = (t.input ->> 'artifact')::uuid
             )), '{}'
         ) AS files
     -- JSON: of an array the planner counts the elements, and plans each run anew, which takes longer
     -- than the run.
-    FROM jsonb_array_elements_text(:'inputs'::jsonb -> :'job'::uuid::text) AS t (uuid)
+    FROM jsonb_array_elements(:'inputs'::jsonb) AS t (input)
 ) AS f
 WHERE
     s.uuid = :'submit'::uuid

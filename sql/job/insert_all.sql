@@ -8,8 +8,8 @@
 -- jobs: what is recorded of each, [{"uuid", "submit", "package", "version", "image", "endpoint",
 --   "state", "started_at", "finished_at", "container_hash", "script", "env": {"name": "value"}}]
 -- logs: the whole log of each; a byte that text cannot hold is \xHH
--- inputs: the artifacts that were copied into their containers, {"uuid of the job": ["uuid"]}
--- outputs: the files that they made, {"uuid of the job": {"path": {"uuid", "sha256", "size"}}}
+-- inputs: the artifacts that were copied into their containers, [{"job": "uuid", "artifact": "uuid"}]
+-- outputs: the files that they made, [{"job", "uuid", "path", "sha256", "size"}]
 
 WITH document AS MATERIALIZED (
     SELECT
@@ -35,11 +35,10 @@ WITH document AS MATERIALIZED (
 
 output AS MATERIALIZED (
     SELECT
-        o.job,
-        f.file ->> 'uuid' AS uuid,
-        (f.file ->> 'sha256') || '  ' || f.path AS file
-    FROM jsonb_each(:'outputs'::jsonb) AS o (job, files)
-    CROSS JOIN LATERAL jsonb_each(o.files) AS f (path, file)
+        o.file ->> 'job' AS job,
+        o.file ->> 'uuid' AS uuid,
+        (o.file ->> 'sha256') || '  ' || (o.file ->> 'path') AS file
+    FROM jsonb_array_elements(:'outputs'::jsonb) AS o (file)
 ),
 
 input AS MATERIALIZED (
@@ -47,14 +46,18 @@ input AS MATERIALIZED (
         i.job::uuid AS job_uuid,
         array_agg(
             coalesce(
-                (SELECT sha256sum(a.sha256, a.path) FROM artifact AS a WHERE a.uuid = r.uuid::uuid),
+                (SELECT sha256sum(a.sha256, a.path) FROM artifact AS a WHERE a.uuid = i.artifact::uuid),
                 o.file
             )
         ) AS files
-    FROM jsonb_each(:'inputs'::jsonb) AS i (job, artifacts)
-    CROSS JOIN LATERAL jsonb_array_elements_text(i.artifacts) AS r (uuid)
+    FROM (
+        SELECT
+            t.input ->> 'job' AS job,
+            t.input ->> 'artifact' AS artifact
+        FROM jsonb_array_elements(:'inputs'::jsonb) AS t (input)
+    ) AS i
     -- No job reads what it makes itself.
-    LEFT JOIN output AS o ON o.uuid = r.uuid AND o.job <> i.job
+    LEFT JOIN output AS o ON o.uuid = i.artifact AND o.job <> i.job
     GROUP BY i.job
 ),
 

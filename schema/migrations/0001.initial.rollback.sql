@@ -20,6 +20,7 @@ DROP TABLE artifact;
 DROP TABLE job_log_chunk;
 DROP VIEW jobenvs;
 DROP TABLE job;
+DROP FUNCTION failure_sha256(text, text);
 DROP FUNCTION failure_lines(text);
 DROP VIEW submitenvs;
 DROP TABLE submit;

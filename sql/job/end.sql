@@ -13,6 +13,7 @@ SET
     finished_at = :'finished_at'::timestamptz,
     heartbeat_at = :'at'::timestamptz,
     log = l.text,
+    failure_sha256 = failure_sha256(:'state'::text, l.text),
     log_seq = l.seq
 FROM (
     SELECT

@@ -14,7 +14,7 @@
 
 INSERT INTO job (
 \if :{?finished_at}
-    finished_at, log,
+    finished_at, log, failure_sha256,
 \endif
 \if :{?container_hash}
     container_hash,
@@ -26,6 +26,7 @@ SELECT
 \if :{?finished_at}
     :'finished_at'::timestamptz AS finished_at,
     :'log'::text AS log,
+    failure_sha256(:'state'::text, :'log'::text) AS failure_sha256,
 \endif
 \if :{?container_hash}
     :'container_hash'::text AS container_hash,

@@ -88,7 +88,8 @@ given AS MATERIALIZED (
 
 INSERT INTO job (
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
-    finished_at, heartbeat_at, fingerprint, container_hash, script, log
+    finished_at, heartbeat_at, fingerprint, container_hash, script, log,
+    failure_sha256
 )
 SELECT
     g.uuid,
@@ -104,7 +105,8 @@ SELECT
     g.fingerprint,
     g.container_hash,
     g.script,
-    g.log
+    g.log,
+    failure_sha256(g.state, g.log)
 FROM given AS g
 WHERE (
     SELECT

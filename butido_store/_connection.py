@@ -1,4 +1,4 @@
-"""Connections, blocking or awaiting: how a conversation runs on one, and where one comes from.
+"""A connection, blocking or awaiting, and how a conversation runs on it.
 
 All of it is written once, in coroutines. On an `AsyncConnection` they are awaited. On a blocking
 connection each call has its answer at once, so that they never stop on the way.
@@ -7,31 +7,29 @@ connection each call has its answer at once, so that they never stop on the way.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    asynccontextmanager,
     contextmanager,
+    nullcontext,
     suppress,
 )
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, cast
-from weakref import WeakSet
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg import postgres
+from psycopg.adapt import AdaptersMap
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.types import TypesRegistry
+from psycopg.types.array import register_all_arrays
 
 from butido_store._statement import Batch, Conversation, Rows, Step, step
-from butido_store._target import Target, opening, refused
-from butido_store.errors import (
-    ConnectionFailed,
-    EmbeddedServerError,
-    StoreError,
-    Unavailable,
-    from_database,
-)
+from butido_store._target import opening
+from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_database
 
 A = TypeVar("A")
 Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
@@ -40,34 +38,99 @@ Cursor = psycopg.RawCursor[tuple[object, ...]] | psycopg.AsyncRawCursor[tuple[ob
 
 # Blocking and awaiting ------------------------------------------------------------------------
 
+_types = TypesRegistry()
+postgres.register_default_types(_types)
+_ADAPTERS = AdaptersMap(types=_types)
+postgres.register_default_adapters(_ADAPTERS)
+register_all_arrays(_ADAPTERS)
+
+
+class _OwnAdapters:
+    """Has rows loaded as psycopg does by default, whatever the caller registered."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
+
+
+class _Cursor(_OwnAdapters, psycopg.RawCursor[Any]):
+    pass
+
+
+class _ServerCursor(_OwnAdapters, psycopg.RawServerCursor[Any]):
+    pass
+
+
+class _AsyncCursor(_OwnAdapters, psycopg.AsyncRawCursor[Any]):
+    pass
+
+
+class _AsyncServerCursor(_OwnAdapters, psycopg.AsyncRawServerCursor[Any]):
+    pass
+
+
+class _Nobody:
+    """The turn of tasks where there are only threads."""
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+NOBODY = _Nobody()
+
+
+async def _to_its_end(function: Callable[[], A]) -> A:
+    """Run in a thread, and be cancelled only when that is done, since a thread cannot be."""
+    task = asyncio.ensure_future(asyncio.to_thread(function))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        task.exception()  # Or asyncio would say that nobody asked for it.
+        raise cancelled
+    return task.result()
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What differs between the two: psycopg's classes, locks, and how to wait."""
+    """What differs between the two: psycopg's classes, and how to wait.
+
+    Of the two turns one is taken by threads, in a plain `with`, which no exception of a signal
+    handler can come between; the other one by tasks.
+    """
 
     connect: Callable[..., Any]
     cursor: Callable[..., Any]
     server_cursor: Callable[..., Any]
-    lock: Callable[[], Any]
+    turn: Callable[[], AbstractContextManager[Any]]
+    task_turn: Callable[[], AbstractAsyncContextManager[Any]]
     sleep: Callable[[float], Awaitable[None] | None]
     call: Callable[[Callable[[], Any]], Any]
 
 
 BLOCKING = Way(
     psycopg.Connection.connect,
-    psycopg.RawCursor,
-    psycopg.RawServerCursor,
+    _Cursor,
+    _ServerCursor,
     threading.RLock,
+    lambda: NOBODY,
     time.sleep,
     lambda function: function(),
 )
 AWAITING = Way(
     psycopg.AsyncConnection.connect,
-    psycopg.AsyncRawCursor,
-    psycopg.AsyncRawServerCursor,
+    _AsyncCursor,
+    _AsyncServerCursor,
+    nullcontext,
     asyncio.Lock,
     asyncio.sleep,
-    asyncio.to_thread,
+    _to_its_end,
 )
 
 
@@ -149,7 +212,12 @@ async def converse(connection: Connection, talk: Conversation[A], kept: list[Cur
     :param kept: cursors to use again, and where used ones are put
     :raises StoreError: as the conversation says, or by SQLSTATE
     """
-    callers = in_callers_transaction(connection)
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise StoreError(
+            "the connection is in a pipeline; a store sends what it is given to run together in "
+            "one of its own, so leave that one first"
+        )
+    callers, known = in_callers_transaction(connection), False
     try:
         with acknowledged(connection):
             try:
@@ -164,11 +232,25 @@ async def converse(connection: Connection, talk: Conversation[A], kept: list[Cur
                     else:
                         batch = talk.send(rows)
             except StopIteration as end:
+                known = True
                 return cast(A, end.value)
+    except StoreError:
+        # What was refused has been undone.
+        known = True
+        raise
     finally:
-        if not callers and connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            with suppress(psycopg.Error):
-                await done(connection.rollback())
+        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+        if not (known and (callers or idle)):
+            cut(connection)
+
+
+def cut(connection: Connection) -> None:
+    """Close a connection that nobody knows the state of; an open transaction has no effect.
+
+    An exception can come at any moment, from a signal handler or a cancellation, and leave the
+    driver in the midst of something. A pool replaces the connection when it gets it back.
+    """
+    connection.pgconn.finish()
 
 
 # Connections on which psycopg may take a statement for prepared although it is not: one before it
@@ -211,6 +293,10 @@ async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: B
             except psycopg.Error as error:
                 # If it left the pipeline, psycopg would log what follows from it.
                 failed = error
+            except BaseException:
+                # To leave the pipeline would commit the steps that were sent until now.
+                cut(connection)
+                raise
         if failed:
             raise failed
     except BaseException as error:
@@ -233,7 +319,8 @@ def _cursor(connection: Connection, kept: list[Cursor]) -> Cursor:
 
 
 async def _sent(cursor: Cursor, one: Step) -> None:
-    answer: Any = cursor.execute(*one.rendered(), prepare=one.prepare)
+    # Binary, since text depends on DateStyle, IntervalStyle and more of the session.
+    answer: Any = cursor.execute(*one.rendered(), prepare=one.prepare, binary=True)
     await done(answer)
 
 
@@ -248,129 +335,20 @@ def _is_small(rows: Rows) -> bool:
     return True
 
 
+# Why the connections of a pool were refused: the pool itself only logs it, and tries for ever.
+refused_by_pool = WeakKeyDictionary[object, SchemaMismatch]()
+
+
 async def open_schema(connection: Connection, schema: str) -> None:
-    """Set the search path of an idle connection to the schema, and check what is found there."""
-    await converse(connection, opening(schema), [])
+    """Set up an idle connection for the schema, and check what is found there."""
+    pool = getattr(connection, "_pool", None)
+    try:
+        await converse(connection, opening(schema), [])
+    except SchemaMismatch as error:
+        if pool is not None:
+            refused_by_pool[pool] = error
+        raise
+    if pool is not None:
+        refused_by_pool.pop(pool, None)
     if not connection.autocommit:
         await done(connection.commit())
-
-
-# Where connections come from ------------------------------------------------------------------
-
-
-class Single:
-    """A single connection, the caller's, lent as a pool lends; threads or tasks take turns."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = way_of(connection).lock()
-        self._streams = False
-
-    def connection(self) -> Self:
-        """Return what lends the connection, to be entered, as a pool's method of this name does."""
-        return self
-
-    async def __aenter__(self) -> Connection:
-        await done(self._lock.acquire())
-        try:
-            return await self._alive()
-        except BaseException:
-            self._lock.release()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
-
-    async def _alive(self) -> Connection:
-        if self._streams:
-            raise StoreError(
-                "a stream has this connection until it ends or is closed; "
-                "a store of its own connection, or on a pool, can do both at once"
-            )
-        return self._connection
-
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Connection, None]:
-        """Lend the connection to a stream: nothing else uses it meanwhile, and no lock is held."""
-        async with self as connection:
-            self._streams = True
-        try:
-            yield connection
-        finally:
-            self._streams = False
-
-
-class Own(Single):
-    """A connection of the store's own, opened again after it was lost, and more for streams."""
-
-    def __init__(
-        self, way: Way, dsn: str | None, schema: str, prepare_threshold: int | None
-    ) -> None:
-        self._way = way
-        self._target = Target(dsn)
-        self._schema = schema
-        self._prepare_threshold = prepare_threshold
-        self._closed = False
-
-    async def open(self) -> Self:
-        """Connect, with the embedded server running if it is the one.
-
-        :raises StoreError: the server cannot be reached, or the database is not ready
-        """
-        await done(self._way.call(self._target.__enter__))
-        try:
-            super().__init__(await self.connected())
-        except BaseException:
-            await done(self._way.call(self._target.leave))
-            raise
-        return self
-
-    async def connected(self) -> Connection:
-        """Open one more connection."""
-        try:
-            connection: Connection = await done(
-                self._way.connect(
-                    self._target.dsn, autocommit=True, prepare_threshold=self._prepare_threshold
-                )
-            )
-        except psycopg.Error as error:
-            raise refused(error) from error
-        try:
-            await open_schema(connection, self._schema)
-        except BaseException:
-            await done(connection.close())
-            raise
-        return connection
-
-    async def _alive(self) -> Connection:
-        if self._closed:
-            raise StoreError("the store is closed")
-        if not self._connection.closed:
-            return self._connection
-        try:
-            await done(self._way.call(self._target.again))
-            self._connection = await self.connected()
-        except (ConnectionFailed, EmbeddedServerError) as error:
-            raise Unavailable(str(error)) from error
-        return self._connection
-
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Connection, None]:
-        """Lend one more connection to a stream."""
-        # The embedded server may have to be started again first.
-        async with self:
-            connection = await self.connected()
-        try:
-            yield connection
-        finally:
-            await done(connection.close())
-
-    async def close(self) -> None:
-        """Close the connection, once whoever uses it is done, and leave the embedded server."""
-        await done(self._lock.acquire())
-        try:
-            self._closed = True
-            await done(self._connection.close())
-            await done(self._way.call(self._target.leave))
-        finally:
-            self._lock.release()

@@ -22,6 +22,14 @@ DEFAULT_SCHEMA = "butido"
 _PHASE = re.compile(r"-- Phase:\s+(\w+)")
 # What libpq reads to know which server and database are meant.
 _LIBPQ_ENVIRONMENT = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
+# https://www.postgresql.org/docs/current/libpq-connect.html: in seconds, tcp_user_timeout in ms
+_TIMEOUTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30000,
+}
 
 
 class Target:
@@ -48,6 +56,14 @@ class Target:
             raise ConnectionFailed(
                 "the connection string is not valid; write 'host=… dbname=…' or 'postgresql://…'"
             ) from None
+
+    @property
+    def timeouts(self) -> dict[str, int]:
+        """What bounds the wait for a host that is gone, unless the connection string says it."""
+        said = {*conninfo_to_dict(self.dsn)}
+        if "PGCONNECT_TIMEOUT" in os.environ:
+            said.add("connect_timeout")
+        return {name: value for name, value in _TIMEOUTS.items() if name not in said}
 
     def __enter__(self) -> Self:
         """Have the embedded server running, if its database is meant."""
@@ -104,7 +120,7 @@ def opening(schema: str) -> Conversation[None]:
     :raises SchemaMismatch: the message says what is wrong and what to do
     """
     rows = (yield [step("store/open", {"schema": schema})])[0]
-    _, _, database, encoding, version, has_schema, is_migrated = rows[0]
+    *_, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)
     if server < OLDEST_SERVER * 10000:
         raise SchemaMismatch(

@@ -139,9 +139,7 @@ def _digest(text: str) -> str:
 
 def _without_uuids(outputs: Iterable[Mapping[str, str | int]]) -> dict[str, object]:
     """Return outputs as they are compared: a repetition may have given them new uuids."""
-    return {
-        str(file["path"]): {"sha256": file["sha256"], "size": file["size"]} for file in outputs
-    }
+    return {str(file["path"]): {"sha256": file["sha256"], "size": file["size"]} for file in outputs}
 
 
 def _document(

@@ -1,29 +1,21 @@
 """Stores run statements: `Store` blocks, `AsyncStore` awaits."""
 
+import os
 import random
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, overload
+from contextlib import aclosing
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import psycopg
 from psycopg.rows import tuple_row
 
 from butido_store import _connection
-from butido_store._connection import (
-    AWAITING,
-    BLOCKING,
-    Cursor,
-    Own,
-    Single,
-    Way,
-    at_once,
-    done,
-    within,
-)
+from butido_store._connection import AWAITING, BLOCKING, Cursor, Way, at_once, done, within
+from butido_store._source import AsyncPool, Own, Pool, Pooled, Single
 from butido_store._statement import Statement, conversation
 from butido_store._target import DEFAULT_SCHEMA
-from butido_store.errors import Unavailable, from_database
+from butido_store.errors import StoreError, Unavailable
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -59,20 +51,6 @@ async def open_schema_async(
     await _connection.open_schema(connection, schema)
 
 
-class Pool(Protocol):
-    """What lends connections: a `psycopg_pool.ConnectionPool`, for instance."""
-
-    def connection(self) -> AbstractContextManager[psycopg.Connection[object]]:
-        """Lend a connection for a `with` block."""
-
-
-class AsyncPool(Protocol):
-    """What lends connections: a `psycopg_pool.AsyncConnectionPool`, for instance."""
-
-    def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[object]]:
-        """Lend a connection for an `async with` block."""
-
-
 def _delays(seconds: float) -> Iterator[float]:
     """Yield the waits between attempts, in seconds: growing, spread, and ended by a deadline."""
     deadline = time.monotonic() + seconds
@@ -102,44 +80,58 @@ class _Body(Generic[Source]):
             unavailable; on a connection nothing is tried again
         """
         is_connection = isinstance(source, psycopg.Connection | psycopg.AsyncConnection)
-        self._source: Any = Single(cast(Any, source)) if is_connection else source
+        if isinstance(source, Single):
+            self._source: Single | Pooled = source
+        else:
+            self._source = Single(cast(Any, source)) if is_connection else Pooled(cast(Any, source))
         self._retry_for = retry_for if not is_connection else 0
         self._kept: list[Cursor] = []
+        self._process = os.getpid()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise StoreError(
+                "this store was opened before a fork, and its connection is the parent process's; "
+                "open one in the child"
+            )
 
     async def _run(self, statements: tuple[Statement[object], ...]) -> Any:
         delays = _delays(self._retry_for)
         while True:
             try:
-                async with within(self._source.connection()) as connection:
-                    in_transaction = _connection.in_callers_transaction(connection)
-                    talk = conversation(statements, in_transaction=in_transaction)
-                    values = await _connection.converse(connection, talk, self._kept)
-                    return values[0] if len(statements) == 1 else values
-            except psycopg.Error as error:
-                # A pool had no connection to lend; those of a statement are mapped where it runs.
-                raise from_database(error, connection_lost=True) from error
+                return await self._attempt(statements)
             except Unavailable:
                 delay = next(delays, None)
                 if delay is None:
                     raise
             await done(self._way.sleep(delay))
 
+    async def _attempt(self, statements: tuple[Statement[object], ...]) -> Any:
+        self._check_process()
+        source = self._source
+        with source.turn:
+            async with source.task_turn, source.connection() as connection:
+                in_transaction = _connection.in_callers_transaction(connection)
+                talk = conversation(statements, in_transaction=in_transaction)
+                values = await _connection.converse(connection, talk, self._kept)
+                return values[0] if len(statements) == 1 else values
+
     async def _pages(self, statement: Statement[list[A]]) -> AsyncGenerator[list[A], None]:
         """Run a statement that reads, and yield what comes of its rows, a page at a time."""
+        self._check_process()
         (step,) = statement.steps
-        source = self._source
-        lent = source.apart() if isinstance(source, Single) else within(source.connection())
-        async with lent as connection:
+        async with self._source.apart() as connection:
             # Named after the report, so that the server's statistics tell it from others.
             cursor = self._way.server_cursor(connection, step.query.name, row_factory=tuple_row)
             with _connection.acknowledged(connection):
                 async with within(connection.transaction()), within(cursor):
-                    await done(cursor.execute(*step.rendered()))
+                    await done(cursor.execute(*step.rendered(), binary=True))
                     while rows := await done(cursor.fetchmany(_FETCH)):
                         yield statement.collect([rows])
 
     async def _close(self) -> None:
-        if isinstance(self._source, Own):
+        # A fork's child has the store, too, and leaves it to the process that opened it.
+        if isinstance(self._source, Own) and os.getpid() == self._process:
             await self._source.close()
 
 

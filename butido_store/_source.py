@@ -1,0 +1,236 @@
+"""Where connections come from: the caller's, a pool's, or the store's own."""
+
+from collections.abc import AsyncGenerator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
+from typing import Protocol, Self
+
+import psycopg
+
+from butido_store._connection import (
+    NOBODY,
+    Connection,
+    Way,
+    cut,
+    done,
+    open_schema,
+    refused_by_pool,
+    way_of,
+    within,
+)
+from butido_store._target import Target, refused
+from butido_store.errors import (
+    ConnectionFailed,
+    EmbeddedServerError,
+    StoreError,
+    Unavailable,
+    from_database,
+)
+
+
+class _Loan:
+    """A connection that is lent for an `async with` block."""
+
+    def __init__(self, source: "Single") -> None:
+        self._source = source
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._source.take()
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self._source.give(self._connection)
+
+
+class Single:
+    """A single connection, the caller's; threads or tasks take turns."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Connection | None = connection
+        self._streams = False
+        self._take_turns(way_of(connection))
+
+    def _take_turns(self, way: Way) -> None:
+        self.turn, self.task_turn = way.turn(), way.task_turn()
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend the connection to whose turn it is."""
+        return _Loan(self)
+
+    async def take(self) -> Connection:
+        """Return the connection."""
+        if self._streams:
+            raise StoreError(
+                "a stream has this connection until it ends or is closed; "
+                "a store of its own connection, or on a pool, can do both at once"
+            )
+        if self._connection is None or self._connection.closed:
+            raise ConnectionFailed(
+                "the connection is closed: by the caller, by the server, or since an exception "
+                "came in the midst of a statement"
+            )
+        return self._connection
+
+    def give(self, connection: Connection) -> None:
+        """Take the connection back."""
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncGenerator[Connection, None]:
+        """Lend the connection to a stream: nothing else uses it meanwhile, and no turn is held."""
+        mine = False
+        try:
+            with self.turn:
+                async with self.task_turn:
+                    connection = await self.take()
+                    mine = self._streams = True
+            yield connection
+        finally:
+            if mine:
+                self._streams = False
+
+
+class Own(Single):
+    """A connection of the store's own, opened again after it was lost, and more for streams."""
+
+    def __init__(
+        self, way: Way, dsn: str | None, schema: str, prepare_threshold: int | None
+    ) -> None:
+        self._way = way
+        self._target = Target(dsn)
+        self._schema = schema
+        self._prepare_threshold = prepare_threshold
+        # None while it is lent, and after an exception came before it was given back.
+        self._connection = None
+        self._streams = self._closed = False
+        self._take_turns(way)
+
+    async def open(self) -> Self:
+        """Connect, with the embedded server running if it is the one.
+
+        :raises StoreError: the server cannot be reached, or the database is not ready
+        """
+        try:
+            await done(self._way.call(self._target.__enter__))
+            self._connection = await self.connected()
+        except BaseException:
+            await done(self._way.call(self._target.leave))
+            raise
+        return self
+
+    async def connected(self) -> Connection:
+        """Open one more connection."""
+        try:
+            connection: Connection = await done(
+                self._way.connect(
+                    self._target.dsn,
+                    autocommit=True,
+                    prepare_threshold=self._prepare_threshold,
+                    **self._target.timeouts,
+                )
+            )
+        except psycopg.Error as error:
+            raise refused(error) from error
+        try:
+            await open_schema(connection, self._schema)
+        except BaseException:
+            cut(connection)
+            raise
+        return connection
+
+    async def take(self) -> Connection:
+        """Return the connection, or another one if it was lost.
+
+        :raises Unavailable: there is none to be had
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.closed:
+            return connection
+        try:
+            try:
+                return await self.connected()
+            except ConnectionFailed:
+                if not self._target.server:
+                    raise
+            await done(self._way.call(self._target.again))
+            return await self.connected()
+        except (ConnectionFailed, EmbeddedServerError) as error:
+            raise Unavailable(str(error)) from error
+
+    def give(self, connection: Connection) -> None:
+        """Keep the connection for the next one; a run in a signal handler may have brought one."""
+        if self._closed or self._connection is not None:
+            cut(connection)
+        else:
+            self._connection = connection
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncGenerator[Connection, None]:
+        """Lend one more connection to a stream."""
+        # The embedded server may have to be started again first.
+        with self.turn:
+            async with self.task_turn, self.connection():
+                connection = await self.connected()
+        try:
+            yield connection
+        finally:
+            cut(connection)
+
+    async def close(self) -> None:
+        """Close the connection, once whoever uses it is done, and leave the embedded server."""
+        try:
+            with self.turn:
+                async with self.task_turn:
+                    pass
+        finally:
+            self._closed = True
+            if self._connection is not None:
+                cut(self._connection)
+            await done(self._way.call(self._target.leave))
+
+
+class Pool(Protocol):
+    """What lends connections: a `psycopg_pool.ConnectionPool`, for instance."""
+
+    def connection(self) -> AbstractContextManager[psycopg.Connection[object]]:
+        """Lend a connection for a `with` block."""
+
+
+class AsyncPool(Protocol):
+    """What lends connections: a `psycopg_pool.AsyncConnectionPool`, for instance."""
+
+    def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[object]]:
+        """Lend a connection for an `async with` block."""
+
+
+class Pooled:
+    """A pool of the caller's; nobody has to wait for a turn."""
+
+    def __init__(self, pool: Pool | AsyncPool) -> None:
+        self._pool = pool
+        self.turn, self.task_turn = nullcontext(), NOBODY
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection, None]:
+        """Lend one of the pool's connections.
+
+        :raises Unavailable: the pool had none to lend in its time
+        :raises StoreError: the pool is closed, or its connections were refused by `open_schema`
+        """
+        try:
+            async with within(self._pool.connection()) as connection:
+                yield connection
+        except psycopg.Error as error:
+            # Those of a statement are mapped where it runs.
+            if getattr(self._pool, "closed", False):
+                raise StoreError("the pool is closed") from error
+            if why := refused_by_pool.get(self._pool):
+                raise type(why)(str(why)) from error
+            raise from_database(error, connection_lost=True) from error
+
+    apart = connection

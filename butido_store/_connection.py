@@ -5,6 +5,7 @@ connection each call has its answer at once, so that they never stop on the way.
 """
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -22,6 +23,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import psycopg
 from psycopg import postgres
 from psycopg.adapt import AdaptersMap
+from psycopg.errors import PipelineAborted
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types import TypesRegistry
@@ -284,6 +286,7 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
 
 async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: Batch) -> None:
     """Send steps in one round trip, and raise the first error."""
+    handled = sys.exc_info()[1]
     failed: psycopg.Error | None = None
     try:
         async with within(connection.pipeline()):
@@ -293,6 +296,8 @@ async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: B
             except psycopg.Error as error:
                 # If it left the pipeline, psycopg would log what follows from it.
                 failed = error
+                if error.sqlstate is None and not isinstance(error, PipelineAborted):
+                    cut(connection)
             except BaseException:
                 # To leave the pipeline would commit the steps that were sent until now.
                 cut(connection)
@@ -304,6 +309,12 @@ async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: B
             _unsure.add(connection)
         if failed and isinstance(error, psycopg.Error):
             raise failed from None
+        # What came while the pipeline was left is hidden by the error that follows from it.
+        hidden = error.__context__ if isinstance(error, psycopg.Error) else None
+        while hidden is not None and hidden is not handled:
+            if not isinstance(hidden, psycopg.Error):
+                raise hidden from None
+            hidden = hidden.__context__
         raise
 
 

@@ -15,6 +15,7 @@ from butido_store._connection import AWAITING, BLOCKING, Cursor, Way, at_once, d
 from butido_store._source import AsyncPool, Own, Pool, Pooled, Single
 from butido_store._statement import Statement, conversation
 from butido_store._target import DEFAULT_SCHEMA
+from butido_store._watch import Watched
 from butido_store.errors import StoreError, Unavailable
 
 A = TypeVar("A")
@@ -25,6 +26,7 @@ Source = TypeVar("Source")
 RETRY_FOR = 30.0
 _FETCH = 1000
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
+_SILENT_FOR = 10.0
 
 
 def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SCHEMA) -> None:
@@ -51,9 +53,11 @@ async def open_schema_async(
     await _connection.open_schema(connection, schema)
 
 
-def _delays(seconds: float) -> Iterator[float]:
+def _delays(seconds: float, cut_at: float | None) -> Iterator[float]:
     """Yield the waits between attempts, in seconds: growing, spread, and ended by a deadline."""
     deadline = time.monotonic() + seconds
+    if cut_at is not None:
+        deadline = min(deadline, cut_at)
     longest = _FIRST_DELAY
     while True:
         delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
@@ -68,7 +72,9 @@ class _Body(Generic[Source]):
 
     _way: ClassVar[Way]
 
-    def __init__(self, source: Source, *, retry_for: float = RETRY_FOR) -> None:
+    def __init__(
+        self, source: Source, *, retry_for: float = RETRY_FOR, timeout: float | None = None
+    ) -> None:
         """Use a connection or a pool of the caller's; `open_schema` sets its search path.
 
         What runs on a connection that is in a transaction, or not in autocommit mode, is part of
@@ -78,6 +84,8 @@ class _Body(Generic[Source]):
         :param source: a psycopg connection or a psycopg_pool pool, of autocommit connections
         :param retry_for: on a pool, for how many seconds to try again while the database is
             unavailable; on a connection nothing is tried again
+        :param timeout: for how many seconds a run may take in all; None for as long as the server
+            is there
         """
         is_connection = isinstance(source, psycopg.Connection | psycopg.AsyncConnection)
         if isinstance(source, Single):
@@ -85,6 +93,9 @@ class _Body(Generic[Source]):
         else:
             self._source = Single(cast(Any, source)) if is_connection else Pooled(cast(Any, source))
         self._retry_for = retry_for if not is_connection else 0
+        self._timeout = timeout
+        # A silent server is found out in time to try another one.
+        self._silent_for = self._retry_for / 3 or _SILENT_FOR
         self._kept: list[Cursor] = []
         self._process = os.getpid()
 
@@ -96,24 +107,28 @@ class _Body(Generic[Source]):
             )
 
     async def _run(self, statements: tuple[Statement[object], ...]) -> Any:
-        delays = _delays(self._retry_for)
+        cut_at = None if self._timeout is None else time.monotonic() + self._timeout
+        delays = _delays(self._retry_for, cut_at)
         while True:
             try:
-                return await self._attempt(statements)
+                return await self._attempt(statements, cut_at)
             except Unavailable:
                 delay = next(delays, None)
                 if delay is None:
                     raise
             await done(self._way.sleep(delay))
 
-    async def _attempt(self, statements: tuple[Statement[object], ...]) -> Any:
+    async def _attempt(
+        self, statements: tuple[Statement[object], ...], cut_at: float | None
+    ) -> Any:
         self._check_process()
         source = self._source
         with source.turn:
             async with source.task_turn, source.connection() as connection:
                 in_transaction = _connection.in_callers_transaction(connection)
                 talk = conversation(statements, in_transaction=in_transaction)
-                values = await _connection.converse(connection, talk, self._kept)
+                with Watched(connection, silent_for=self._silent_for, cut_at=cut_at):
+                    values = await _connection.converse(connection, talk, self._kept)
                 return values[0] if len(statements) == 1 else values
 
     async def _pages(self, statement: Statement[list[A]]) -> AsyncGenerator[list[A], None]:
@@ -123,7 +138,10 @@ class _Body(Generic[Source]):
         async with self._source.apart() as connection:
             # Named after the report, so that the server's statistics tell it from others.
             cursor = self._way.server_cursor(connection, step.query.name, row_factory=tuple_row)
-            with _connection.acknowledged(connection):
+            with (
+                Watched(connection, silent_for=self._silent_for, cut_at=None),
+                _connection.acknowledged(connection),
+            ):
                 async with within(connection.transaction()), within(cursor):
                     await done(cursor.execute(*step.rendered(), binary=True))
                     while rows := await done(cursor.fetchmany(_FETCH)):
@@ -152,20 +170,24 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         *,
         schema: str = DEFAULT_SCHEMA,
         retry_for: float = RETRY_FOR,
+        timeout: float | None = None,
         prepare_threshold: int | None = 5,
     ) -> Self:
         """Open a store by DSN, by libpq's environment, or else on the embedded server.
 
         :param dsn: a libpq connection string or URI
         :param schema: name of the schema that holds the tables
-        :param retry_for: for how many seconds to try again while the database is unavailable
+        :param retry_for: for how many seconds to try again while the database is unavailable; a
+            server that goes silent in a run counts as unavailable after a third of it
+        :param timeout: for how many seconds a run may take in all; None for as long as the server
+            is there
         :param prepare_threshold: runs after which a statement is prepared; None behind a
             pgbouncer in transaction mode, where the role's own search_path has to name the schema
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         """
         own = at_once(Own(BLOCKING, dsn, schema, prepare_threshold).open())
-        return cls(cast(Pool, own), retry_for=retry_for)
+        return cls(cast(Pool, own), retry_for=retry_for, timeout=timeout)
 
     @overload
     def run(self, a: Statement[A], /) -> A: ...
@@ -231,11 +253,12 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         *,
         schema: str = DEFAULT_SCHEMA,
         retry_for: float = RETRY_FOR,
+        timeout: float | None = None,
         prepare_threshold: int | None = 5,
     ) -> Self:
         """Open a store as `Store.connect` does."""
         own = await Own(AWAITING, dsn, schema, prepare_threshold).open()
-        return cls(cast(AsyncPool, own), retry_for=retry_for)
+        return cls(cast(AsyncPool, own), retry_for=retry_for, timeout=timeout)
 
     @overload
     async def run(self, a: Statement[A], /) -> A: ...

@@ -1,0 +1,147 @@
+"""Cuts connections to a server that has gone silent: frozen, or behind a network that is gone."""
+
+import os
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from typing import Self
+
+from psycopg import OperationalError
+
+from butido_store._connection import Connection
+from butido_store.errors import Unavailable
+
+# How often to look, and how long a server may take to say that it is there, in seconds.
+_INTERVAL, _PATIENCE = 0.5, 5.0
+# https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST
+_SSL_REQUEST = struct.pack("!II", 8, 80877103)
+
+
+class Watched:
+    """A connection that is watched in a `with` block, and cut where its server is silent.
+
+    A server that works on a long statement is not silent: it says that it is there if it is asked.
+    """
+
+    __slots__ = ("_ask_at", "_connection", "_cut_at", "_silent_for", "_why")
+
+    def __init__(self, connection: Connection, *, silent_for: float, cut_at: float | None) -> None:
+        """Say when to look.
+
+        :param connection: what to watch
+        :param silent_for: after how many seconds without an answer to ask the server
+        :param cut_at: when to cut the connection in any case, by the monotonic clock
+        """
+        self._connection = connection
+        self._silent_for = silent_for
+        self._ask_at = time.monotonic() + silent_for
+        self._cut_at = cut_at
+        self._why: str | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        _watch.add(self._connection, self)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """End it.
+
+        :raises Unavailable: the connection was cut
+        """
+        _watch.remove(self._connection)
+        if self._why and isinstance(error, Exception):
+            raise Unavailable(self._why) from error
+
+    def verdict(self, now: float) -> str | None:
+        """Return why to cut the connection, or None."""
+        if self._cut_at is not None and now >= self._cut_at:
+            return "the run has taken longer than its timeout"
+        if now >= self._ask_at:
+            if not self._is_there():
+                return f"the server is silent, and did not answer in {_PATIENCE:.0f} s either"
+            self._ask_at = time.monotonic() + self._silent_for
+        return None
+
+    def _is_there(self) -> bool:
+        """Ask the server, as connections begin, whether it speaks TLS: any answer will do."""
+        info = self._connection.info
+        try:
+            host, port = info.hostaddr or info.host, info.port
+        except OperationalError:
+            return True  # The connection is closed: the run is about to end.
+        kind = socket.AF_INET
+        address: str | tuple[str, int] = (host, port)
+        if host.startswith("/"):
+            kind, address = socket.AF_UNIX, f"{host}/.s.PGSQL.{port}"
+        elif ":" in host:
+            kind = socket.AF_INET6
+        try:
+            with socket.socket(kind) as asking:
+                asking.settimeout(_PATIENCE)
+                asking.connect(address)
+                asking.sendall(_SSL_REQUEST)
+                return bool(asking.recv(1))
+        except OSError:
+            return False
+
+    def cut(self, why: str) -> None:
+        """Have the driver find the stream at its end."""
+        self._why = why
+        with (
+            suppress(OSError, OperationalError),
+            socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as end,
+        ):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+class _Watch:
+    """The connections that are watched, and the thread that looks after them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: dict[Connection, Watched] = {}
+        self._some = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, connection: Connection, watched: Watched) -> None:
+        with self._lock:
+            self._watched[connection] = watched
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, name="butido_store", daemon=True)
+            self._thread.start()
+        if not self._some.is_set():
+            self._some.set()
+
+    def remove(self, connection: Connection) -> None:
+        with self._lock:
+            self._watched.pop(connection, None)
+
+    def _look(self) -> None:
+        while self._some.wait():
+            time.sleep(_INTERVAL)
+            with self._lock:
+                watched = [*self._watched.items()]
+                if not watched:
+                    self._some.clear()
+            for connection, one in watched:
+                if connection.closed:
+                    self.remove(connection)
+                elif why := one.verdict(time.monotonic()):
+                    with self._lock:
+                        # Not one whose run has ended meanwhile.
+                        if self._watched.get(connection) is one:
+                            one.cut(why)
+
+
+_watch = _Watch()
+
+
+def _begin_anew() -> None:
+    """Have another one in a fork's child: the thread is not there, and the lock may be held."""
+    global _watch
+    _watch = _Watch()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -1,0 +1,172 @@
+"""Servers and pools that do not answer: a run ends in its time, and says what is wrong."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from samples import create
+
+from butido_store import AsyncStore, Store, report, uuid7
+from butido_store.admin.migrate import Migrator
+from butido_store.embedded import Server
+from butido_store.errors import SchemaMismatch, StoreError, Unavailable
+from butido_store.store import open_schema, open_schema_async
+
+
+@contextlib.contextmanager
+def _frozen(dsn: str, data: Path) -> Iterator[None]:
+    """Stop all of a server's processes, and let them go on."""
+    with psycopg.connect(dsn) as connection:
+        pids = [row[0] for row in connection.execute("SELECT pid FROM pg_stat_activity")]
+        pids.remove(connection.info.backend_pid)
+    # First the one that begins the others.
+    pids.insert(0, int((data / "postmaster.pid").read_text().split()[0]))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.own_server
+def test_a_run_does_not_wait_for_a_server_that_is_frozen(short_directory: Path) -> None:
+    with Server(short_directory) as server:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            Migrator(connection).apply()
+        data = server.directory / "data"
+        dsn = make_conninfo(server.dsn, connect_timeout=2)
+
+        async def awaited() -> None:
+            async with await AsyncStore.connect(dsn, retry_for=0.5) as store:
+                with _frozen(server.dsn, data), pytest.raises(Unavailable, match=r"silent|timeout"):
+                    await store.run(create(uuid7()))
+                await store.run(create(uuid7()))
+
+        with Store.connect(dsn, retry_for=0.5) as store:
+            with _frozen(server.dsn, data), pytest.raises(Unavailable, match=r"silent|timeout"):
+                store.run(create(uuid7()))
+            store.run(create(uuid7()))
+        asyncio.run(awaited())
+
+
+def test_a_pool_whose_connections_are_refused_says_why(dsn: str) -> None:
+    def configure(connection: psycopg.Connection[Any]) -> None:
+        open_schema(connection, "nowhere")
+
+    with (
+        ConnectionPool(
+            dsn, kwargs={"autocommit": True}, configure=configure, timeout=0.5, open=True
+        ) as pool,
+        pytest.raises(SchemaMismatch, match=r"--schema nowhere migrate apply"),
+    ):
+        Store(pool).run(report.jobs())
+
+
+def test_a_pool_whose_connections_are_refused_says_why_where_it_is_awaited(dsn: str) -> None:
+    async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
+        await open_schema_async(connection, "nowhere")
+
+    async def run() -> None:
+        async with AsyncConnectionPool(
+            dsn, kwargs={"autocommit": True}, configure=configure, timeout=0.5, open=False
+        ) as pool:
+            with pytest.raises(SchemaMismatch, match=r"--schema nowhere migrate apply"):
+                await AsyncStore(pool).run(report.jobs())
+
+    asyncio.run(run())
+
+
+def test_a_pool_that_has_no_connection_to_lend_is_asked_again(dsn: str, schema: str) -> None:
+    def configure(connection: psycopg.Connection[Any]) -> None:
+        open_schema(connection, schema)
+
+    options: dict[str, Any] = {"kwargs": {"autocommit": True}, "configure": configure}
+    with ConnectionPool(dsn, min_size=1, timeout=0.1, open=True, **options) as pool:
+        pool.wait()
+        lent = pool.getconn()
+        attempts = []
+
+        class Counting:
+            def connection(self) -> Any:
+                attempts.append(time.monotonic())
+                if len(attempts) == 3:
+                    pool.putconn(lent)
+                return pool.connection()
+
+        assert Store(Counting(), retry_for=20).run(report.jobs()) == []
+        assert len(attempts) == 3
+
+
+def test_a_pool_that_is_closed_is_not_asked_again(dsn: str) -> None:
+    pool = ConnectionPool(dsn, open=True)
+    pool.close()
+    with pytest.raises(StoreError, match=r"^the pool is closed$") as refused:
+        Store(pool).run(report.jobs())
+    assert not isinstance(refused.value, Unavailable)
+
+
+def test_a_pool_that_is_closed_is_not_asked_again_where_it_is_awaited(dsn: str) -> None:
+    async def run() -> None:
+        pool = AsyncConnectionPool(dsn, open=False)
+        await pool.open()
+        await pool.close()
+        with pytest.raises(StoreError, match=r"^the pool is closed$"):
+            await AsyncStore(pool).run(report.jobs())
+
+    asyncio.run(run())
+
+
+@pytest.mark.own_server
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_cancelled_connect_leaves_nothing(
+    short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the embedded server that it started, nor a connection."""
+    monkeypatch.setenv("BUTIDO_STORE_DATA", str(short_directory))
+    with Server() as server, psycopg.connect(server.dsn, autocommit=True) as connection:
+        Migrator(connection).apply()
+
+    async def run(delay: float) -> None:
+        task = asyncio.ensure_future(AsyncStore.connect())
+        await asyncio.sleep(delay)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await task).close()
+
+    before = sorted(os.listdir("/proc/self/fd"))
+    for delay in (0, 0.01, 0.1, 0.3, 0.6):
+        asyncio.run(run(delay))
+        assert not (server.directory / "data" / "postmaster.pid").exists()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.own_server
+def test_a_cancelled_close_closes(short_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUTIDO_STORE_DATA", str(short_directory))
+    with Server() as server, psycopg.connect(server.dsn, autocommit=True) as connection:
+        Migrator(connection).apply()
+
+    async def run() -> None:
+        store = await AsyncStore.connect()
+        task = asyncio.ensure_future(store.close())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(StoreError, match="closed"):
+            await store.run(report.jobs())
+
+    asyncio.run(run())
+    assert not (server.directory / "data" / "postmaster.pid").exists()

@@ -21,6 +21,11 @@ from butido_store.errors import StoreError, Unavailable
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
+G = TypeVar("G")
+H = TypeVar("H")
 Source = TypeVar("Source")
 
 RETRY_FOR = 30.0
@@ -196,9 +201,56 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
     @overload
     def run(self, a: Statement[A], b: Statement[B], c: Statement[C], /) -> tuple[A, B, C]: ...
     @overload
-    def run(self, *statements: Statement[object]) -> tuple[object, ...]: ...
+    def run(
+        self, a: Statement[A], b: Statement[B], c: Statement[C], d: Statement[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    def run(
+        self, a: Statement[A], b: Statement[B], c: Statement[C], d: Statement[D], e: Statement[E], /
+    ) -> tuple[A, B, C, D, E]: ...
+    @overload
+    def run(
+        self,
+        a: Statement[A],
+        b: Statement[B],
+        c: Statement[C],
+        d: Statement[D],
+        e: Statement[E],
+        f: Statement[F],
+        /,
+    ) -> tuple[A, B, C, D, E, F]: ...
+    @overload
+    def run(
+        self,
+        a: Statement[A],
+        b: Statement[B],
+        c: Statement[C],
+        d: Statement[D],
+        e: Statement[E],
+        f: Statement[F],
+        g: Statement[G],
+        /,
+    ) -> tuple[A, B, C, D, E, F, G]: ...
+    @overload
+    def run(
+        self,
+        a: Statement[A],
+        b: Statement[B],
+        c: Statement[C],
+        d: Statement[D],
+        e: Statement[E],
+        f: Statement[F],
+        g: Statement[G],
+        h: Statement[H],
+        /,
+    ) -> tuple[A, B, C, D, E, F, G, H]: ...
+    @overload
+    def run(self, *statements: Statement[A]) -> tuple[A, ...]: ...
     def run(self, *statements: Statement[object]) -> object:
         """Run statements, several writes in one transaction: all of them happen, or none.
+
+        Type checkers know the value of each of up to eight statements, or of any number of one
+        type. The value of a single one stands alone, also where a list was unpacked that has one.
 
         :param statements: what to run, in this order
         :returns: the value of a single statement, else a tuple with the value of each
@@ -267,7 +319,51 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
     @overload
     async def run(self, a: Statement[A], b: Statement[B], c: Statement[C], /) -> tuple[A, B, C]: ...
     @overload
-    async def run(self, *statements: Statement[object]) -> tuple[object, ...]: ...
+    async def run(
+        self, a: Statement[A], b: Statement[B], c: Statement[C], d: Statement[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def run(
+        self, a: Statement[A], b: Statement[B], c: Statement[C], d: Statement[D], e: Statement[E], /
+    ) -> tuple[A, B, C, D, E]: ...
+    @overload
+    async def run(
+        self,
+        a: Statement[A],
+        b: Statement[B],
+        c: Statement[C],
+        d: Statement[D],
+        e: Statement[E],
+        f: Statement[F],
+        /,
+    ) -> tuple[A, B, C, D, E, F]: ...
+    @overload
+    async def run(
+        self,
+        a: Statement[A],
+        b: Statement[B],
+        c: Statement[C],
+        d: Statement[D],
+        e: Statement[E],
+        f: Statement[F],
+        g: Statement[G],
+        /,
+    ) -> tuple[A, B, C, D, E, F, G]: ...
+    @overload
+    async def run(
+        self,
+        a: Statement[A],
+        b: Statement[B],
+        c: Statement[C],
+        d: Statement[D],
+        e: Statement[E],
+        f: Statement[F],
+        g: Statement[G],
+        h: Statement[H],
+        /,
+    ) -> tuple[A, B, C, D, E, F, G, H]: ...
+    @overload
+    async def run(self, *statements: Statement[A]) -> tuple[A, ...]: ...
     async def run(self, *statements: Statement[object]) -> object:
         """Run statements as `Store.run` does."""
         return await self._run(statements)

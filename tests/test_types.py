@@ -20,7 +20,7 @@ CALLERS = """
 from datetime import UTC, datetime
 from uuid import UUID
 
-from butido_store import AsyncStore, Store, report, submit
+from butido_store import AsyncStore, Statement, Store, job, report, submit
 from butido_store.job import State
 
 ONE = UUID(int=1)
@@ -93,6 +93,43 @@ def documents(store: Store) -> None:
     print(detail.tree["nodes"][detail.tree["root"]]["name"], detail.buildplan["jobs"][0]["needs"])
     detail.tree["nodes"][0]["needs"]  # wrong
     detail.buildplan["jobs"]["uuid"]  # wrong
+
+
+def several(store: Store, statements: list[Statement[bytes]]) -> None:
+    six = store.run(
+        report.images(), job.log(ONE), job.env(ONE), job.outputs(ONE), job.get(ONE), job.log(ONE)
+    )
+    print(six[0][0].name, six[1].upper(), six[2]["LANG"].upper(), six[3][0].path, six[4].endpoint)
+    six[1].name  # wrong
+    six[4].upper()  # wrong
+    eight = store.run(
+        job.heartbeat(ONE),
+        job.log(ONE),
+        job.env(ONE),
+        job.inputs(ONE),
+        job.outputs(ONE),
+        job.get(ONE),
+        job.script(ONE),
+        submit.get(ONE),
+    )
+    print(eight[1].upper(), eight[5].state, eight[6].upper(), eight[7].tree["root"])
+    eight[7].state  # wrong
+    eight[8]  # wrong
+    for fingerprint in store.run(*statements):
+        print(fingerprint.hex())
+        fingerprint.name  # wrong
+    store.run(statements)  # wrong
+    store.run(*statements, "job")  # wrong
+
+
+async def several_awaited(waiting: AsyncStore, statements: list[Statement[bytes]]) -> None:
+    four = await waiting.run(job.log(ONE), job.env(ONE), job.get(ONE), report.images())
+    print(four[0].upper(), four[1]["LANG"].upper(), four[2].state, four[3][0].name)
+    four[2].upper()  # wrong
+    for fingerprint in await waiting.run(*statements):
+        print(fingerprint.hex())
+        fingerprint.name  # wrong
+    await waiting.run(statements)  # wrong
 
 
 async def streams(store: Store, waiting: AsyncStore) -> None:

@@ -18,6 +18,8 @@ from uuid import UUID
 from butido_store.errors import InvalidInput
 
 R = TypeVar("R")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 
 # Characters.
 NAME_LENGTH = 255
@@ -97,6 +99,37 @@ def instance(field: str, value: object, kind: type[R]) -> R:
     return value
 
 
+def each(field: str, values: Iterable[R]) -> Iterable[R]:
+    """Return the values if they can be iterated, and are no text, of which that gives letters."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{field} must be a list, not {type(values).__name__}")
+    return values
+
+
+def instances(field: str, values: Iterable[object], kind: type[R]) -> list[R]:
+    """Return the values as a list if each is an instance of that class."""
+    return [
+        value if isinstance(value, kind) else instance(f"{field}[{place}]", value, kind)
+        for place, value in enumerate(each(field, values))
+    ]
+
+
+def pairs(field: str, values: Iterable[tuple[R, T]]) -> list[tuple[R, T]]:
+    """Return the values as a list if each is a pair."""
+    checked = list(each(field, values))
+    for place, value in enumerate(checked):
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise InvalidInput(f"{field}[{place}] must be a pair")
+    return checked
+
+
+def function(field: str, value: F) -> F:
+    """Return the value if it can be called."""
+    if not callable(value):
+        raise InvalidInput(f"{field} must be a function, not {type(value).__name__}")
+    return value
+
+
 def output(field: str, value: object) -> bytes | str:
     """Return the value if it is bytes or text, as programs write them."""
     if not isinstance(value, bytes | str):
@@ -106,7 +139,7 @@ def output(field: str, value: object) -> bytes | str:
 
 def uuids(field: str, values: Iterable[object]) -> list[UUID]:
     """Return the values if they are UUIDs, each given once."""
-    checked = [uuid(f"{field}[{place}]", value) for place, value in enumerate(values)]
+    checked = instances(field, values, UUID)
     if len(set(checked)) < len(checked):
         raise InvalidInput(f"{field} names the same uuid twice")
     return checked
@@ -146,6 +179,15 @@ def count(field: str, value: object) -> int:
         raise InvalidInput(f"{field} must be an int, not {type(value).__name__}")
     if not 0 <= value < 2**63:
         raise InvalidInput(f"{field} is {value}; it must be from 0 to 2^63 - 1")
+    return value
+
+
+def seconds(field: str, value: object) -> float:
+    """Return the value if it is a number of seconds from 0."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidInput(f"{field} must be a number of seconds, not {type(value).__name__}")
+    if not value >= 0:
+        raise InvalidInput(f"{field} is {value}; it must be 0 or more seconds")
     return value
 
 
@@ -289,12 +331,13 @@ _DECODE = re.compile(rb"\\x([0-9a-f]{2})")
 
 def to_bytes(data: bytes | str) -> bytes:
     """Return output as bytes; what an undecodable byte became in a str is that byte again."""
-    if isinstance(data, bytes):
-        return data
+    given = output("data", data)
+    if isinstance(given, bytes):
+        return given
     try:
-        return data.encode("utf-8", "surrogateescape")
+        return given.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return data.encode("utf-8", "surrogatepass")
+        return given.encode("utf-8", "surrogatepass")
 
 
 def encode_log(data: bytes | str) -> str:
@@ -325,4 +368,8 @@ def decode_log(text: str) -> bytes:
     :param text: a log as the store has it
     :returns: the output as it came
     """
-    return _DECODE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
+    return _DECODE.sub(lambda match: bytes.fromhex(match[1].decode()), _utf8("text", text))
+
+
+def _utf8(field: str, value: object) -> bytes:
+    return text(field, value).encode()

@@ -38,6 +38,16 @@ class Output:
     size: int
     uuid: UUID = field(default_factory=uuid7)
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be stored, where it is said and not only where the job ends.
+
+        :raises InvalidInput: it names the field
+        """
+        path = _check.path("path of an output", self.path)
+        _check.sha256(f"sha256 of output {path!r}", self.sha256)
+        _check.count(f"size of output {path!r}", self.size)
+        _check.uuid(f"uuid of output {path!r}", self.uuid)
+
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
@@ -119,7 +129,7 @@ def reusable(
         _check.sha256(f"inputs[{path!r}]", sha256).hex()
         + "  "
         + _check.path("a path in inputs", path)
-        for path, sha256 in inputs
+        for path, sha256 in _check.pairs("inputs", inputs)
     ]
 
     def collect(rows: Rows) -> Reuse | None:

@@ -184,18 +184,17 @@ def _document(
 
 
 def _outputs(job: str, outputs: Iterable[Output]) -> list[dict[str, str | int]]:
-    """Return the outputs of a job, if each can be stored and no path comes twice."""
+    """Return the outputs of a job, if no path comes twice."""
     checked: dict[str, dict[str, str | int]] = {}
-    for output in outputs:
-        path = _check.path("path of an output", output.path)
-        if path in checked:
-            raise InvalidInput(f"outputs has the path {path!r} twice")
-        checked[path] = {
+    for output in _check.instances("outputs", outputs, Output):
+        if output.path in checked:
+            raise InvalidInput(f"outputs has the path {output.path!r} twice")
+        checked[output.path] = {
             "job": job,
-            "path": path,
-            "uuid": str(_check.uuid(f"uuid of output {path!r}", output.uuid)),
-            "sha256": _check.sha256(f"sha256 of output {path!r}", output.sha256).hex(),
-            "size": _check.count(f"size of output {path!r}", output.size),
+            "path": output.path,
+            "uuid": str(output.uuid),
+            "sha256": output.sha256.hex(),
+            "size": output.size,
         }
     return list(checked.values())
 
@@ -529,7 +528,7 @@ def record(ended: EndedJob) -> Statement[bytes]:
     :raises NotFound: when run, if the submit or an input is not in the store
     :raises Conflict: when run, if the uuid is there with other content
     """
-    document = _ended_document(ended)
+    document = _ended_document(_check.instance("ended", ended, EndedJob))
     return write(
         *_insert(document),
         collect=_fingerprint,
@@ -566,7 +565,7 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[list[bytes]]:
     :raises NotFound: when run, if a submit or an input is not in the store
     :raises Conflict: when run, if a uuid is there with other content
     """
-    jobs = list(jobs)
+    jobs = _check.instances("jobs", jobs, EndedJob)
     _check.uuids("uuid", [job.uuid for job in jobs])
     return _record_all([_ended_document(job) for job in jobs], {})
 

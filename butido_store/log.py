@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from butido_store import job
+from butido_store import _check, job
 from butido_store._check import decode_log, encode_log, to_bytes
 from butido_store._statement import Statement
 
@@ -37,9 +37,9 @@ class LogBuffer:
         :param seq: place of the first piece; above 0 to go on with a log that was begun
         :param clock: gives seconds that only grow
         """
-        self._job = job_uuid
-        self._seq = seq
-        self._clock = clock
+        self._job = _check.uuid("job_uuid", job_uuid)
+        self._seq = _check.count("seq", seq)
+        self._clock = _check.function("clock", clock)
         self._pending = bytearray()
         self._since = 0.0
 
@@ -94,10 +94,11 @@ def read_outcome(lines: Iterable[str]) -> Outcome:
 
     :param lines: the lines of a log, with or without their ends
     :returns: what they say
+    :raises InvalidInput: they are no texts
     """
     success, message, progress, phase = False, None, None, None
-    for line in lines:
-        match = _LINE.fullmatch(line.rstrip("\r\n"))
+    for line in _check.each("lines", lines):
+        match = _LINE.fullmatch(_check.instance("a line", line, str).rstrip("\r\n"))
         if match is None:
             continue
         if match["ok"]:

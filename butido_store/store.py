@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 import psycopg
 from psycopg.rows import tuple_row
 
-from butido_store import _connection
+from butido_store import _check, _connection
 from butido_store._connection import AWAITING, BLOCKING, Cursor, Way, at_once, done, within
 from butido_store._source import AsyncPool, Own, Pool, Pooled, Single
 from butido_store._statement import Statement, conversation
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store._watch import Watched
-from butido_store.errors import StoreError, Unavailable
+from butido_store.errors import InvalidInput, StoreError, Unavailable
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,6 +30,7 @@ Source = TypeVar("Source")
 
 RETRY_FOR = 30.0
 _FETCH = 1000
+_SCHEMA_LENGTH = 63
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
 _SILENT_FOR = 10.0
 
@@ -41,9 +42,11 @@ def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SC
 
     :param connection: an idle psycopg connection
     :param schema: name of the schema that holds the tables
+    :raises InvalidInput: one of them is something else
     :raises SchemaMismatch: the database is not ready for this version
     """
-    at_once(_connection.open_schema(connection, schema))
+    _check.instance("connection", connection, psycopg.Connection)
+    at_once(_connection.open_schema(connection, _schema(schema)))
 
 
 async def open_schema_async(
@@ -53,9 +56,47 @@ async def open_schema_async(
 
     :param connection: an idle psycopg connection
     :param schema: name of the schema that holds the tables
+    :raises InvalidInput: one of them is something else
     :raises SchemaMismatch: the database is not ready for this version
     """
-    await _connection.open_schema(connection, schema)
+    _check.instance("connection", connection, psycopg.AsyncConnection)
+    await _connection.open_schema(connection, _schema(schema))
+
+
+def _schema(name: str) -> str:
+    # Bytes, of which PostgreSQL would cut off the rest.
+    if len(_check.name("schema", name).encode()) > _SCHEMA_LENGTH:
+        raise InvalidInput(f"schema has more than {_SCHEMA_LENGTH} bytes")
+    return name
+
+
+def _own(
+    way: Way, dsn: str | None, schema: str, retry_for: float, prepare_threshold: int | None
+) -> Own:
+    """Return what a store of its own connection lends from; nothing is connected yet."""
+    _check.seconds("retry_for", retry_for)
+    return Own(
+        way,
+        _check.given(_check.text, "dsn", dsn),
+        _schema(schema),
+        _check.given(_check.count, "prepare_threshold", prepare_threshold),
+    )
+
+
+def _statements(given: tuple[Statement[object], ...]) -> tuple[Statement[object], ...]:
+    for statement in given:
+        if not isinstance(statement, Statement):
+            raise InvalidInput(
+                f"run takes statements, and a list of them as run(*statements); "
+                f"it was given a {type(statement).__name__}"
+            )
+    return given
+
+
+def _reading(statement: Statement[A]) -> Statement[A]:
+    if _check.instance("statement", statement, Statement).writes:
+        raise InvalidInput("statement writes; a stream is of one that reads: give it to run")
+    return statement
 
 
 def _delays(seconds: float, cut_at: float | None) -> Iterator[float]:
@@ -91,14 +132,23 @@ class _Body(Generic[Source]):
             unavailable; on a connection nothing is tried again
         :param timeout: for how many seconds a run may take in all; None for as long as the server
             is there
+        :raises InvalidInput: one of them is something else, or of the other kind: what is awaited
+            where the store blocks, or the other way round
         """
         is_connection = isinstance(source, psycopg.Connection | psycopg.AsyncConnection)
+        lends = is_connection or callable(getattr(source, "connection", None))
+        # Connections and pools of one kind are entered by `with`, of the other by `async with`.
+        kinds = [hasattr(source, name) for name in ("__enter__", "__aenter__")]
+        right, wrong = kinds if self._way is BLOCKING else reversed(kinds)
+        if not lends or (wrong and not right and not isinstance(source, Single)):
+            kind = f"{type(source).__module__}.{type(source).__name__}"
+            raise InvalidInput(f"{type(self).__name__} takes no {kind}")
         if isinstance(source, Single):
             self._source: Single | Pooled = source
         else:
             self._source = Single(cast(Any, source)) if is_connection else Pooled(cast(Any, source))
-        self._retry_for = retry_for if not is_connection else 0
-        self._timeout = timeout
+        self._retry_for = _check.seconds("retry_for", retry_for) if not is_connection else 0
+        self._timeout = _check.given(_check.seconds, "timeout", timeout)
         # A silent server is found out in time to try another one.
         self._silent_for = self._retry_for / 3 or _SILENT_FOR
         self._kept: list[Cursor] = []
@@ -188,10 +238,11 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
             is there
         :param prepare_threshold: runs after which a statement is prepared; None behind a
             pgbouncer in transaction mode, where the role's own search_path has to name the schema
+        :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         """
-        own = at_once(Own(BLOCKING, dsn, schema, prepare_threshold).open())
+        own = at_once(_own(BLOCKING, dsn, schema, retry_for, prepare_threshold).open())
         return cls(cast(Pool, own), retry_for=retry_for, timeout=timeout)
 
     @overload
@@ -254,9 +305,10 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
 
         :param statements: what to run, in this order
         :returns: the value of a single statement, else a tuple with the value of each
+        :raises InvalidInput: at once, when one is no statement
         :raises StoreError: as each statement says, and `Unavailable` when time ran out
         """
-        return at_once(self._run(statements))
+        return at_once(self._run(_statements(statements)))
 
     def stream(self, statement: Statement[list[A]]) -> Generator[A, None, None]:
         """Run a statement that reads rows, and yield them as they come, however many there are.
@@ -267,14 +319,10 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
 
         :param statement: what to run
         :returns: the rows, one after the other
+        :raises InvalidInput: at once, when it is none that reads
         :raises StoreError: while iterating, when the database fails
         """
-        pages = self._pages(statement)
-        try:
-            while (page := at_once(_next(pages))) is not None:
-                yield from page
-        finally:
-            at_once(pages.aclose())
+        return _rows(self._pages(_reading(statement)))
 
     def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""
@@ -293,6 +341,21 @@ async def _next(pages: AsyncGenerator[A, None]) -> A | None:
     return await anext(pages, None)
 
 
+def _rows(pages: AsyncGenerator[list[A], None]) -> Generator[A, None, None]:
+    try:
+        while (page := at_once(_next(pages))) is not None:
+            yield from page
+    finally:
+        at_once(pages.aclose())
+
+
+async def _rows_awaited(pages: AsyncGenerator[list[A], None]) -> AsyncGenerator[A, None]:
+    async with aclosing(pages):
+        async for page in pages:
+            for row in page:
+                yield row
+
+
 class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
     """What `Store` is, awaited; tasks that share it on a single connection take turns."""
 
@@ -309,7 +372,7 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         prepare_threshold: int | None = 5,
     ) -> Self:
         """Open a store as `Store.connect` does."""
-        own = await Own(AWAITING, dsn, schema, prepare_threshold).open()
+        own = await _own(AWAITING, dsn, schema, retry_for, prepare_threshold).open()
         return cls(cast(AsyncPool, own), retry_for=retry_for, timeout=timeout)
 
     @overload
@@ -366,19 +429,17 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
     async def run(self, *statements: Statement[A]) -> tuple[A, ...]: ...
     async def run(self, *statements: Statement[object]) -> object:
         """Run statements as `Store.run` does."""
-        return await self._run(statements)
+        return await self._run(_statements(statements))
 
-    async def stream(self, statement: Statement[list[A]]) -> AsyncGenerator[A, None]:
+    def stream(self, statement: Statement[list[A]]) -> AsyncGenerator[A, None]:
         """Run a statement that reads rows, and yield them as they come, as `Store.stream` does.
 
         :param statement: what to run
         :returns: the rows, one after the other; `aclose()` closes a stream before its end
+        :raises InvalidInput: at once, when it is none that reads
         :raises StoreError: while iterating, when the database fails
         """
-        async with aclosing(self._pages(statement)) as pages:
-            async for page in pages:
-                for row in page:
-                    yield row
+        return _rows_awaited(self._pages(_reading(statement)))
 
     async def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""

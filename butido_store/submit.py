@@ -105,7 +105,7 @@ def create(
     :raises InvalidInput: at once, when a value cannot be stored
     :raises Conflict: when run, if the uuid is there with other content
     """
-    environment = json_text(_check.env("env", env or {}))
+    environment = json_text(_check.env("env", {} if env is None else env))
     parameters: dict[str, object] = {
         "submit": _check.uuid("uuid", uuid),
         "timestamp": _check.timestamp("timestamp", timestamp),

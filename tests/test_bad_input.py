@@ -1,17 +1,36 @@
 """Bad input is refused before anything is written, with one error that names the field."""
 
-from datetime import datetime
-from typing import Any
+import asyncio
+import inspect
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import given
+from filled import REPORTS
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import create, ended, finish, sha256, start, tree
+from samples import HASH, TIME, buildplan, create, ended, finish, sha256, start, tree
 
-from butido_store import artifact, job, report, submit, uuid7
+from butido_store import (
+    AsyncStore,
+    Store,
+    artifact,
+    job,
+    log,
+    open_schema,
+    open_schema_async,
+    release,
+    report,
+    submit,
+    uuid7,
+)
 from butido_store._statement import Statement
 from butido_store.artifact import Output
 from butido_store.errors import InvalidInput, NotFound
@@ -82,11 +101,15 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("outputs.*twice", lambda: finish(uuid7(), "a", "a")),
         ("path", lambda: finish(uuid7(), "")),
         ("path", lambda: finish(uuid7(), "a\0")),
-        ("path", lambda: finish(uuid7(), outputs=[Output("\udcff", sha256("a"), 1)])),
-        ("sha256.*'a'", lambda: finish(uuid7(), outputs=[Output("a", b"x" * 31, 1)])),
-        ("sha256", lambda: finish(uuid7(), outputs=[Output("a", "x" * 64, 1)])),  # type: ignore[arg-type]
-        ("size", lambda: finish(uuid7(), outputs=[Output("a", sha256("a"), -1)])),
-        ("size", lambda: finish(uuid7(), outputs=[Output("a", sha256("a"), 2**63)])),
+        ("path", lambda: Output("\udcff", sha256("a"), 1)),
+        ("path", lambda: Output(Path("a"), sha256("a"), 1)),  # type: ignore[arg-type]
+        ("sha256.*'a'", lambda: Output("a", b"x" * 31, 1)),
+        ("sha256", lambda: Output("a", "x" * 64, 1)),  # type: ignore[arg-type]
+        ("size", lambda: Output("a", sha256("a"), -1)),
+        ("size", lambda: replace(Output("a", sha256("a"), 1), size=2**63)),
+        (r"outputs\[0\]", lambda: finish(uuid7(), outputs=["a"])),
+        ("inputs", lambda: start(uuid7(), uuid7(), inputs=uuid7())),
+        ("env", lambda: create(uuid7(), env=[])),
         ("finished_at", lambda: job.record(ended(uuid7(), uuid7(), finished_at=NAIVE))),
         ("state", lambda: job.record(ended(uuid7(), uuid7(), state="running"))),
         ("uuid", lambda: job.record_all([ended(UUID(int=1), uuid7())] * 2)),
@@ -162,3 +185,207 @@ def test_a_tree_of_60000_nodes_with_shared_dependencies(
     ).fetchall()
     assert found == [(uuid,)]
     assert store.run(submit.get(uuid)).tree["nodes"] == nodes
+
+
+# Values of any type, in each parameter of each public function -----------------------------------
+
+LINE = "#BUTIDO:STATE:OK"
+OUTPUT: dict[str, Any] = {"path": "a", "sha256": sha256("a"), "size": 1, "uuid": UUID(int=1)}
+STARTED: dict[str, Any] = {
+    "uuid": UUID(int=1),
+    "submit": UUID(int=2),
+    "package": "zlib",
+    "version": "1.3",
+    "image": "debian:12",
+    "endpoint": "builder-1",
+    "started_at": TIME,
+    "script": "make",
+    "env": {"LANG": "C"},
+    "inputs": [UUID(int=3)],
+    "container_hash": "c0ffee",
+}
+OF_JOB: dict[str, Any] = {"uuid": UUID(int=1)}
+OF_RELEASE: dict[str, Any] = {"store": "stable", "actor": "jane", "timestamp": TIME}
+# What each public function takes. Of stores and connections, only what is not yet connected.
+TAKEN: Mapping[str, dict[str, Any]] = {
+    "artifact.Output": OUTPUT,
+    "artifact.get": OF_JOB,
+    "artifact.register": OUTPUT,
+    "artifact.reusable": {
+        **{name: STARTED[name] for name in ("package", "version", "image", "script", "env")},
+        "inputs": [("src", sha256("src"))],
+    },
+    "job.append_log": {**OF_JOB, "seq": 0, "data": b"x"},
+    "job.env": OF_JOB,
+    "job.finish": {**OF_JOB, "state": "lost", "finished_at": TIME, "outputs": [Output(**OUTPUT)]},
+    "job.get": OF_JOB,
+    "job.heartbeat": OF_JOB,
+    "job.inputs": OF_JOB,
+    "job.log": OF_JOB,
+    "job.log_after": {**OF_JOB, "after": 0, "characters": 1},
+    "job.outputs": OF_JOB,
+    "job.record": {"ended": ended(UUID(int=1), UUID(int=2))},
+    "job.record_all": {"jobs": [ended(UUID(int=1), UUID(int=2))]},
+    "job.script": OF_JOB,
+    "job.set_container": {**OF_JOB, "container_hash": "c0ffee"},
+    "job.start": STARTED,
+    "job.sweep": {"silent_for": timedelta(1), "endpoint": "builder-1", "limit": 1},
+    "log.LogBuffer": {"job_uuid": UUID(int=1), "seq": 0, "clock": lambda: 0.0},
+    "log.decode_log": {"text": "x"},
+    "log.encode_log": {"data": "x"},
+    "log.read_outcome": {"lines": [LINE]},
+    "release.create": {"uuid": UUID(int=1), "artifacts": [UUID(int=3)], **OF_RELEASE},
+    "release.withdraw": {"artifact": UUID(int=3), "reason": "it leaks", **OF_RELEASE},
+    "submit.create": {
+        **{name: STARTED[name] for name in ("uuid", "package", "version", "image", "env")},
+        "timestamp": TIME,
+        "repo_hash": HASH,
+        "tree": tree("zlib", "gcc"),
+        "buildplan": buildplan(UUID(int=1)),
+    },
+    "submit.env": OF_JOB,
+    "submit.get": OF_JOB,
+    **{f"report.{name}": dict(values) for name, values in REPORTS.items()},
+}
+MODULES: Mapping[str, Any] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (artifact, job, log, release, report, submit)
+}
+
+
+def public(name: str) -> Callable[..., object]:
+    """Return a public function by its module and name."""
+    module, function = name.split(".")
+    found: Callable[..., object] = getattr(MODULES[module], function)
+    return found
+
+
+def test_every_public_function_has_values_that_it_takes() -> None:
+    named = {
+        f"{name}.{function}"
+        for name, module in MODULES.items()
+        for function, found in vars(module).items()
+        if inspect.isfunction(found)
+        and found.__module__ == module.__name__
+        and not function.startswith("_")
+    }
+    # What fills in a form, and what only makes values.
+    assert named - TAKEN.keys() == set()
+    for name, values in TAKEN.items():
+        public(name)(**values)
+        assert inspect.signature(public(name)).parameters.keys() - values.keys() <= {"submit"}
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Tell whether a value is of an annotated type, as far as it can be asked."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(fits(one, value) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is Annotated:
+        return fits(arguments[0], value)
+    if origin is tuple and arguments[-1] is not ...:
+        return isinstance(value, tuple) and all(map(fits, arguments, value))
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        if isinstance(value, Iterator):
+            return True
+        return (
+            isinstance(value, origin)
+            and not isinstance(value, str | bytes)
+            and (issubclass(origin, Mapping) or all(fits(arguments[0], one) for one in value))
+        )
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, origin or kind or types.NoneType)
+
+
+TYPES: list[object] = [None, True, 0, -1, 2**64, 1.5, float("nan"), 1j, ..., str, len, object()]
+TYPES += ["", "text", "a\0", "a\ud800", "x" * 1000, b"", b"bytes", bytearray(b"x"), Path("a")]
+TYPES += [UUID(int=1), str(UUID(int=1)), TIME, NAIVE, date(2026, 1, 1), timedelta(1), timedelta(0)]
+TYPES += [Output(**OUTPUT), job.get(UUID(int=1)), ValueError()]
+ANYTHING = st.recursive(
+    st.sampled_from(TYPES),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["root", "nodes", "jobs", 1, None]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@given(value=ANYTHING, once=st.booleans())
+@settings(deadline=None)
+def test_a_value_of_another_type_is_refused_at_once(value: Any, once: bool) -> None:
+    for name, values in TAKEN.items():
+        function = public(name)
+        hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
+        for field in values:
+            said = iter(value) if once and isinstance(value, list) else value
+            try:
+                made = function(**{**values, field: said})
+            except InvalidInput:
+                continue
+            assert fits(hints[field], said), f"{name}({field}={value!r})"
+            # What is made of it later raises nothing else, either.
+            if isinstance(made, Statement):
+                for step in made.steps:
+                    step.rendered()
+                made.shared()
+                if made.why:
+                    made.why()
+            elif isinstance(made, log.LogBuffer):
+                made.flush()
+
+
+class _Lends:
+    """A pool, as far as one can see, that nothing is lent from."""
+
+    def connection(self) -> object:
+        return self
+
+
+class _LendsAwaited(_Lends):
+    async def __aenter__(self) -> None:
+        """Be entered by `async with` alone, as a pool of the other kind is."""
+
+
+@given(value=ANYTHING)
+def test_a_store_takes_nothing_of_another_type(value: Any) -> None:
+    for store in (Store(_Lends()), AsyncStore(_Lends())):  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="statement"):
+            store.stream(value)
+    wrong: Any
+    for wrong in (value, _LendsAwaited()):
+        with pytest.raises(InvalidInput, match="Store takes no"):
+            Store(wrong)
+    with pytest.raises(InvalidInput, match="AsyncStore takes no"):
+        AsyncStore(value)
+    for field, kind in [("retry_for", float), ("schema", str), ("prepare_threshold", int | None)]:
+        if not fits(kind, value) and not (field == "retry_for" and fits(int, value)):
+            for connect in (Store.connect, lambda **given: ran(AsyncStore.connect(**given))):
+                with pytest.raises(InvalidInput, match=field):
+                    connect(**{field: value})
+    if not fits(str | None, value):
+        with pytest.raises(InvalidInput, match="dsn"):
+            Store.connect(value)
+    for opening in (open_schema, lambda given: ran(open_schema_async(given))):
+        with pytest.raises(InvalidInput, match="connection"):
+            opening(value)
+
+
+def ran(coroutine: Any) -> object:
+    """Run a coroutine that is done before it waits."""
+    return asyncio.run(coroutine)
+
+
+def test_what_is_run_is_a_statement(store: AnyStore) -> None:
+    for value in ([job.get(uuid7())], job.get, None, "job", job.get(uuid7()).steps):
+        with pytest.raises(InvalidInput, match="statement"):
+            store.run(value)  # type: ignore[call-overload]
+        with pytest.raises(InvalidInput, match="statement"):
+            store.run(job.get(uuid7()), value)  # type: ignore[call-overload]
+    with pytest.raises(InvalidInput, match="writes"):
+        Store(_Lends()).stream(job.heartbeat(uuid7()))  # type: ignore[arg-type]
+    assert store.run() == ()

@@ -3,6 +3,7 @@
 import re
 
 import psycopg
+from psycopg import sql
 
 
 class StoreError(Exception):
@@ -33,7 +34,7 @@ class ConnectionFailed(StoreError):
 
 
 class SchemaMismatch(StoreError):
-    """The database has no schema, an older or newer one, or one that was altered."""
+    """The database has no schema, an older or newer one, or one that has to be mended."""
 
 
 class Unavailable(StoreError):
@@ -63,6 +64,11 @@ _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42883"})
 _UNIQUE_VIOLATION = "23505"
+# Those whose key a sequence gives. The builder gives all others, as uuids.
+SERIAL_TABLES = frozenset(
+    {"endpoint", "environment", "envvar", "git_hash", "image", "package", "release_store"}
+)
+_SET_SEQUENCE = sql.SQL("SELECT setval(pg_get_serial_sequence({}, 'id'), max(id)) FROM {}")
 # Citus names a constraint in the message only, and as the shard has it: job_pkey_102008.
 _CONSTRAINT_IN_MESSAGE = re.compile(r'constraint "([^"]+?)(?:_\d{5,})?"')
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
@@ -105,6 +111,14 @@ def from_database(error: psycopg.Error, *, connection_lost: bool = False) -> Sto
         constraint = named[1]
     if state == _UNIQUE_VIOLATION and constraint.endswith("_pkey"):
         table = constraint.removesuffix("_pkey")
+        if table in SERIAL_TABLES:
+            relation = sql.Identifier(*filter(None, [error.diag.schema_name]), table)
+            mending = _SET_SEQUENCE.format(sql.Literal(relation.as_string()), relation)
+            return SchemaMismatch(
+                f"the sequence of {table}.id is behind its table, as after a switch to a replica: "
+                f"as the owner, run {mending.as_string()}, and the same for the other tables that "
+                "have an id"
+            )
         return Conflict(f"a uuid in table {table} is in the store already, with other content")
     if state[:2] in _REFUSED_CLASSES:
         where = f" (constraint {constraint})" if constraint else ""

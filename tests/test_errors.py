@@ -1,10 +1,23 @@
 """Errors of the database are told apart, also where a sharded one words them."""
 
+import re
+
 import psycopg
 import pytest
+from conftest import AnyStore
 from psycopg import sql
+from samples import create
 
-from butido_store.errors import Conflict, InvalidInput, StoreError, Unavailable, from_database
+from butido_store import uuid7
+from butido_store.errors import (
+    SERIAL_TABLES,
+    Conflict,
+    InvalidInput,
+    SchemaMismatch,
+    StoreError,
+    Unavailable,
+    from_database,
+)
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -61,3 +74,31 @@ def test_what_a_later_attempt_may_mend(connection: Connection) -> None:
     for state in ("CIINF", "25006", "55P03", "40001", "57P01"):
         assert isinstance(mapped(connection, state, "not now"), Unavailable)
     assert not isinstance(mapped(connection, "57014", "canceling statement"), Unavailable)
+
+
+def test_a_sequence_behind_its_table_is_told_with_what_mends_it(
+    store: AnyStore, connection: Connection, schema: str
+) -> None:
+    serial = connection.execute(
+        "SELECT table_name FROM information_schema.columns WHERE table_schema = %s"
+        " AND is_identity = 'YES'",
+        [schema],
+    ).fetchall()
+    assert {name for (name,) in serial} == SERIAL_TABLES
+    known = create(uuid7())
+    store.run(known)
+    for table, statements in [
+        ("package", [create(uuid7(), package="new")]),
+        ("image", [create(uuid7(), image="new"), create(uuid7(), image="newer")]),
+        ("envvar", [create(uuid7(), env={"NEW": "1"})]),
+    ]:
+        behind = "SELECT setval(pg_get_serial_sequence('{0}', 'id'), min(id), FALSE) FROM {0}"
+        connection.execute(behind.format(table).encode())
+        with pytest.raises(SchemaMismatch, match=f"sequence of {table}.id is behind") as caught:
+            store.run(*statements)
+        # What needs no new one goes on.
+        store.run(known)
+        mending = re.search(r"run (SELECT .+?), and the same", str(caught.value))
+        assert mending
+        connection.execute(mending[1].encode())
+        store.run(*statements)

@@ -184,6 +184,14 @@ def in_callers_transaction(connection: Connection) -> bool:
     )
 
 
+def _is_read_only(connection: Connection) -> bool:
+    """Tell whether a setting makes the session read-only, and not that the server is a standby."""
+    settings = map(
+        connection.info.parameter_status, ("default_transaction_read_only", "in_hot_standby")
+    )
+    return [*settings] == ["on", "off"]
+
+
 @contextmanager
 def acknowledged(connection: Connection) -> Iterator[None]:
     """Map errors of the database, and make one of a warning: the standby did not confirm a commit.
@@ -201,7 +209,9 @@ def acknowledged(connection: Connection) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise from_database(error, connection_lost=connection.closed) from error
+        lost = connection.closed
+        read_only = not lost and _is_read_only(connection)
+        raise from_database(error, connection_lost=lost, read_only=read_only) from error
     finally:
         connection.remove_notice_handler(take)
     if warnings:

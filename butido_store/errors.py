@@ -41,6 +41,14 @@ class Unavailable(StoreError):
     """The database failed in a way that a later attempt may not."""
 
 
+class Canceled(StoreError):
+    """The server ended what was asked before it was done: by a timeout, or somebody's wish."""
+
+
+class ReadOnly(StoreError):
+    """The server takes no writes, by a setting of its own, of the database or of the role."""
+
+
 class QueryFileError(StoreError):
     """A query file, or a call of it, breaks the rules of query files."""
 
@@ -56,10 +64,14 @@ class EmbeddedServerError(StoreError):
 # Connection, transaction rollback, resources, operator intervention, system: the conditions that
 # pass. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-# Somebody, or a statement_timeout, ended the statement on purpose, so it is not tried again.
-_CANCELED = "57014"
-# A read-only server, a lock that is taken, and an intermediate result of Citus that is gone.
-_TRANSIENT = frozenset({"25006", "55P03", "CIINF"})
+# Somebody, statement_timeout or transaction_timeout ended it on purpose: another attempt would come
+# to the same end.
+_CANCELED = frozenset({"57014", "25P04"})
+# Waits for a standby's promotion.
+_READ_ONLY = "25006"
+# A transaction that was idle for too long, since this process was held up; a lock that is taken;
+# and an intermediate result of Citus that is gone.
+_TRANSIENT = frozenset({_READ_ONLY, "25P03", "55P03", "CIINF"})
 _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42883"})
@@ -83,20 +95,38 @@ def is_transient(error: psycopg.Error, *, connection_lost: bool) -> bool:
     state = error.sqlstate
     if state is None:
         return connection_lost
-    if state == _CANCELED:
+    if state in _CANCELED:
         return False
     return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT
 
 
-def from_database(error: psycopg.Error, *, connection_lost: bool = False) -> StoreError:
+def from_database(
+    error: psycopg.Error, *, connection_lost: bool = False, read_only: bool = False
+) -> StoreError:
     """Return this package's error for a database error, by SQLSTATE and the constraint's name.
 
     :param error: what psycopg raised
     :param connection_lost: the connection broke, so an error without SQLSTATE is the network's
+    :param read_only: the session is read-only by a setting, so that no later attempt may write
     :returns: the error to raise `from` the one given
     """
     state = error.sqlstate or ""
     primary = error.diag.message_primary or str(error).strip() or type(error).__name__
+    if state in _CANCELED:
+        return Canceled(
+            f"the server ended it early: {primary}. If by a timeout, ask for less, with a limit or "
+            "a shorter time, or raise statement_timeout or transaction_timeout for this role"
+        )
+    if state == _READ_ONLY and read_only:
+        return ReadOnly(
+            f"{primary}: default_transaction_read_only is on for this server, database, role or "
+            "DSN; connect where it is off"
+        )
+    if state == _READ_ONLY:
+        return Unavailable(
+            f"the server takes no writes, as a standby does not: {primary}. Connect to the "
+            "primary, by a DSN with all hosts and target_session_attrs=read-write for instance"
+        )
     if is_transient(error, connection_lost=connection_lost):
         return Unavailable(f"the database is unavailable: {primary}")
     if state[:2] == _AUTHORIZATION_CLASS or state == _INVALID_CATALOG_NAME:

@@ -5,6 +5,7 @@ connection each call has its answer at once, so that they never stop on the way.
 """
 
 import asyncio
+import json
 import sys
 import threading
 import time
@@ -22,9 +23,10 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from psycopg import postgres
-from psycopg.adapt import AdaptersMap
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Loader
 from psycopg.errors import PipelineAborted
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq import Format, PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
@@ -40,10 +42,32 @@ Cursor = psycopg.RawCursor[tuple[object, ...]] | psycopg.AsyncRawCursor[tuple[ob
 
 # Blocking and awaiting ------------------------------------------------------------------------
 
+
+class _JsonLoader(Loader):
+    """Loads JSON, or says with an error of psycopg's that Python cannot hold it."""
+
+    format = Format.BINARY
+    # What stands before the document.
+    _prefix = 0
+
+    def load(self, data: Buffer) -> object:
+        """Return what a document says."""
+        try:
+            return json.loads(bytes(data)[self._prefix :])
+        except (RecursionError, ValueError) as error:
+            raise psycopg.DataError(f"a JSON document is more than can be read: {error}") from error
+
+
+class _JsonbLoader(_JsonLoader):
+    _prefix = 1  # The version of the format.
+
+
 _types = TypesRegistry()
 postgres.register_default_types(_types)
 _ADAPTERS = AdaptersMap(types=_types)
 postgres.register_default_adapters(_ADAPTERS)
+_ADAPTERS.register_loader("json", _JsonLoader)
+_ADAPTERS.register_loader("jsonb", _JsonbLoader)
 register_all_arrays(_ADAPTERS)
 
 

@@ -8,7 +8,7 @@ from conftest import AnyStore
 from samples import HASH, TIME, buildplan, create, later, tree
 
 from butido_store import report, submit, uuid7
-from butido_store.errors import Conflict, NotFound
+from butido_store.errors import Conflict, NotFound, StoreError
 
 
 def test_everything_that_was_given_comes_back(store: AnyStore) -> None:
@@ -65,6 +65,27 @@ def test_an_unknown_uuid_is_not_found(store: AnyStore) -> None:
     uuid = uuid7()
     with pytest.raises(NotFound, match=f"no submit {uuid}"):
         store.run(submit.get(uuid))
+
+
+@pytest.mark.parametrize(
+    "document", ["[" * 4000 + "]" * 4000, "1e5000"], ids=["deep", "a number of 5,000 digits"]
+)
+def test_a_tree_that_python_cannot_hold_is_told(
+    store: AnyStore, connection: psycopg.Connection[Any], document: str
+) -> None:
+    uuid, other = uuid7(), uuid7()
+    store.run(create(uuid), create(other))
+    connection.execute(
+        "UPDATE submit SET tree = tree || jsonb_build_object('more', %s::jsonb) WHERE uuid = %s",
+        [document, uuid],
+    )
+    with pytest.raises(StoreError, match="JSON document is more than can be read"):
+        store.run(submit.get(uuid))
+    with pytest.raises(StoreError, match="JSON document is more than can be read"):
+        store.run(submit.get(other), submit.get(uuid))
+    assert store.run(submit.get(other)).uuid == other
+    # What shows no tree is none the worse.
+    assert {found.uuid for found in store.run(report.submits(with_pkg="gcc"))} == {uuid, other}
 
 
 def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(store: AnyStore) -> None:

@@ -365,6 +365,38 @@ def query(name: str) -> Query:
     return read(root / f"{name}.sql", root)
 
 
+@cache
+def privileges(name: str) -> frozenset[tuple[str, str]]:
+    """Return the privileges on tables that a shipped query needs, each with the table.
+
+    Read from its text, which does not tell a table from a CTE, nor FROM from IS DISTINCT FROM: some
+    of these tables are none.
+
+    :param name: `subject/verb`, the path below `sql/` without its ending
+    """
+    tokens = [t for _, t in query(name)._tokens if t.kind not in ("space", "line", "block")]
+    words = ["", "", *(token.text.upper() for token in tokens)]
+    found: set[tuple[str, str]] = set()
+    # What is read from, by the depth of parentheses; FOR UPDATE is of the last one.
+    read: dict[int, str] = {}
+    depth = 0
+    for place, token in enumerate(tokens):
+        before_last, before, word = words[place : place + 3]
+        depth += (word == "(") - (word == ")")
+        if word == "UPDATE" and before in ("FOR", "KEY"):
+            found.add(("UPDATE", read[depth]))
+        verb = {"INTO": "INSERT", "UPDATE": "UPDATE"}.get(before)
+        if before in ("FROM", "JOIN", "USING"):
+            verb = "DELETE" if before_last == "DELETE" else "SELECT"
+        elif before == "UPDATE" and before_last in ("FOR", "KEY"):
+            verb = None
+        if verb and token.kind == "word":
+            # RETURNING and conditions read what is written, too.
+            found |= {(verb, token.text), ("SELECT", token.text)}
+            read[depth] = token.text
+    return frozenset(found)
+
+
 def names() -> list[str]:
     """Return the names of all shipped queries, sorted."""
     root = directory("sql")

@@ -1,6 +1,6 @@
 """What is run, as values, and the conversation with the database that runs them; no I/O here."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,10 +8,15 @@ from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import psycopg
-from psycopg.errors import UniqueViolation
+from psycopg.errors import (
+    InsufficientPrivilege,
+    UndefinedFunction,
+    UndefinedTable,
+    UniqueViolation,
+)
 
-from butido_store._query import Query, query
-from butido_store.errors import NotFound, StoreError, Unavailable
+from butido_store._query import Query, privileges, query
+from butido_store.errors import NotFound, StoreError, Unavailable, from_privileges
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -148,6 +153,64 @@ def conversation(
     :returns: the collected value of each statement
     :raises StoreError: a statement was refused; nothing of all of them is kept
     """
+    try:
+        return (yield from _all_or_none(statements, in_transaction=in_transaction))
+    except DENIED as error:
+        raise (yield from denied(error, _queries(statements))) from error
+
+
+# Without USAGE on a schema, nothing in it is found.
+DENIED = (InsufficientPrivilege, UndefinedFunction, UndefinedTable)
+
+
+def denied(
+    error: psycopg.Error, queries: Iterable[str], schema: str | None = None
+) -> Conversation[StoreError]:
+    """Ask which privileges the role lacks, after an error that may come of that.
+
+    :param error: what psycopg raised
+    :param queries: names of the queries that were to run
+    :param schema: name of the schema, where the search path is not set yet
+    :returns: the error to raise `from` the one given
+    """
+    rows: Rows = []
+    # In a transaction of the caller's that has failed by now, nothing can be asked.
+    with suppress(psycopg.Error):
+        (rows,) = yield [lacked(queries, schema)]
+    return from_privileges(error, rows)
+
+
+def lacked(queries: Iterable[str], schema: str | None = None) -> Step:
+    """Make the step that asks which privileges the role lacks for these queries."""
+    needed = sorted(frozenset[tuple[str, str]]().union(*map(privileges, queries)))
+    return step(
+        "store/denied",
+        {
+            "privileges": [privilege for privilege, _ in needed],
+            "names": [name for _, name in needed],
+            "schema": schema,
+        },
+    )
+
+
+def _queries(statements: Sequence[Statement[object]]) -> set[str]:
+    """Return the queries that statements may run, also those that ask why and add what lacks."""
+    names: set[str] = set()
+    for statement in statements:
+        asked = statement.why().steps if statement.why else ()
+        names |= {one.query.name for one in (*statement.steps, *asked)}
+        if tables := {table for table, *_ in statement.shared()}:
+            # The variables of an environment come with it.
+            tables |= {"envvar"} if "environment" in tables else set()
+            names |= {"store/missing"}
+            names |= {name for name in _INTERN if name.partition("/")[0] in tables}
+    return names
+
+
+def _all_or_none(
+    statements: Sequence[Statement[object]], *, in_transaction: bool
+) -> Conversation[tuple[object, ...]]:
+    """Run statements together, as `conversation` does."""
     if not any(statement.writes for statement in statements):
         return (yield from _together(statements))
     if len(statements) == 1:

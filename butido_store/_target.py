@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from butido_store._check import OLDEST_SERVER
 from butido_store._query import directory
-from butido_store._statement import Conversation, step
+from butido_store._statement import DENIED, Conversation, denied, step
 from butido_store.errors import ConnectionFailed, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -118,7 +118,15 @@ def opening(schema: str) -> Conversation[None]:
 
     :param schema: name of the schema that holds the tables
     :raises SchemaMismatch: the message says what is wrong and what to do
+    :raises PermissionDenied: the role may not look there
     """
+    try:
+        yield from _opening(schema)
+    except DENIED as error:
+        raise (yield from denied(error, ("migration/applied",), schema)) from error
+
+
+def _opening(schema: str) -> Conversation[None]:
     rows = (yield [step("store/open", {"schema": schema})])[0]
     *_, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)

@@ -1,6 +1,7 @@
 """The errors of butido_store: one small hierarchy, told apart by what the caller can do."""
 
 import re
+from collections.abc import Iterable, Sequence
 
 import psycopg
 from psycopg import sql
@@ -49,6 +50,10 @@ class ReadOnly(StoreError):
     """The server takes no writes, by a setting of its own, of the database or of the role."""
 
 
+class PermissionDenied(StoreError):
+    """The role lacks a privilege; the message names it, and says what grants it."""
+
+
 class QueryFileError(StoreError):
     """A query file, or a call of it, breaks the rules of query files."""
 
@@ -74,6 +79,7 @@ _READ_ONLY = "25006"
 _TRANSIENT = frozenset({_READ_ONLY, "25P03", "55P03", "CIINF"})
 _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
+_INSUFFICIENT_PRIVILEGE = "42501"
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42883"})
 _UNIQUE_VIOLATION = "23505"
 # Those whose key a sequence gives. The builder gives all others, as uuids.
@@ -129,12 +135,18 @@ def from_database(
         )
     if is_transient(error, connection_lost=connection_lost):
         return Unavailable(f"the database is unavailable: {primary}")
+    if state == _INSUFFICIENT_PRIVILEGE:
+        return PermissionDenied(
+            f"{primary}: as the owner, grant what lacks: to read, USAGE on the schema and SELECT "
+            "on its tables; to write, also INSERT on its tables, UPDATE on job, and DELETE on "
+            "job_log_chunk"
+        )
     if state[:2] == _AUTHORIZATION_CLASS or state == _INVALID_CATALOG_NAME:
         return ConnectionFailed(primary)
     if state in _UNDEFINED:
         return SchemaMismatch(
-            f"{primary}: the schema is not the one this version of butido_store needs; "
-            "run `butido-store migrate status`"
+            f"{primary}: the schema is not the one this version of butido_store needs, which "
+            "`butido-store migrate status` shows, or the session's search_path is not the schema's"
         )
     constraint = error.diag.constraint_name or ""
     if not constraint and (named := _CONSTRAINT_IN_MESSAGE.search(primary)):
@@ -154,3 +166,30 @@ def from_database(
         where = f" (constraint {constraint})" if constraint else ""
         return InvalidInput(f"the database refused the values: {primary}{where}")
     return StoreError(primary)
+
+
+def from_privileges(error: psycopg.Error, lacked: Iterable[Sequence[object]]) -> StoreError:
+    """Return this package's error for what failed since the role lacks privileges.
+
+    :param error: what psycopg raised
+    :param lacked: the privileges, rows of sql/store/denied.sql
+    :returns: the error to raise `from` the one given; that of `from_database` where nothing lacks
+    """
+    rows = [tuple(map(str, row)) for row in lacked]
+    # A role that lacks nothing else may not call a function.
+    rows = [row for row in rows if row[2] != "FUNCTION"] or rows
+    if not rows:
+        return from_database(error)
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for _, privilege, kind, name in rows:
+        lacking.setdefault((kind, name), []).append(privilege)
+    alike: dict[str, list[str]] = {}
+    for (kind, name), privileges in lacking.items():
+        what = "" if kind == "TABLE" else f"{kind} "
+        alike.setdefault(f"{', '.join(privileges)} ON {what}", []).append(name)
+    grants = [some + ", ".join(names) for some, names in alike.items()]
+    role = rows[0][0]
+    return PermissionDenied(
+        f"role {role} lacks {' and '.join(grants)}: as the owner, run "
+        + "; ".join(f"GRANT {grant} TO {role}" for grant in grants)
+    )

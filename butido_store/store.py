@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 from butido_store import _check, _connection
 from butido_store._connection import AWAITING, BLOCKING, Cursor, Way, at_once, done, within
 from butido_store._source import AsyncPool, Own, Pool, Pooled, Single
-from butido_store._statement import Statement, conversation
+from butido_store._statement import DENIED, Statement, conversation, denied
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store._watch import Watched
 from butido_store.errors import InvalidInput, StoreError, Unavailable
@@ -197,10 +197,14 @@ class _Body(Generic[Source]):
                 Watched(connection, silent_for=self._silent_for, cut_at=None),
                 _connection.acknowledged(connection),
             ):
-                async with within(connection.transaction()), within(cursor):
-                    await done(cursor.execute(*step.rendered(), binary=True))
-                    while rows := await done(cursor.fetchmany(_FETCH)):
-                        yield statement.collect([rows])
+                try:
+                    async with within(connection.transaction()), within(cursor):
+                        await done(cursor.execute(*step.rendered(), binary=True))
+                        while rows := await done(cursor.fetchmany(_FETCH)):
+                            yield statement.collect([rows])
+                except DENIED as error:
+                    ask = denied(error, (step.query.name,))
+                    raise await _connection.converse(connection, ask, []) from error
 
     async def _close(self) -> None:
         # A fork's child has the store, too, and leaves it to the process that opened it.

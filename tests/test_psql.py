@@ -120,6 +120,11 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "values": ["", "", "1.3", "", "", ""],
     },
     "store/deallocate": {},
+    "store/denied": {
+        "privileges": ["SELECT", "DELETE"],
+        "names": ["job", "nothing"],
+        "schema": STORES,
+    },
     "store/open": {"schema": STORES},
     "store/release": {},
     "store/resolve": {"first": UUID(int=0), "last": SOURCE, "kind": "job"},
@@ -146,6 +151,8 @@ WITHOUT_ROWS = (
     "job/insert_inputs",
     "job/insert_outputs",
     "migration/create_schema",
+    # The owner lacks nothing; tests/test_privileges.py has a role that does.
+    "store/denied",
 )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
+from psycopg.errors import InsufficientPrivilege
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 from yoyo import internalmigrations
@@ -37,6 +38,7 @@ from butido_store import errors
 from butido_store._check import OLDEST_SERVER
 from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
+from butido_store._statement import DENIED, lacked
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store.errors import MigrationError, QueryFileError, StoreError
 
@@ -444,7 +446,14 @@ class Migrator:
                 for statement in _statements(bookkeeping.read_text("utf-8"), bookkeeping):
                     self._send(statement)
         except (psycopg.Error, StoreError) as error:
-            raise MigrationError(f"schema {self._schema!r} cannot be set up: {error}") from error
+            reason = str(error)
+            cause = error if isinstance(error, psycopg.Error) else error.__cause__
+            if isinstance(cause, InsufficientPrivilege):
+                reason = (
+                    f"{cause.diag.message_primary}; the role needs CREATE on the database, or to "
+                    "own the schema"
+                )
+            raise MigrationError(f"schema {self._schema!r} cannot be set up: {reason}") from error
         session["has_tables"] = True
 
     def _applied(self, session: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -499,6 +508,8 @@ class Migrator:
             reason += f" ({diag.message_detail})"
         if error.sqlstate:
             reason += f", SQLSTATE {error.sqlstate}"
+        if isinstance(error, InsufficientPrivilege):
+            reason += "; migrate as the owner of the schema"
         kept = "nothing of it was kept"
         if self._connection.closed:
             kept = "the connection is lost: ask for the status before you go on"
@@ -533,6 +544,12 @@ class Migrator:
             with psycopg.RawCursor(self._connection, row_factory=dict_row) as cursor:
                 cursor.execute(sql, values)
                 return cursor.fetchall() if cursor.description else []
+        except DENIED as error:
+            if not self._idle():
+                raise errors.from_database(error) from error
+            with psycopg.RawCursor(self._connection, row_factory=tuple_row) as cursor:
+                cursor.execute(*lacked((name,), self._schema).rendered())
+                raise errors.from_privileges(error, cursor.fetchall()) from error
         except psycopg.Error as error:
             lost = self._connection.closed
             raise errors.from_database(error, connection_lost=lost) from error

@@ -70,6 +70,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
             " SELECT gen_random_uuid(), job_uuid, path, sha256(''), 0 FROM artifact",
             "artifact_job_uuid_path_sha256_key",
         ),
+        ("UPDATE job SET swept_by = gen_random_uuid() WHERE state = 'success'", "job_swept_by_ch"),
         # What others refer to
         ("DELETE FROM submit", "_submit_uuid_fkey"),
         ("DELETE FROM job", "_job_uuid_fkey"),
@@ -102,6 +103,7 @@ def test_what_must_not_be_is_refused(row: Connection, statement: str, constraint
         "INSERT INTO artifact (uuid, job_uuid, path, sha256, size)"
         " SELECT gen_random_uuid(), job_uuid, path || '2', sha256, 0 FROM artifact",
         "UPDATE job SET state = 'lost' WHERE state = 'success'",
+        "UPDATE job SET state = 'lost', swept_by = uuid WHERE state = 'success'",
     ],
 )
 def test_what_may_be_is_taken(row: Connection, statement: str) -> None:

@@ -379,6 +379,7 @@ CREATE TABLE job (
     script text NOT NULL,
     log text,
     log_seq bigint,
+    swept_by uuid,
     failure_sha256 bytea,
     CONSTRAINT job_pkey PRIMARY KEY (uuid),
     CONSTRAINT job_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
@@ -390,7 +391,8 @@ CREATE TABLE job (
     CONSTRAINT job_finished_at_check CHECK ((state = 'running') = (finished_at IS NULL)),
     CONSTRAINT job_log_check CHECK ((state = 'running') = (log IS NULL)),
     CONSTRAINT job_fingerprint_check CHECK (octet_length(fingerprint) = 32),
-    CONSTRAINT job_container_hash_check CHECK (char_length(container_hash) BETWEEN 1 AND 255)
+    CONSTRAINT job_container_hash_check CHECK (char_length(container_hash) BETWEEN 1 AND 255),
+    CONSTRAINT job_swept_by_check CHECK (swept_by IS NULL OR state = 'lost')
 );
 
 CREATE INDEX job_started_at_idx ON job (started_at);
@@ -404,6 +406,7 @@ CREATE INDEX job_fingerprint_started_at_idx ON job (fingerprint, started_at)
 WHERE state = 'success';
 CREATE INDEX job_failure_sha256_started_at_idx ON job (failure_sha256, started_at)
 WHERE failure_sha256 IS NOT NULL;
+CREATE INDEX job_swept_by_idx ON job (swept_by) WHERE swept_by IS NOT NULL;
 
 COMMENT ON TABLE job IS 'Builds, each one run in one container. A job is here from the moment it starts';
 COMMENT ON COLUMN job.uuid IS 'The job''s id, made by the builder';
@@ -431,6 +434,8 @@ COMMENT ON COLUMN job.log IS
 'A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
 COMMENT ON COLUMN job.log_seq IS
 'job_log_chunk.seq of the last chunk in log; NULL if there was none';
+COMMENT ON COLUMN job.swept_by IS
+'The sweep that marked it as lost, by which a repeated one is known; NULL for all other jobs';
 COMMENT ON COLUMN job.failure_sha256 IS
 'failure_sha256() of its end, NULL unless it failed. Equal means: the same failure';
 

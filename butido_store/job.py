@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._check import encode_log, json_text
+from butido_store._check import encode_log, json_text, uuid7
 from butido_store._statement import (
     Key,
     Rows,
@@ -615,7 +615,11 @@ def _record_all(
 
 
 def sweep(
-    *, silent_for: timedelta, endpoint: str | None = None, limit: int = 1000
+    *,
+    silent_for: timedelta,
+    endpoint: str | None = None,
+    limit: int = 1000,
+    uuid: UUID | None = None,
 ) -> Statement[list[UUID]]:
     """Mark the running jobs whose builder went silent as lost, with the log as far as it came.
 
@@ -623,19 +627,24 @@ def sweep(
         the builder's clock: allow for how far that may be off the database's
     :param endpoint: only jobs on this endpoint, whose builder knows how often it gives a sign
     :param limit: at most this many in one go
-    :returns: the uuids of the jobs that this sweep marked
+    :param uuid: uuid of this act of sweeping, by which it can be said again; by default a new one
+    :returns: the uuids of the jobs that this sweep marked; once it has, it marks no more, and gives
+        them again
     :raises InvalidInput: at once, when `silent_for` is not above 0, or a value cannot be stored
     """
     if _check.instance("silent_for", silent_for, timedelta) <= timedelta(0):
         raise InvalidInput(f"silent_for is {silent_for}; it must be above 0")
+    act = {"sweep": uuid7() if uuid is None else _check.uuid("uuid", uuid)}
     parameters = {
+        **act,
         "silent_for": silent_for,
         "endpoint": _check.given(_check.text, "endpoint", endpoint),
         "limit": _check.count("limit", limit),
     }
     return write(
+        step("job/lock_sweep", act),
         step("job/sweep", parameters),
-        collect=lambda answers: [cast(UUID, row[0]) for row in answers[0]],
+        collect=lambda answers: [cast(UUID, row[0]) for row in answers[1]],
     )
 
 

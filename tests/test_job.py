@@ -392,6 +392,29 @@ def test_a_filter_keeps_what_it_names(
     assert store.run(report.jobs(state="error", of_submit=of_submit, **filters)) == []
 
 
+def test_a_repeated_sweep_gives_what_it_has_marked_and_marks_no_more(
+    store: AnyStore, of_submit: UUID, connection: psycopg.Connection[Any]
+) -> None:
+    first, second, third, act = (uuid7() for _ in range(4))
+    silent: dict[str, Any] = {"silent_for": timedelta(minutes=30)}
+    for uuids in ([first, second], [third]):
+        store.run(*(start(uuid, of_submit) for uuid in uuids))
+        connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
+        # The same statement, another one of the same act, and both together.
+        one = job.sweep(uuid=act, **silent)
+        assert store.run(one) == store.run(one) == [first, second]
+        assert store.run(job.sweep(uuid=act, limit=1, **silent)) == [first, second]
+        assert store.run(one, one, job.get(uuids[0]))[:2] == ([first, second], [first, second])
+    assert store.run(job.get(third)).state == "running"
+    other = job.sweep(**silent)
+    assert store.run(other) == store.run(other) == [third]
+    # An end of its builder's is told that it has ended, also where the builder gives up on it.
+    for end in (finish(first, state="lost"), finish(first, "a", state="lost"), finish(first)):
+        for statements in ([end], [job.get(second), end]):
+            with pytest.raises(NotRunning, match="its state is lost"):
+                store.run(*statements)
+
+
 def test_a_sweep_needs_a_time() -> None:
     with pytest.raises(InvalidInput, match="silent_for"):
         job.sweep(silent_for=timedelta(0))

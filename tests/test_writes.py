@@ -352,6 +352,15 @@ def test_the_same_file_registered_at_once_is_one(connect: Connect) -> None:
     assert answers == []
 
 
+def test_a_sweep_waits_for_its_first_attempt(connect: Connect, of_submit: UUID) -> None:
+    """Whose connection was lost, and which goes on on the server."""
+    first, observer, store, uuid = connect(), connect(), Store(connect()), uuid7()
+    sweep = job.sweep(silent_for=timedelta(microseconds=1))
+    store.run(start(uuid, of_submit))
+    while_blocked(first, observer, sweep)
+    assert store.run(sweep) == [uuid]
+
+
 def test_what_appears_after_a_release_found_nothing_is_released(
     meddled: Meddled, connect: Connect
 ) -> None:
@@ -377,6 +386,25 @@ def test_a_release_of_more_is_another_release(store: AnyStore) -> None:
     assert store.run(release.create(third, artifacts=[two, four], **said)) == [four]
     store.run(release.withdraw(artifact=two, reason="bad", **said))
     assert store.run(release.create(third, artifacts=[two, four], **said)) == [four]
+
+
+def test_a_repeated_release_gives_what_it_has_released(store: AnyStore) -> None:
+    said: dict[str, Any] = {"store": "stable", "actor": "me", "timestamp": later(0)}
+    of_submit, one, two, file = uuid7(), uuid7(), uuid7(), source(store)
+    made = Output("a", sha256("a"), 1)
+    store.run(create(of_submit), start(one, of_submit), finish(one, outputs=[made]))
+    whole = release.create(uuid7(), submit=of_submit, **said)
+    files = release.create(uuid7(), artifacts=[file, made.uuid], **said)
+    assert (store.run(whole), store.run(files)) == ([made.uuid], [file])
+    # What was taken back since, released again or made since is another matter.
+    store.run(
+        release.withdraw(artifact=made.uuid, reason="bad", **said),
+        start(two, of_submit),
+        finish(two, "b"),
+    )
+    assert store.run(whole, files, whole) == ([made.uuid], [file], [made.uuid])
+    store.run(release.create(uuid7(), artifacts=[made.uuid], **said))
+    assert (store.run(files), store.run(whole)) == ([file], [made.uuid])
 
 
 def test_a_repeated_withdrawal_leaves_what_was_released_since(store: AnyStore) -> None:
@@ -858,7 +886,7 @@ class Cutter:
 
 def all_writes() -> list[list[Statement[object]]]:
     """Return every kind of write, of values that are new."""
-    of_submit, one, two, three = (uuid7() for _ in range(4))
+    of_submit, one, two, three, silent = (uuid7() for _ in range(5))
     made = Output("a", sha256("a"), 1)
     said: dict[str, Any] = {"store": "stable", "actor": "me", "timestamp": later(0)}
     file = artifact.register(str(one), sha256=sha256("a"), size=1, uuid=uuid7())
@@ -879,7 +907,10 @@ def all_writes() -> list[list[Statement[object]]]:
             job.append_log(three, seq=0, data="z"),
             finish(three, "c"),
         ],
+        [start(silent, of_submit), job.append_log(silent, seq=0, data="z")],
+        [job.sweep(silent_for=timedelta(microseconds=1))],
         [release.create(uuid7(), artifacts=[made.uuid], **said)],
+        [release.create(uuid7(), submit=of_submit, **said)],
         [release.withdraw(artifact=made.uuid, reason="bad", **said)],
     ]
 
@@ -893,6 +924,11 @@ SELECT
 """
 
 
+def length(answer: object) -> int | None:
+    """Return how many there are of what a write has done."""
+    return len(answer) if isinstance(answer, list) else None
+
+
 @pytest.mark.parametrize(("way", "share"), [("out", 0.5), ("out", 1), ("back", 0)])
 def test_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing(
     dsn: str, schema: str, connection: Connection, short_directory: Path, way: str, share: float
@@ -901,15 +937,15 @@ def test_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing(
     cutter = Cutter(short_directory, f"{host}/.s.PGSQL.5432")
     through = make_conninfo(dsn, host=str(short_directory))
     with Store.connect(through, schema=schema, prepare_threshold=0) as store:
-        for statements in all_writes():
-            store.run(*statements)
+        answers = [length(store.run(*statements)) for statements in all_writes()]
         once = cast(tuple[int, ...], connection.execute(EVERYTHING).fetchone())
         messages, was_cut = 0, True
         while was_cut:
             was_cut = False
-            for statements in all_writes():
+            for statements, answer in zip(all_writes(), answers, strict=True):
                 cutter.cut = (messages, way, share)
-                store.run(*statements)
+                # Also where the answer was lost of what had been done.
+                assert length(store.run(*statements)) == answer
                 was_cut = was_cut or cutter.cut is None
             messages += 1
         found = cast(tuple[int, ...], connection.execute(EVERYTHING).fetchone())

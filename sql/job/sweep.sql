@@ -1,7 +1,9 @@
 -- Mark the running jobs whose builder went silent as lost, with the log as far as it came.
 --
 -- A lost job ends with its last sign of life. A job whose row is locked is left alone: it is being written.
+-- A repeated sweep marks no more, and gives the jobs that it has marked. Run job/lock_sweep before.
 --
+-- sweep: uuid of this act of sweeping
 -- silent_for: how long without a sign of life, by the database's clock
 -- endpoint: only those on this endpoint; its builder knows how often it gives a sign of life
 -- limit: at most this many in one go
@@ -12,6 +14,7 @@ WITH silent AS (
     WHERE
         j.state = 'running'
         AND j.heartbeat_at < now() - :'silent_for'::interval
+        AND NOT EXISTS (SELECT 1 FROM job AS d WHERE d.swept_by = :'sweep'::uuid)
 \if :{?endpoint}
         AND j.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
 \endif
@@ -52,12 +55,25 @@ lost AS (
         state = 'lost',
         finished_at = greatest(j.started_at, j.heartbeat_at),
         log = coalesce((SELECT l.text FROM log AS l WHERE l.job_uuid = j.uuid), ''),
-        log_seq = (SELECT l.seq FROM log AS l WHERE l.job_uuid = j.uuid)
+        log_seq = (SELECT l.seq FROM log AS l WHERE l.job_uuid = j.uuid),
+        swept_by = :'sweep'::uuid
     FROM silent
     WHERE j.uuid = silent.uuid
     RETURNING j.uuid, j.started_at
 )
 
-SELECT l.uuid
-FROM lost AS l
-ORDER BY l.started_at, l.uuid;
+SELECT m.uuid
+FROM (
+    SELECT
+        l.uuid,
+        l.started_at
+    FROM lost AS l
+    UNION ALL
+    -- As it was before this statement: none that it marks itself.
+    SELECT
+        j.uuid,
+        j.started_at
+    FROM job AS j
+    WHERE j.swept_by = :'sweep'::uuid
+) AS m
+ORDER BY m.started_at, m.uuid;

@@ -31,6 +31,7 @@ from typing import Self, TypedDict
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from butido_store import _check
 from butido_store._check import OLDEST_SERVER
 from butido_store.errors import EmbeddedServerError
 
@@ -243,15 +244,18 @@ class Server:
 
     :param directory: for the data, the log and the socket; by default `data_directory()`
     :param settings: PostgreSQL's own, for when this object is the one that starts the server
+    :raises InvalidInput: one of them is something else
     :raises EmbeddedServerError: no PostgreSQL was found
     """
 
     def __init__(
         self, directory: Path | None = None, *, settings: Mapping[str, str] | None = None
     ) -> None:
+        if directory is not None:
+            _check.instance("directory", directory, Path)
+        self._settings = _check.env("settings", {} if settings is None else settings)
         self.directory = (directory or data_directory()).resolve()
         self.bindir = find_binaries()
-        self._settings = dict(settings or {})
         self._data = self.directory / "data"
         self._pid_file = self._data / "postmaster.pid"
         self._log = self.directory / "server.log"

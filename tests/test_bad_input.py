@@ -32,7 +32,9 @@ from butido_store import (
     uuid7,
 )
 from butido_store._statement import Statement
+from butido_store.admin.migrate import Migrator
 from butido_store.artifact import Output
+from butido_store.embedded import Server
 from butido_store.errors import InvalidInput, NotFound
 
 NAIVE = datetime(2026, 1, 1)
@@ -229,7 +231,7 @@ TAKEN: Mapping[str, dict[str, Any]] = {
     "job.script": OF_JOB,
     "job.set_container": {**OF_JOB, "container_hash": "c0ffee"},
     "job.start": STARTED,
-    "job.sweep": {"silent_for": timedelta(1), "endpoint": "builder-1", "limit": 1},
+    "job.sweep": {**OF_JOB, "silent_for": timedelta(1), "endpoint": "builder-1", "limit": 1},
     "log.LogBuffer": {"job_uuid": UUID(int=1), "seq": 0, "clock": lambda: 0.0},
     "log.decode_log": {"text": "x"},
     "log.encode_log": {"data": "x"},
@@ -389,3 +391,20 @@ def test_what_is_run_is_a_statement(store: AnyStore) -> None:
     with pytest.raises(InvalidInput, match="writes"):
         Store(_Lends()).stream(job.heartbeat(uuid7()))  # type: ignore[arg-type]
     assert store.run() == ()
+
+
+@pytest.mark.parametrize("value", [5, b"x", ["x"], {5: "x"}, {"a": 5}, object()])
+def test_what_a_dba_runs_takes_nothing_of_another_type(
+    value: Any, connection: psycopg.Connection[Any]
+) -> None:
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("directory", lambda: Server(value)),
+        ("settings", lambda: Server(settings=value)),
+        ("connection", lambda: Migrator(value)),
+        ("schema", lambda: Migrator(connection, schema=value)),
+        ("lock_wait", lambda: Migrator(connection, lock_wait=[value])),  # type: ignore[arg-type]
+        ("phase", lambda: Migrator(connection).apply(phase=value)),
+    ]
+    for field, call in calls:
+        with pytest.raises(InvalidInput, match=field):
+            call()

@@ -34,7 +34,7 @@ from yoyo.migrations import (
 )
 from yoyo.topologicalsort import CycleError, topological_sort
 
-from butido_store import errors
+from butido_store import _check, errors
 from butido_store._check import OLDEST_SERVER
 from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
@@ -299,9 +299,12 @@ class Migrator:
         :param schema: the schema that holds the store, created when it is not there
         :param directory: where the migrations are; by default those of this release
         :param lock_wait: seconds to wait for another migrator, None for as long as it takes
+        :raises InvalidInput: one of them is something else
         :raises MigrationError: no store can be in this schema or on this server
         """
-        name = schema.encode()
+        _check.instance("connection", connection, psycopg.Connection)
+        _check.given(_check.seconds, "lock_wait", lock_wait)
+        name = _check.instance("schema", schema, str).encode()
         # PostgreSQL cuts longer names, and reads "$user" in a search path as the role's own schema.
         if not 0 < len(name) <= 63 or b"\0" in name or schema == "$user":
             raise MigrationError(f"a schema's name has 1 to 63 bytes and is not {schema!r}")
@@ -344,6 +347,8 @@ class Migrator:
         :returns: the ids of those applied now
         :raises MigrationError: one was refused or failed; those before it stay applied
         """
+        if phase is not None:
+            _check.choice("phase", phase, ["pre"])
         files = shipped(self._directory)
         wanted = files if to is None else files[: _position(files, to)]
         with self._session(alone=True) as session:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, cast
@@ -39,12 +39,12 @@ class Unwritten(Exception):
         self.instead = instead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Step:
     """A query with its parameters: one message to the server."""
 
     query: Query
-    parameters: Mapping[str, object] = field(repr=False)
+    parameters: Mapping[str, object]
     # Whether to prepare it; by default where it is run often.
     prepare: bool | None = None
 
@@ -52,8 +52,12 @@ class Step:
         """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
         return self.query.render(frozenset(self.parameters)).bind(self.parameters)
 
+    def __repr__(self) -> str:
+        """Name the query; its parameters may be secrets, or long."""
+        return f"<Step {self.query.name}>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Statement(Generic[T_co]):
     """What is to be read or written, and the type of what comes of it: run it with a store.
 
@@ -65,13 +69,17 @@ class Statement(Generic[T_co]):
 
     steps: tuple[Step, ...]
     # Makes the value from the rows of each step; raises Unwritten where nothing was written.
-    collect: Callable[[Sequence[Rows]], T_co] = field(repr=False)
+    collect: Callable[[Sequence[Rows]], T_co]
     writes: bool = False
     # The shared values that it refers to. Looked for only after nothing was written, which is rare.
-    shared: Callable[[], frozenset[Key]] = field(default=frozenset, repr=False)
+    shared: Callable[[], frozenset[Key]] = frozenset
     # Asked then, too: gives the value of a write that is repeated, raises why it is refused, or
     # raises Unwritten where nothing speaks against another attempt.
-    why: "Callable[[], Statement[T_co]] | None" = field(default=None, repr=False)
+    why: "Callable[[], Statement[T_co]] | None" = None
+
+    def __repr__(self) -> str:
+        """Name the queries; their parameters may be secrets, or long."""
+        return f"<Statement {', '.join(step.query.name for step in self.steps)}>"
 
 
 def step(name: str, parameters: Mapping[str, object], *, prepare: bool | None = None) -> Step:

@@ -1,7 +1,7 @@
 """Jobs: one build run each, from the moment it starts until it ends as success, error or lost."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -73,7 +73,8 @@ class LogPiece:
 class EndedJob:
     """A job that has ended and is recorded as a whole, as its builder reports it.
 
-    Each field is what `start` and `finish` take; `log` is the output as it came.
+    Each field is what `start` and `finish` take; `log` is the output as it came. The job's `repr`
+    leaves out script, log and environment, which may be long or hold secrets.
     """
 
     uuid: UUID
@@ -85,10 +86,10 @@ class EndedJob:
     state: EndState
     started_at: datetime
     finished_at: datetime
-    script: str
-    log: bytes | str = ""
+    script: str = field(repr=False)
+    log: bytes | str = field(default="", repr=False)
     container_hash: str | None = None
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     inputs: Sequence[UUID] = ()
     outputs: Sequence[Output] = ()
 

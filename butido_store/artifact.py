@@ -1,8 +1,11 @@
 """Artifacts: files by path and content, from outside or made by a job, and their reuse."""
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from butido_store import _check
@@ -48,6 +51,24 @@ class Output:
         _check.count(f"size of output {path!r}", self.size)
         _check.uuid(f"uuid of output {path!r}", self.uuid)
 
+    @classmethod
+    def from_file(cls, file: str | os.PathLike[str], path: str) -> Self:
+        """Describe a file that was made, with the SHA-256 and size of what is read of it now.
+
+        It reads to the end, a piece at a time: off the event loop, `asyncio.to_thread` calls it.
+
+        :param file: where it is
+        :param path: its path relative to the root of the store that holds it
+        :returns: the output, with a new uuid
+        :raises InvalidInput: at once, when the path cannot be stored
+        :raises OSError: the file cannot be read
+        """
+        checked = _check.path("path", path)
+        with open(file, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").digest()
+            # What was read, even of a file that grew meanwhile.
+            return cls(checked, digest, opened.tell())
+
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
@@ -56,6 +77,14 @@ class Reuse:
     job_uuid: UUID
     finished_at: datetime
     outputs: tuple[Artifact, ...]
+
+
+def uuids_of(field: str, artifacts: Iterable[UUID | Artifact]) -> list[UUID]:
+    """Return the uuids of artifacts, each given once, as itself or by its uuid."""
+    return _check.uuids(
+        field,
+        (one.uuid if isinstance(one, Artifact) else one for one in _check.each(field, artifacts)),
+    )
 
 
 def register(
@@ -112,7 +141,7 @@ def reusable(
     image: str,
     script: str,
     env: Mapping[str, str],
-    inputs: Iterable[tuple[str, bytes]],
+    inputs: Iterable[Artifact | tuple[str, bytes]],
 ) -> Statement[Reuse | None]:
     """Has exactly this been built before, and what came out of it?
 
@@ -121,7 +150,7 @@ def reusable(
     :param image: name of the image
     :param script: the script that would run
     :param env: the job's whole environment: the package's own and the submit's additional one
-    :param inputs: path and SHA-256, 32 bytes, of each file that the job would read
+    :param inputs: each file that the job would read: an artifact, or its path and SHA-256, 32 bytes
     :returns: the newest successful job with the same fingerprint, or None
     :raises InvalidInput: at once, when a value could not be stored
     """
@@ -129,7 +158,13 @@ def reusable(
         _check.sha256(f"inputs[{path!r}]", sha256).hex()
         + "  "
         + _check.path("a path in inputs", path)
-        for path, sha256 in _check.pairs("inputs", inputs)
+        for path, sha256 in _check.pairs(
+            "inputs",
+            (
+                (one.path, one.sha256) if isinstance(one, Artifact) else one
+                for one in _check.each("inputs", inputs)
+            ),
+        )
     ]
 
     def collect(rows: Rows) -> Reuse | None:

@@ -25,7 +25,7 @@ from butido_store._statement import (
     write,
     written,
 )
-from butido_store.artifact import Artifact, Output
+from butido_store.artifact import Artifact, Output, uuids_of
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
 
 R = TypeVar("R")
@@ -90,7 +90,7 @@ class EndedJob:
     log: bytes | str = field(default="", repr=False)
     container_hash: str | None = None
     env: Mapping[str, str] = field(repr=False)
-    inputs: Sequence[UUID] = ()
+    inputs: Sequence[UUID | Artifact] = ()
     outputs: Sequence[Output] = ()
 
 
@@ -151,7 +151,7 @@ def _document(
     started_at: datetime,
     script: str,
     env: Mapping[str, str],
-    inputs: Iterable[UUID],
+    inputs: Iterable[UUID | Artifact],
     container_hash: str | None,
     state: str = "",
     finished_at: datetime | None = None,
@@ -178,7 +178,7 @@ def _document(
     return _Document(
         values,
         _check.env("env", env),
-        [{"job": values["uuid"], "artifact": str(one)} for one in _check.uuids("inputs", inputs)],
+        [{"job": values["uuid"], "artifact": str(one)} for one in uuids_of("inputs", inputs)],
         _outputs(values["uuid"], outputs),
         encode_log(_check.output("log", log)),
     )
@@ -303,7 +303,7 @@ def start(
     started_at: datetime,
     script: str,
     env: Mapping[str, str],
-    inputs: Iterable[UUID] = (),
+    inputs: Iterable[UUID | Artifact] = (),
     container_hash: str | None = None,
 ) -> Statement[bytes]:
     """Record that a job starts, before its container does.
@@ -317,7 +317,7 @@ def start(
     :param started_at: when it starts, an aware datetime
     :param script: the script that runs in the container
     :param env: its whole environment: the package's own and the submit's additional one
-    :param inputs: uuids of the artifacts that are copied into the container
+    :param inputs: the artifacts that are copied into the container, or their uuids
     :param container_hash: the container's id, where it is known already
     :returns: the fingerprint, 32 bytes
     :raises InvalidInput: at once, when a value cannot be stored
@@ -463,38 +463,44 @@ def finish(
     state: EndState,
     finished_at: datetime,
     outputs: Iterable[Output] = (),
-) -> Statement[dict[str, UUID]]:
+) -> Statement[tuple[Artifact, ...]]:
     """End a running job: its state, its time, its outputs, and its log in one piece.
 
     :param uuid: the job's uuid
     :param state: `success`, `error` or `lost`
     :param finished_at: when it ended, an aware datetime
     :param outputs: the files that it made
-    :returns: the artifact of each output by its path
+    :returns: the artifacts that its outputs have become, by path, as `artifact.reusable` gives them
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if there is no such job
     :raises NotRunning: when run, if the job has ended in another state, or was swept as lost
     :raises Conflict: when run, if it has ended in this state, but otherwise than said here
     """
-    job, made, at = {"job": _check.uuid("uuid", uuid)}, _outputs(str(uuid), outputs), _now()
+    job, at = {"job": _check.uuid("uuid", uuid)}, _now()
+    outputs = _check.instances("outputs", outputs, Output)
+    made = _outputs(str(uuid), outputs)
     end = {
         "state": _check.choice("state", state, _END_STATES),
         "finished_at": _check.timestamp("finished_at", finished_at),
     }
 
-    def why() -> Statement[dict[str, UUID]]:
+    def why() -> Statement[tuple[Artifact, ...]]:
         said = {"uuid": str(uuid), **end, "outputs": _without_uuids(made)}
         compare = _compare([said], _ended)
 
-        def repeated(answers: Sequence[Rows]) -> dict[str, UUID]:
+        def repeated(answers: Sequence[Rows]) -> tuple[Artifact, ...]:
             compare.collect(answers[:1])
-            return {file.path: file.uuid for file in typed(Artifact, answers[1])}
+            return tuple(typed(Artifact, answers[1]))
 
         return Statement((*compare.steps, step("job/outputs", job)), repeated)
 
-    def finished(answers: Sequence[Rows]) -> dict[str, UUID]:
+    def finished(answers: Sequence[Rows]) -> tuple[Artifact, ...]:
         written(answers[1])
-        return {str(file["path"]): UUID(str(file["uuid"])) for file in made}
+        # In the order that the database has them in, too: of UTF-8.
+        return tuple(
+            Artifact(each.uuid, each.path, each.sha256, each.size, uuid)
+            for each in sorted(outputs, key=lambda each: each.path)
+        )
 
     return write(
         step("job/lock", job),

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._statement import Rows, Statement, Unwritten, read, step, typed, write, written
+from butido_store.artifact import Artifact, uuids_of
 from butido_store.errors import Conflict, InvalidInput, NotFound
 
 
@@ -30,7 +31,7 @@ def create(
     store: str,
     timestamp: datetime,
     actor: str,
-    artifacts: Iterable[UUID] | None = None,
+    artifacts: Iterable[UUID | Artifact] | None = None,
     submit: UUID | None = None,
 ) -> Statement[list[UUID]]:
     """Release artifacts, or all that the successful jobs of a submit made, to a release store.
@@ -41,7 +42,7 @@ def create(
     :param store: name of the release store
     :param timestamp: when it is released, an aware datetime
     :param actor: who releases it
-    :param artifacts: uuids of artifacts: outputs of successful jobs, or files from outside
+    :param artifacts: artifacts, or their uuids: outputs of successful jobs, or files from outside
     :param submit: uuid of a submit, for all that its successful jobs made
     :returns: the artifacts that this act released: those that were not in that release store before
     :raises InvalidInput: at once, when a value cannot be stored
@@ -56,7 +57,7 @@ def create(
         "store": name,
         "timestamp": _check.timestamp("timestamp", timestamp),
         "actor": _check.name("actor", actor),
-        "artifacts": None if artifacts is None else _check.uuids("artifacts", artifacts),
+        "artifacts": None if artifacts is None else uuids_of("artifacts", artifacts),
         "submit": _check.given(_check.uuid, "submit", submit),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from butido_store import Statement, job, submit
-from butido_store.artifact import Output
+from butido_store.artifact import Artifact, Output
 
 HASH = "c0ffee" + "0" * 34
 TIME = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -71,7 +71,7 @@ def start(uuid: UUID, submit_uuid: UUID, **changes: Any) -> Statement[bytes]:
     return job.start(uuid, submit=submit_uuid, **(values | changes))
 
 
-def finish(uuid: UUID, *outputs: str, **changes: Any) -> Statement[dict[str, UUID]]:
+def finish(uuid: UUID, *outputs: str, **changes: Any) -> Statement[tuple[Artifact, ...]]:
     """Return the successful end of a job with outputs of these paths."""
     values: dict[str, Any] = {
         "state": "success",

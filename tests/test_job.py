@@ -148,9 +148,10 @@ def test_the_end_brings_outputs_time_and_state(store: AnyStore, running: UUID) -
     made = store.run(finish(running, "zlib-1.3.tar.gz", "a/ü.txt"))
     found = store.run(job.get(running))
     assert (found.state, found.finished_at) == ("success", later(60))
-    assert store.run(job.outputs(running)) == [
-        Artifact(made[path], path, sha256(path), len(path), running)
-        for path in ("a/ü.txt", "zlib-1.3.tar.gz")
+    assert store.run(job.outputs(running)) == [*made]
+    assert [*made] == [
+        Artifact(one.uuid, path, sha256(path), len(path), running)
+        for one, path in zip(made, ("a/ü.txt", "zlib-1.3.tar.gz"), strict=True)
     ]
 
 

@@ -165,7 +165,7 @@ def test_what_is_refused_is_undone_whatever_is_prepared(
                 store.run(job.record(ended(uuid7(), of_submit, inputs=[taken.uuid])))
                 for text in commit:
                     store.sql(text)
-            assert store.run(finish(uuid, "out")).keys() == {"out"}
+            assert [made.path for made in store.run(finish(uuid, "out"))] == ["out"]
             with pytest.raises(NotFound):
                 store.run(job.get(other))
     assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []

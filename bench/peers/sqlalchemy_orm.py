@@ -7,7 +7,7 @@ https://docs.sqlalchemy.org/en/20/orm/session_basics.html#framing-out-a-begin-co
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, BigInteger, Column, DateTime, ForeignKey, Table, create_engine, select
@@ -234,7 +234,7 @@ class Orm(OnButidosTables):
                     started_at=job.started_at,
                     finished_at=job.finished_at,
                     envs=[envs[pair] for pair in job.env.items()],
-                    inputs=[files[uuid] for uuid in job.inputs],
+                    inputs=[files[cast(uuid.UUID, file)] for file in job.inputs],
                     outputs=[files[output.uuid] for output in job.outputs],
                 )
                 for job in known

@@ -97,7 +97,7 @@ class Worker:
                 image=machine.IMAGE,
                 script=script,
                 env=JOB_ENV,
-                inputs=[(file.path, file.sha256) for file in inputs],
+                inputs=inputs,
             )
         )
         if earlier:
@@ -161,7 +161,7 @@ class Worker:
                 started_at=datetime.now(UTC),
                 script=script,
                 env=JOB_ENV,
-                inputs=[file.uuid for file in inputs],
+                inputs=inputs,
             )
         )
         log = LogBuffer(package.job)
@@ -180,8 +180,7 @@ class Worker:
         if wheel is None:
             self._end(package, log, "error")
             return Result(package, "failed", package.job)
-        uuid = self._end(package, log, "success", wheel)[wheel.path]
-        made = Artifact(uuid, wheel.path, wheel.sha256, wheel.size, package.job)
+        [made] = self._end(package, log, "success", wheel)
         return Result(package, "built", package.job, made)
 
     def _run(self, script: str, place: Path, follow: Callable[[bytes], object]) -> int:
@@ -207,7 +206,7 @@ class Worker:
 
     def _end(
         self, package: Package, log: LogBuffer, state: job.EndState, *made: Output
-    ) -> dict[str, UUID]:
+    ) -> tuple[Artifact, ...]:
         """Record the end of a job and the rest of its log, both or none."""
         end = job.finish(package.job, state=state, finished_at=datetime.now(UTC), outputs=made)
         rest = log.flush()
@@ -223,7 +222,7 @@ class Worker:
         """Move the wheel of a build to where it stays."""
         [wheel] = (place / "output").iterdir()
         kept = wheel.replace(self.directory / "wheels" / wheel.name)
-        return Output(f"wheels/{kept.name}", _sha256(kept), kept.stat().st_size)
+        return Output.from_file(kept, f"wheels/{kept.name}")
 
 
 def _sha256(path: Path) -> bytes:

@@ -9,7 +9,15 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -35,7 +43,9 @@ from butido_store._statement import Batch, Conversation, Rows, Step, step
 from butido_store._target import opening
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_database
 
+_END = object()
 A = TypeVar("A")
+Entered = TypeVar("Entered", bound=AbstractAsyncContextManager[Any])
 Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
 Cursor = psycopg.RawCursor[tuple[object, ...]] | psycopg.AsyncRawCursor[tuple[object, ...]]
 
@@ -196,6 +206,46 @@ def at_once(work: Coroutine[Any, Any, A]) -> A:
     except StopIteration as end:
         return cast(A, end.value)
     raise AssertionError("a blocking store does not wait")
+
+
+def each_at_once(work: AsyncGenerator[A, None]) -> Generator[A, None, None]:
+    """Yield what a generator yields that never has to wait."""
+    try:
+        while (value := at_once(anext(work, _END))) is not _END:
+            yield cast(A, value)
+    finally:
+        at_once(work.aclose())
+
+
+class Opening(Coroutine[Any, Any, Entered], AbstractAsyncContextManager[Entered]):
+    """What is being opened: to be awaited, or entered at once by `async with`, which closes it."""
+
+    def __init__(self, opening: Coroutine[Any, Any, Entered]) -> None:
+        self._opening = opening
+
+    def __await__(self) -> Generator[Any, Any, Entered]:
+        return self._opening.__await__()
+
+    async def __aenter__(self) -> Entered:
+        self._opened = await self._opening
+        return cast(Entered, await self._opened.__aenter__())
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        return await self._opened.__aexit__(*error)
+
+    # `asyncio.run` and `create_task` take nothing less than a coroutine.
+
+    def send(self, value: Any) -> Any:
+        """Go on, as a coroutine does."""
+        return self._opening.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where it waits, as a coroutine does."""
+        return self._opening.throw(*error)
+
+    def close(self) -> None:
+        """End it, as a coroutine does."""
+        self._opening.close()
 
 
 # A conversation on a connection ---------------------------------------------------------------

@@ -7,14 +7,16 @@ from contextlib import (
     asynccontextmanager,
     nullcontext,
 )
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import psycopg
 
 from butido_store._connection import (
+    BLOCKING,
     NOBODY,
     Connection,
     Way,
+    at_once,
     cut,
     done,
     open_schema,
@@ -26,6 +28,7 @@ from butido_store._target import Target, refused
 from butido_store.errors import (
     ConnectionFailed,
     EmbeddedServerError,
+    InvalidInput,
     StoreError,
     Unavailable,
     from_database,
@@ -99,14 +102,25 @@ class Own(Single):
     def __init__(
         self, way: Way, dsn: str | None, schema: str, prepare_threshold: int | None
     ) -> None:
-        self._way = way
+        self.way = way
         self._target = Target(dsn)
-        self._schema = schema
+        self.schema = schema
         self._prepare_threshold = prepare_threshold
         # None while it is lent, and after an exception came before it was given back.
         self._connection = None
         self._streams = self._closed = False
         self._take_turns(way)
+
+    @property
+    def dsn(self) -> str:
+        """What its connections are made with."""
+        return self._target.dsn
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What they are made with beside it."""
+        threshold = self._prepare_threshold
+        return {"autocommit": True, "prepare_threshold": threshold, **self._target.timeouts}
 
     async def open(self) -> Self:
         """Connect, with the embedded server running if it is the one.
@@ -114,28 +128,21 @@ class Own(Single):
         :raises StoreError: the server cannot be reached, or the database is not ready
         """
         try:
-            await done(self._way.call(self._target.__enter__))
+            await done(self.way.call(self._target.__enter__))
             self._connection = await self.connected()
         except BaseException:
-            await done(self._way.call(self._target.leave))
+            await done(self.way.call(self._target.leave))
             raise
         return self
 
     async def connected(self) -> Connection:
         """Open one more connection."""
         try:
-            connection: Connection = await done(
-                self._way.connect(
-                    self._target.dsn,
-                    autocommit=True,
-                    prepare_threshold=self._prepare_threshold,
-                    **self._target.timeouts,
-                )
-            )
+            connection: Connection = await done(self.way.connect(self.dsn, **self.parameters))
         except psycopg.Error as error:
             raise refused(error) from error
         try:
-            await open_schema(connection, self._schema)
+            await open_schema(connection, self.schema)
         except BaseException:
             cut(connection)
             raise
@@ -157,7 +164,7 @@ class Own(Single):
             except ConnectionFailed:
                 if not self._target.server:
                     raise
-            await done(self._way.call(self._target.again))
+            await self.again()
             return await self.connected()
         except (ConnectionFailed, EmbeddedServerError) as error:
             raise Unavailable(str(error)) from error
@@ -168,6 +175,15 @@ class Own(Single):
             cut(connection)
         else:
             self._connection = connection
+
+    async def rest(self) -> None:
+        """Close the connection until it is needed again."""
+        if self._connection is not None:
+            cut(self._connection)
+
+    async def again(self) -> None:
+        """Have the embedded server running again after it was lost, if it is the one."""
+        await done(self.way.call(self._target.again))
 
     @asynccontextmanager
     async def apart(self) -> AsyncGenerator[Connection, None]:
@@ -191,7 +207,7 @@ class Own(Single):
             self._closed = True
             if self._connection is not None:
                 cut(self._connection)
-            await done(self._way.call(self._target.leave))
+            await done(self.way.call(self._target.leave))
 
 
 class Pool(Protocol):
@@ -209,7 +225,7 @@ class AsyncPool(Protocol):
 
 
 class Pooled:
-    """A pool of the caller's; nobody has to wait for a turn."""
+    """A pool, the caller's; nobody has to wait for a turn."""
 
     def __init__(self, pool: Pool | AsyncPool) -> None:
         self._pool = pool
@@ -233,4 +249,88 @@ class Pooled:
                 raise type(why)(str(why)) from error
             raise from_database(error, connection_lost=True) from error
 
-    apart = connection
+    def apart(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend one of the pool's connections to a stream."""
+        return self.connection()
+
+
+class OwnPool(Pooled):
+    """A pool of the store's own, whose connections are like that of `Own`."""
+
+    def __init__(self, own: Own, *, sizes: tuple[int, int], timeout: float) -> None:
+        self._own = own
+        self._sizes = sizes
+        self._timeout = timeout
+        self._closed = False
+
+    async def open(self) -> Self:
+        """Connect once, so that what is wrong is said at once, and open the pool.
+
+        :raises StoreError: psycopg_pool is missing, or as `Own.open` says
+        """
+        try:
+            import psycopg_pool
+        except ImportError as error:
+            raise StoreError(
+                "a pool needs psycopg_pool; run: pip install 'butido_store[pool]'"
+            ) from error
+
+        async def configure(connection: Connection) -> None:
+            await open_schema(connection, self._own.schema)
+
+        blocking = self._own.way is BLOCKING
+        kind: Any = psycopg_pool.ConnectionPool if blocking else psycopg_pool.AsyncConnectionPool
+        try:
+            pool = kind(
+                self._own.dsn,
+                open=False,
+                kwargs=self._own.parameters,
+                configure=(lambda one: at_once(configure(one))) if blocking else configure,
+                timeout=self._timeout,
+                min_size=self._sizes[0],
+                max_size=self._sizes[1],
+            )
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+        super().__init__(pool)
+        await self._own.open()
+        try:
+            await self._own.rest()
+            await done(pool.open())
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection, None]:
+        """Lend one of the pool's connections, as `Pooled` does."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        lost = False
+        try:
+            async with super().connection() as connection:
+                try:
+                    yield connection
+                except Unavailable:
+                    lost = connection.closed
+                    raise
+        finally:
+            if lost and not self._closed:
+                await self._renew()
+
+    async def _renew(self) -> None:
+        """Have the server running, and no connection in the pool that was lost like this one."""
+        try:
+            await self._own.again()
+        except (ConnectionFailed, EmbeddedServerError) as error:
+            raise Unavailable(str(error)) from error
+        await done(cast(Any, self._pool).check())
+
+    async def close(self) -> None:
+        """Close the pool, and leave the embedded server."""
+        self._closed = True
+        try:
+            await done(cast(Any, self._pool).close())
+        finally:
+            await self._own.close()

@@ -4,15 +4,25 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import psycopg
 from psycopg.rows import tuple_row
 
 from butido_store import _check, _connection
-from butido_store._connection import AWAITING, BLOCKING, Cursor, Way, at_once, done, within
-from butido_store._source import AsyncPool, Own, Pool, Pooled, Single
+from butido_store._connection import (
+    AWAITING,
+    BLOCKING,
+    Cursor,
+    Opening,
+    Way,
+    at_once,
+    done,
+    each_at_once,
+    within,
+)
+from butido_store._source import AsyncPool, Own, OwnPool, Pool, Pooled, Single
 from butido_store._statement import DENIED, Statement, conversation, denied
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store._watch import Watched
@@ -140,10 +150,10 @@ class _Body(Generic[Source]):
         # Connections and pools of one kind are entered by `with`, of the other by `async with`.
         kinds = [hasattr(source, name) for name in ("__enter__", "__aenter__")]
         right, wrong = kinds if self._way is BLOCKING else reversed(kinds)
-        if not lends or (wrong and not right and not isinstance(source, Single)):
+        if not lends or (wrong and not right and not isinstance(source, Single | Pooled)):
             kind = f"{type(source).__module__}.{type(source).__name__}"
             raise InvalidInput(f"{type(self).__name__} takes no {kind}")
-        if isinstance(source, Single):
+        if isinstance(source, Single | Pooled):
             self._source: Single | Pooled = source
         else:
             self._source = Single(cast(Any, source)) if is_connection else Pooled(cast(Any, source))
@@ -206,9 +216,26 @@ class _Body(Generic[Source]):
                     ask = denied(error, (step.query.name,))
                     raise await _connection.converse(connection, ask, []) from error
 
+    @classmethod
+    async def _pooled(
+        cls,
+        dsn: str | None,
+        schema: str,
+        sizes: tuple[int, int],
+        retry_for: float,
+        timeout: float | None,
+        prepare_threshold: int | None,
+    ) -> Self:
+        own = _own(cls._way, dsn, schema, retry_for, prepare_threshold)
+        for name, size in zip(("min_size", "max_size"), sizes, strict=True):
+            _check.count(name, size)
+        # Who finds all busy waits, even if nothing is tried again.
+        pool = await OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR).open()
+        return cls(cast(Source, pool), retry_for=retry_for, timeout=timeout)
+
     async def _close(self) -> None:
         # A fork's child has the store, too, and leaves it to the process that opened it.
-        if isinstance(self._source, Own) and os.getpid() == self._process:
+        if isinstance(self._source, Own | OwnPool) and os.getpid() == self._process:
             await self._source.close()
 
 
@@ -248,6 +275,37 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         """
         own = at_once(_own(BLOCKING, dsn, schema, retry_for, prepare_threshold).open())
         return cls(cast(Pool, own), retry_for=retry_for, timeout=timeout)
+
+    @classmethod
+    def pooled(
+        cls,
+        dsn: str | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        min_size: int = 1,
+        max_size: int = 10,
+        retry_for: float = RETRY_FOR,
+        timeout: float | None = None,
+        prepare_threshold: int | None = 5,
+    ) -> Self:
+        """Open a store as `connect` does, on a pool of connections, so that threads need not wait.
+
+        It needs the extra `pool`. The pool grows as it is used, and is closed with the store.
+
+        :param dsn: a libpq connection string or URI
+        :param schema: name of the schema that holds the tables
+        :param min_size: how many connections are kept open
+        :param max_size: how many there are at most; who wants one more waits
+        :param retry_for: as for `connect`
+        :param timeout: as for `connect`
+        :param prepare_threshold: as for `connect`
+        :raises InvalidInput: a value is none that it can be
+        :raises ConnectionFailed: the server cannot be reached, or refuses the connection
+        :raises SchemaMismatch: the database is not ready for this version
+        :raises StoreError: psycopg_pool is not installed
+        """
+        sizes = min_size, max_size
+        return at_once(cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold))
 
     @overload
     def run(self, a: Statement[A], /) -> A: ...
@@ -341,16 +399,10 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         self.close()
 
 
-async def _next(pages: AsyncGenerator[A, None]) -> A | None:
-    return await anext(pages, None)
-
-
 def _rows(pages: AsyncGenerator[list[A], None]) -> Generator[A, None, None]:
-    try:
-        while (page := at_once(_next(pages))) is not None:
+    with closing(each_at_once(pages)) as each:
+        for page in each:
             yield from page
-    finally:
-        at_once(pages.aclose())
 
 
 async def _rows_awaited(pages: AsyncGenerator[list[A], None]) -> AsyncGenerator[A, None]:
@@ -366,7 +418,7 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
     _way = AWAITING
 
     @classmethod
-    async def connect(
+    def connect(
         cls,
         dsn: str | None = None,
         *,
@@ -374,10 +426,30 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         retry_for: float = RETRY_FOR,
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
-    ) -> Self:
-        """Open a store as `Store.connect` does."""
-        own = await _own(AWAITING, dsn, schema, retry_for, prepare_threshold).open()
-        return cls(cast(AsyncPool, own), retry_for=retry_for, timeout=timeout)
+    ) -> Opening[Self]:
+        """Open a store as `Store.connect` does: with `await`, or with `async with`."""
+
+        async def open_() -> Self:
+            own = await _own(AWAITING, dsn, schema, retry_for, prepare_threshold).open()
+            return cls(cast(AsyncPool, own), retry_for=retry_for, timeout=timeout)
+
+        return Opening(open_())
+
+    @classmethod
+    def pooled(
+        cls,
+        dsn: str | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        min_size: int = 1,
+        max_size: int = 10,
+        retry_for: float = RETRY_FOR,
+        timeout: float | None = None,
+        prepare_threshold: int | None = 5,
+    ) -> Opening[Self]:
+        """Open a store as `Store.pooled` does: with `await`, or with `async with`."""
+        sizes = min_size, max_size
+        return Opening(cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold))
 
     @overload
     async def run(self, a: Statement[A], /) -> A: ...

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import psycopg
 import pytest
@@ -245,12 +245,16 @@ class AnyStore(Protocol):
     def run(self, *statements: Statement[A]) -> tuple[A, ...]: ...
 
 
-class _Awaited:
+class Awaited:
     """An `AsyncStore` whose calls are waited for, so that one test serves both stores."""
 
-    def __init__(self, dsn: str, schema: str) -> None:
+    def __init__(self, connect: Callable[[], Coroutine[Any, Any, AsyncStore]]) -> None:
         self._runner = asyncio.Runner()
-        self._store = self._runner.run(AsyncStore.connect(dsn, schema=schema))
+        try:
+            self._store = self._runner.run(connect())
+        except BaseException:
+            self._runner.close()
+            raise
 
     def run(self, *statements: Statement[object]) -> object:
         return self._runner.run(self._store.run(*statements))
@@ -263,7 +267,11 @@ class _Awaited:
 @pytest.fixture(params=["sync", "async"])
 def store(request: pytest.FixtureRequest, dsn: str, schema: str) -> Iterator[AnyStore]:
     """A store on the test's database: the test runs through both kinds."""
-    opened = Store.connect(dsn, schema=schema) if request.param == "sync" else _Awaited(dsn, schema)
+    opened = (
+        Store.connect(dsn, schema=schema)
+        if request.param == "sync"
+        else Awaited(lambda: AsyncStore.connect(dsn, schema=schema))
+    )
     yield opened  # type: ignore[misc]
     opened.close()
 

@@ -1,17 +1,29 @@
-"""Logs: bytes to text and back without loss, pieces to append, and butido's line protocol."""
+"""Logs: bytes to text and back without loss, pieces to append and follow, butido's protocol."""
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from dataclasses import dataclass
+from typing import Generic
 from uuid import UUID
 
 from butido_store import _check, job
 from butido_store._check import decode_log, encode_log, to_bytes
+from butido_store._connection import AWAITING, BLOCKING, Way, done, each_at_once
 from butido_store._statement import Statement
+from butido_store.store import AnyStore, AsyncStore, Store, of_kind
 
-__all__ = ["LogBuffer", "Outcome", "decode_log", "encode_log", "read_outcome"]
+__all__ = [
+    "Following",
+    "LogBuffer",
+    "Outcome",
+    "decode_log",
+    "encode_log",
+    "follow",
+    "read_outcome",
+]
 
+_FOLLOW_EVERY = 0.25  # seconds
 _CHUNK = 64 * 1024  # bytes
 _SECONDS = 1.0
 # The first bytes of a character whose rest has not arrived: up to three, at the end.
@@ -71,6 +83,55 @@ class LogBuffer:
         statement = job.append_log(self._job, seq=self._seq, data=piece)
         self._seq += 1
         return statement
+
+
+def follow(store: AnyStore, uuid: UUID, *, every: float = _FOLLOW_EVERY) -> "Following[AnyStore]":
+    """Give what a job writes to its log, a piece of text at a time, until the job has ended.
+
+    With a `Store` it is for a `for` loop, with an `AsyncStore` for `async for`. Between pieces it
+    holds nothing; it waits for a server that is away as long as the store does.
+
+    :param store: asked again and again
+    :param uuid: the job's uuid; one that has ended gives its whole log
+    :param every: how long to wait between two questions, in seconds
+    :returns: texts, escaped as the log is; they end where a piece was cut, not where a line ends
+    :raises NotFound: while iterating, if there is no such job
+    :raises StoreError: while iterating, when the database fails
+    """
+    return Following(store, uuid, every)
+
+
+class Following(Generic[AnyStore]):
+    """A log that is being followed: each loop over it begins at the log's first piece."""
+
+    def __init__(self, store: AnyStore, uuid: UUID, every: float) -> None:
+        """Do as `follow` says."""
+        self._store: AnyStore = store
+        self._job = uuid
+        self._every = every
+
+    def __iter__(self: "Following[Store]") -> Generator[str, None, None]:
+        """Follow it from its beginning."""
+        of_kind(self._store, Store, "async for")
+        return each_at_once(self._pieces(BLOCKING))
+
+    def __aiter__(self: "Following[AsyncStore]") -> AsyncGenerator[str, None]:
+        """Follow it from its beginning."""
+        of_kind(self._store, AsyncStore, "for")
+        return self._pieces(AWAITING)
+
+    async def _pieces(self, way: Way) -> AsyncGenerator[str, None]:
+        after, characters = None, 0
+        while True:
+            ask = job.log_after(self._job, after=after, characters=characters)
+            piece: job.LogPiece = await done(self._store.run(ask))
+            if piece.text:
+                yield piece.text
+            if piece.state != "running":
+                return
+            characters += len(piece.text)
+            after = after if piece.seq is None else piece.seq
+            await done(way.sleep(self._every))
 
 
 @dataclass(frozen=True, slots=True)

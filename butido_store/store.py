@@ -528,3 +528,16 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
     async def __aexit__(self, *_: object) -> None:
         """Close the store."""
         await self.close()
+
+
+AnyStore = TypeVar("AnyStore", Store, AsyncStore)
+
+
+def of_kind(store: object, kind: type, instead: str) -> None:
+    """Refuse a store of the other kind, where a type checker was not asked.
+
+    :param instead: the words that it is used with
+    :raises TypeError: it is of the other kind
+    """
+    if not isinstance(store, kind):
+        raise TypeError(f"{type(store).__name__} takes `{instead}`")

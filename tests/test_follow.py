@@ -1,5 +1,6 @@
 """Following a log: each line as it comes, to the job's end, also over a restart of the server."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import create, finish, start
 
-from butido_store import Store, job, uuid7
+from butido_store import AsyncStore, Store, job, log, uuid7
 from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import NotFound
@@ -148,3 +149,61 @@ def test_the_pieces_are_the_log(store: AnyStore, pieces: list[str], asks: set[in
 def test_a_job_that_is_not_there_has_no_log(store: AnyStore) -> None:
     with pytest.raises(NotFound):
         store.run(job.log_after(uuid7()))
+
+
+def test_a_loop_gets_each_piece_and_ends_with_the_job(dsn: str, schema: str) -> None:
+    of_submit, one = uuid7(), uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), start(one, of_submit))
+        following = log.follow(store, one, every=0)
+        texts = iter(following)
+        store.run(job.append_log(one, seq=0, data="one"))
+        assert next(texts) == "one"
+        store.run(*(job.append_log(one, seq=seq, data=f"{seq}\0\n") for seq in (1, 2)))
+        assert next(texts) == "1\\x00\n2\\x00\n"
+        left = iter(following)
+        assert next(left) == "one1\\x00\n2\\x00\n"
+        left.close()
+        # The last piece comes in the same moment as the end.
+        store.run(job.append_log(one, seq=3, data="last"), finish(one))
+        assert [*texts] == ["last"]
+        assert [*following] == [*log.follow(store, one)] == [store.run(job.log(one))]
+        with pytest.raises(NotFound):
+            next(iter(log.follow(store, uuid7())))
+
+
+def test_a_loop_that_awaits_gets_the_same(dsn: str, schema: str) -> None:
+    of_submit, one = uuid7(), uuid7()
+
+    async def main() -> None:
+        async with AsyncStore.connect(dsn, schema=schema) as store:
+            await store.run(create(of_submit), start(one, of_submit))
+            following = log.follow(store, one, every=0)
+            texts = aiter(following)
+            await store.run(job.append_log(one, seq=0, data="one"))
+            assert await anext(texts) == "one"
+            # While it waits for more, others go on.
+            more = asyncio.create_task(anext(texts))
+            await store.run(job.append_log(one, seq=1, data="two"))
+            assert await more == "two"
+            await store.run(job.append_log(one, seq=2, data="last"), finish(one))
+            assert [text async for text in texts] == ["last"]
+            assert [text async for text in following] == [await store.run(job.log(one))]
+            with pytest.raises(NotFound):
+                await anext(aiter(log.follow(store, uuid7())))
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_the_wrong_kind_of_loop_is_refused(dsn: str, schema: str) -> None:
+    async def main() -> None:
+        async with AsyncStore.connect(dsn, schema=schema) as store:
+            with pytest.raises(TypeError, match="AsyncStore takes `async for`"):
+                iter(log.follow(store, uuid7()))
+
+    asyncio.run(main())
+    with (
+        Store.connect(dsn, schema=schema) as store,
+        pytest.raises(TypeError, match="Store takes `for`"),
+    ):
+        aiter(log.follow(store, uuid7()))

@@ -20,7 +20,7 @@ CALLERS = """
 from datetime import UTC, datetime
 from uuid import UUID
 
-from butido_store import AsyncStore, Statement, Store, job, report, submit
+from butido_store import AsyncStore, Statement, Store, artifact, job, log, report, submit
 from butido_store.job import State
 
 ONE = UUID(int=1)
@@ -145,6 +145,43 @@ async def streams(store: Store, waiting: AsyncStore) -> None:
     for regression in await waiting.run(report.regressions()):
         print(regression.status == "fixed")
         print(regression.status == "broken")  # wrong
+
+
+async def opened() -> None:
+    for text in log.follow(Store.pooled(max_size=3), ONE):
+        print(text.upper())
+    async with AsyncStore.connect() as store, AsyncStore.pooled(min_size=2) as pooled:
+        print(await store.run(job.log(ONE)), await pooled.run(job.log(ONE)))
+        async for text in log.follow(store, ONE):
+            print(text.upper())
+            text.seq  # wrong
+        for _ in log.follow(store, ONE):  # wrong
+            pass
+        async for _ in log.follow(Store.connect(), ONE):  # wrong
+            pass
+    waiting = await AsyncStore.connect(schema="other")
+    await waiting.close()
+    with AsyncStore.connect():  # wrong
+        pass
+    AsyncStore.connect().run(job.log(ONE))  # wrong
+
+
+def files(store: Store) -> None:
+    made = artifact.Output.from_file("a", "lib/a")
+    (kept,) = store.run(job.finish(ONE, state="success", finished_at=NOW, outputs=[made]))
+    print(kept.job_uuid, kept.sha256.hex())
+    said = {"package": "a", "version": "1", "image": "i", "script": "s"}
+    found = store.run(artifact.reusable(**said, env={}, inputs=[kept, ("a", bytes(32))]))
+    print(found and found.outputs[0].path == kept.path)
+    store.run(artifact.reusable(**said, env={}, inputs=[ONE]))  # wrong
+    store.run(job.finish(ONE, state="success", finished_at=NOW, outputs=[kept]))  # wrong
+    store.run(
+        job.start(
+            ONE, submit=ONE, started_at=NOW, endpoint="e", env={}, **said, inputs=[kept, ONE]
+        )
+    )
+    artifact.Output.from_file("a")  # wrong
+    artifact.Output.from_file(5, "a")  # wrong
 """
 
 

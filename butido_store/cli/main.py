@@ -3,21 +3,19 @@
 import getpass
 import signal
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
-from butido_store import job, release
+from butido_store import job, log, release
 from butido_store._check import uuid7
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store.cli import admin, reports
 from butido_store.cli.admin import Database, Group
 
 _PROGRAM = "butido-store"
-_FOLLOW_EVERY = 0.25
 
 
 class _Main(Group):
@@ -67,16 +65,9 @@ def log_of(database: Database, job_prefix: str, follow: bool) -> None:
     """Print the log of JOB as far as it came, or as it comes."""
     with database.store() as store:
         uuid = reports.resolve(store, job_prefix, "job")
-        after, characters = None, 0
-        while True:
-            piece = store.run(job.log_after(uuid, after=after, characters=characters))
-            sys.stdout.write(piece.text)
+        for text in log.follow(store, uuid) if follow else [store.run(job.log(uuid))]:
+            sys.stdout.write(text)
             sys.stdout.flush()
-            if piece.state != "running" or not follow:
-                break
-            characters += len(piece.text)
-            after = after if piece.seq is None else piece.seq
-            time.sleep(_FOLLOW_EVERY)
 
 
 def _user() -> str:

@@ -1,0 +1,430 @@
+"""A job while a builder runs it: started, kept alive, its log recorded, and ended whatever happens.
+
+Written once, in coroutines, as `_connection` explains: `RunningJob` is their blocking face and
+`AsyncRunningJob` the awaiting one.
+"""
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from concurrent import futures
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, ClassVar, Generic, cast
+from uuid import UUID
+
+from butido_store import _check, job
+from butido_store._connection import AWAITING, BLOCKING, Way, at_once, done, within
+from butido_store._statement import Statement
+from butido_store.artifact import Artifact, Output
+from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
+from butido_store.job import EndState
+from butido_store.log import LogBuffer
+from butido_store.store import AnyStore, AsyncStore, Store, of_kind
+
+__all__ = ["HEARTBEAT", "AsyncRunningJob", "Building", "RunningJob", "build"]
+
+HEARTBEAT = timedelta(seconds=10)
+# How late a piece of the log or a sign of life may be, in seconds.
+_TICK = 0.25
+# With these the store says that the job takes nothing more. Others may pass.
+_FINAL = (NotRunning, NotFound, Conflict)
+
+
+def build(
+    store: AnyStore,
+    uuid: UUID,
+    *,
+    submit: UUID,
+    package: str,
+    version: str,
+    image: str,
+    endpoint: str,
+    script: str,
+    env: Mapping[str, str],
+    inputs: Iterable[UUID | Artifact] = (),
+    container_hash: str | None = None,
+    heartbeat: timedelta = HEARTBEAT,
+) -> "Building[AnyStore]":
+    """Run a job in a `with` block: recorded from before it starts until it has ended.
+
+    With an `AsyncStore` it is `async with`, and `log` and `finish` are awaited::
+
+        with build(store, uuid7(), submit=…, package=…, …) as running:
+            code = run_in_container(script, follow=running.log)
+            if code == 0:
+                made = running.finish("success", [Output.from_file("out/a.tar", "a.tar")])
+
+    The block runs the job by whatever means, and may give `running` to other threads or tasks. In
+    the background the log is written each second and a sign of life given. How the job ends:
+
+    - as `finish` says; only so is it a success;
+    - as `error` where the block ends without that, or by an exception;
+    - as `lost` where the block is interrupted (`KeyboardInterrupt`, `SystemExit`, a cancellation),
+      or by an error of the store, since then nobody knows how the job would have ended.
+
+    If a sweep has marked the job as lost meanwhile, since it gave no sign of life for too long,
+    stop: another builder may have it. `NotRunning` says so: in a `with` block the next `log`,
+    `check` or `finish` raises it; an `async with` block is cancelled, and raises it.
+
+    :param store: not one in a transaction of the caller's, which would hide the job until its end
+    :param uuid: the job's uuid, `uuid7()` for instance
+    :param submit: uuid of the submit that it is part of
+    :param package: name of the package that it builds
+    :param version: its version
+    :param image: name of the image
+    :param endpoint: name of the build host
+    :param script: the script that runs in the container
+    :param env: its whole environment: the package's own and the submit's additional one
+    :param inputs: the artifacts that are copied into the container, or their uuids
+    :param container_hash: the container's id, where it is known already
+    :param heartbeat: how often it gives a sign of life; sweeps have to wait several times as long
+    :returns: what starts the job when it is entered
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotFound: when entered, if the submit or an input is not in the store
+    :raises Conflict: when entered, if the uuid is there with other content
+    """
+    if _check.instance("heartbeat", heartbeat, timedelta) <= timedelta(0):
+        raise InvalidInput(f"heartbeat is {heartbeat}; it must be above 0")
+    start = job.start(
+        uuid,
+        submit=submit,
+        package=package,
+        version=version,
+        image=image,
+        endpoint=endpoint,
+        started_at=datetime.now(UTC),
+        script=script,
+        env=env,
+        inputs=inputs,
+        container_hash=container_hash,
+    )
+    return Building(store, uuid, start, heartbeat.total_seconds())
+
+
+class _Body:
+    """What both kinds of a running job do."""
+
+    _way: ClassVar[Way]
+
+    def __init__(self, store: object, uuid: UUID, heartbeat: float) -> None:
+        self.uuid = uuid
+        self.fingerprint = b""
+        self._store: Any = store
+        self._heartbeat = heartbeat
+        self._tick = min(_TICK, heartbeat)
+        self._lock: Any = self._way.lock()
+        self._buffer = LogBuffer(uuid)
+        # Cut from the log, and not known to be in the store.
+        self._pieces: list[Statement[None]] = []
+        self._alive = time.monotonic()
+        self._finished_at: datetime | None = None
+        self._ended = False
+        # Why the job takes nothing more, and whether the builder knows.
+        self._failure: Exception | None = None
+        self._known = False
+
+    def check(self) -> None:
+        """Do nothing while the job runs.
+
+        :raises NotRunning: it has ended, for instance since a sweep marked it as lost
+        """
+        if self._failure:
+            self._known = True
+            raise self._failure
+        if self._ended:
+            raise NotRunning(f"job {self.uuid} has ended")
+
+    async def _start(self, start: Statement[bytes]) -> None:
+        self.fingerprint = await done(self._store.run(start))
+        self._alive = time.monotonic()
+
+    async def _record(self, *more: Statement[Any]) -> Any:
+        """Write what was cut from the log and what comes after it, all or none."""
+        statements = (*self._pieces, *more)
+        # Where this is cut off, or fails, they stay: a repeated piece is no error.
+        values = await done(self._store.run(*statements))
+        self._pieces.clear()
+        self._alive = time.monotonic()
+        return values if len(statements) == 1 else values[-1]
+
+    def _take(self, piece: Statement[None] | None) -> None:
+        if piece:
+            self._pieces.append(piece)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None, None]:
+        """Let the builder write, while nobody else does and the job takes it."""
+        async with within(self._lock):
+            self.check()
+            try:
+                yield
+            except (NotRunning, NotFound) as error:
+                self._failure, self._known = error, True
+                raise
+
+    async def _log(self, data: bytes | str) -> None:
+        async with self._turn():
+            self._take(self._buffer.add(data))
+            if self._pieces:
+                await self._record()
+
+    async def _finish(self, state: EndState, outputs: Iterable[Output]) -> tuple[Artifact, ...]:
+        async with self._turn():
+            # The same when it is tried again, so that it can be found to be the same.
+            self._finished_at = self._finished_at or datetime.now(UTC)
+            end = job.finish(self.uuid, state=state, finished_at=self._finished_at, outputs=outputs)
+            self._take(self._buffer.flush())
+            made = await self._record(end)
+            self._ended = True
+            return cast(tuple[Artifact, ...], made)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """End the job if it has not ended, and say what else there is to say.
+
+        :param error: what the block was left by
+        """
+        if not self._ended and not self._failure:
+            state = _state(error)
+            try:
+                await self._give_up(state)
+            except Exception as failed:
+                if error is None:
+                    raise
+                error.add_note(f"job {self.uuid} could not be ended as {state}: {failed}")
+        if self._failure and not self._known:
+            if error is None:
+                raise self._failure
+            error.add_note(str(self._failure))
+
+    async def _give_up(self, state: EndState) -> None:
+        try:
+            await self._finish(state, ())
+        except Conflict:
+            # An interruption took a piece out of the log, between being cut and being kept.
+            self._pieces.clear()
+            await self._finish(state, ())
+
+    async def _beat(self) -> bool:
+        """Write the log that is due, or else a sign of life that is; tell whether to go on."""
+        # Who holds the lock writes just now, which is a sign of life, too.
+        if not await done(self._acquired()):
+            return True
+        try:
+            if self._ended or self._failure:
+                return False
+            self._take(self._buffer.add())
+            if self._pieces:
+                await self._record()
+            elif time.monotonic() - self._alive >= self._heartbeat:
+                await self._record(job.heartbeat(self.uuid))
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, _FINAL):
+                return True
+            self._failure = error
+        finally:
+            self._lock.release()
+        if self._failure:
+            self._interrupt()
+        return not self._failure
+
+    def _acquired(self) -> Awaitable[bool] | bool:
+        """Take the lock if nobody has it."""
+        raise NotImplementedError
+
+    def _interrupt(self) -> None:
+        """Tell the builder that the job takes nothing more."""
+
+
+def _state(error: BaseException | None) -> EndState:
+    """Return how a job ends whose block was left without saying so."""
+    if error is None:
+        return "error"
+    unknown = isinstance(error, StoreError | futures.CancelledError)
+    return "lost" if unknown or not isinstance(error, Exception) else "error"
+
+
+async def _beats(
+    running: "weakref.ref[_Body]", stopped: Callable[[], Awaitable[bool] | bool]
+) -> None:
+    """Give signs of life of a job until it is stopped, or nobody runs it any more."""
+    while not await done(stopped()):
+        one = running()
+        if one is None or not await one._beat():
+            return
+        # Not held from here: an interruption may have kept its block from ending it.
+        del one
+
+
+async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+    return stop.is_set()
+
+
+class RunningJob(_Body):
+    """A job that is running, of a `Store`; threads may share it.
+
+    `uuid` is the job's, `fingerprint` the SHA-256 of all that decides what it makes, 32 bytes.
+    """
+
+    _way = BLOCKING
+    # None where the start was cut off.
+    _thread: threading.Thread | None = None
+
+    def log(self, data: bytes | str = b"") -> None:
+        """Take output; it is written at 64 kB or when it is a second old, whichever is first.
+
+        :param data: output as it came; none, to be told only whether the job was swept
+        :raises NotRunning: the job has ended, for instance since a sweep marked it as lost
+        :raises Unavailable: there is much to write, and the database is away for too long; what
+            could not be written is kept, and written with what comes next
+        """
+        at_once(self._log(data))
+
+    def finish(self, state: EndState, outputs: Iterable[Output] = ()) -> tuple[Artifact, ...]:
+        """End the job, with the rest of its log.
+
+        :param state: `success`, `error` or `lost`
+        :param outputs: the files that it made
+        :returns: the artifacts that its outputs have become, by path
+        :raises InvalidInput: at once, when an output cannot be stored
+        :raises NotRunning: the job has ended, for instance since a sweep marked it as lost
+        :raises Unavailable: the database is away for too long; it may be called again
+        """
+        return at_once(self._finish(state, outputs))
+
+    def _begin(self, start: Statement[bytes]) -> None:
+        at_once(self._start(start))
+        self._stop = threading.Event()
+        running: weakref.ref[_Body] = weakref.ref(self)
+        stopped = partial(self._stop.wait, self._tick)
+        self._thread = threading.Thread(
+            target=lambda: at_once(_beats(running, stopped)), name=f"job {self.uuid}", daemon=True
+        )
+        self._thread.start()
+
+    def _end(self, error: BaseException | None) -> None:
+        try:
+            at_once(self._leave(error))
+        finally:
+            if self._thread:
+                self._stop.set()
+                # It was not started, perhaps.
+                with suppress(RuntimeError):
+                    self._thread.join()
+
+    def _acquired(self) -> bool:
+        return bool(self._lock.acquire(blocking=False))
+
+
+class AsyncRunningJob(_Body):
+    """What `RunningJob` is, of an `AsyncStore`: awaited, and cancelled when it was swept."""
+
+    _way = AWAITING
+    _beating: asyncio.Task[None] | None = None
+    # Whether this has cancelled the block, and the block is being left.
+    _cancelled = False
+    _leaving = False
+
+    async def log(self, data: bytes | str = b"") -> None:
+        """Take output as `RunningJob.log` does."""
+        await self._log(data)
+
+    async def finish(self, state: EndState, outputs: Iterable[Output] = ()) -> tuple[Artifact, ...]:
+        """End the job as `RunningJob.finish` does."""
+        return await self._finish(state, outputs)
+
+    async def _begin(self, start: Statement[bytes]) -> None:
+        await self._start(start)
+        self._stop = asyncio.Event()
+        self._task = cast(asyncio.Task[Any], asyncio.current_task())
+        self._cancelling = self._task.cancelling()
+        stopped = partial(_stopped, self._stop, self._tick)
+        self._beating = asyncio.create_task(_beats(weakref.ref(self), stopped))
+
+    async def _end(self, error: BaseException | None) -> None:
+        self._leaving = True
+        # As asyncio.timeout does: who else has cancelled the task gets what they wanted.
+        ours = self._cancelled and self._task.uncancel() <= self._cancelling
+        try:
+            if ours and self._failure and isinstance(error, asyncio.CancelledError):
+                raise self._failure from error
+            await self._leave(error)
+        finally:
+            if self._beating:
+                self._stop.set()
+                # Not awaited itself: it must not be cancelled with this, in the midst of a write.
+                await asyncio.wait([self._beating])
+
+    async def _acquired(self) -> bool:
+        return not self._lock.locked() and bool(await self._lock.acquire())
+
+    def _interrupt(self) -> None:
+        if not self._leaving:
+            self._cancelled = True
+            self._task.cancel()
+
+
+class Building(Generic[AnyStore]):
+    """A job that starts when this is entered, and has ended when it is left; made by `build`."""
+
+    def __init__(
+        self, store: AnyStore, uuid: UUID, start: Statement[bytes], heartbeat: float
+    ) -> None:
+        """Do as `build` says."""
+        self._store: AnyStore = store
+        self._uuid = uuid
+        self._start = start
+        self._heartbeat = heartbeat
+        self._running: Any = None
+
+    def __enter__(self: "Building[Store]") -> RunningJob:
+        """Start the job."""
+        of_kind(self._store, Store, "async with")
+        self._running = running = RunningJob(self._store, self._uuid, self._heartbeat)
+        try:
+            running._begin(self._start)
+            return running
+        except StoreError:
+            raise
+        except BaseException as error:
+            # It may have started.
+            running._end(error)
+            raise
+
+    def __exit__(
+        self: "Building[Store]",
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the job, if that was not done."""
+        self._running._end(error)
+
+    async def __aenter__(self: "Building[AsyncStore]") -> AsyncRunningJob:
+        """Start the job."""
+        of_kind(self._store, AsyncStore, "with")
+        self._running = running = AsyncRunningJob(self._store, self._uuid, self._heartbeat)
+        try:
+            await running._begin(self._start)
+            return running
+        except StoreError:
+            raise
+        except BaseException as error:
+            # It may have started.
+            await running._end(error)
+            raise
+
+    async def __aexit__(
+        self: "Building[AsyncStore]",
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the job, if that was not done."""
+        await self._running._end(error)

@@ -77,11 +77,11 @@ class LogBuffer:
         end = len(self._pending) if kept is None else kept.start()
         if not end:
             return None
-        piece = bytes(self._pending[:end])
+        statement = job.append_log(self._job, seq=self._seq, data=bytes(self._pending[:end]))
+        # First of all: what an interruption loses here leaves a gap, which the store refuses.
+        self._seq += 1
         del self._pending[:end]
         self._since = self._clock()
-        statement = job.append_log(self._job, seq=self._seq, data=piece)
-        self._seq += 1
         return statement
 
 

@@ -22,6 +22,7 @@ from butido_store.artifact import Output
 from butido_store.building import RunningJob
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, Unavailable
 from butido_store.job import Job
+from butido_store.log import decode_log
 
 SAID: dict[str, Any] = {
     "package": "zlib",
@@ -403,9 +404,16 @@ def test_who_was_swept_and_does_not_look_is_told_at_the_end(
     def fail(_: RunningJob) -> None:
         raise ValueError("mine")
 
-    for then in (lambda _: None, lambda running: running.finish("success")):
+    def know(running: RunningJob) -> None:
         with pytest.raises(NotRunning, match="its state is lost"):
+            running.finish("success")
+
+    for then in (lambda _: None, lambda running: running.finish("success")):
+        with pytest.raises(NotRunning, match="its state is lost") as told:
             run(then)
+        assert not hasattr(told.value, "__notes__")
+    # Who knows is not told again.
+    run(know)
     with pytest.raises(ValueError, match="mine") as raised:
         run(fail)
     assert "its state is lost" in "\n".join(raised.value.__notes__)
@@ -463,11 +471,13 @@ class Interruption:
         return self
 
 
+@pytest.mark.parametrize("finishes", [True, False])
 def test_an_interruption_anywhere_leaves_a_job_that_has_ended(
-    store: Watched, of_submit: UUID
+    finishes: bool, store: Watched, of_submit: UUID
 ) -> None:
     before = threading.active_count()
-    log = ["a" * 66_000, "b" * 66_000, "end"]
+    # Each piece leaves a beginning of a character in the buffer.
+    log = [b"a" * 66_000 + b"\xc3", b"\xa9" + b"b" * 66_000 + b"\xc3", b"\xa9end"]
     at, interrupted = 0, 0
     while True:
         at += 1
@@ -479,7 +489,8 @@ def test_an_interruption_anywhere_leaves_a_job_that_has_ended(
                 with build(store, one, submit=of_submit, **SAID) as running:
                     for text in log:
                         running.log(text)
-                    running.finish("success")
+                    if finishes:
+                        running.finish("success")
             finally:
                 sys.settrace(None)
         except KeyboardInterrupt:
@@ -491,13 +502,13 @@ def test_an_interruption_anywhere_leaves_a_job_that_has_ended(
         except NotFound:
             assert not any("job/insert>" in names for names in store.seen)
             continue
-        assert "".join(log).startswith(text)
+        assert b"".join(log).startswith(decode_log(text))
         if state == "running":
             # It was left: what ends it has itself been interrupted.
             assert {"_end", "__exit__", "_begin"} & {*interruption.functions}
-        assert state in ("running", "lost", "success")
+        assert state in ("running", "lost", "success" if finishes else "error")
     assert interrupted > 50
-    assert store.run(job.get(one)).state == "success"
+    assert store.run(job.get(one)).state == ("success" if finishes else "error")
     running = None  # type: ignore[assignment]
     gc.collect()
     # Whatever was left running gives no sign of life any more.
@@ -505,6 +516,50 @@ def test_an_interruption_anywhere_leaves_a_job_that_has_ended(
         if thread.name.startswith("job "):
             thread.join(60)
     assert threading.active_count() == before
+
+
+def test_a_cancellation_anywhere_leaves_a_job_that_has_ended(
+    dsn: str, schema: str, store: Watched, of_submit: UUID
+) -> None:
+    log = [b"a" * 66_000 + b"\xc3", b"\xa9" + b"b" * 66_000 + b"\xc3", b"\xa9end"]
+    left = set[UUID]()
+    cancelled = dict[UUID, bool]()
+
+    async def work(waiting: AsyncStore, one: UUID) -> None:
+        async with build(waiting, one, submit=of_submit, **SAID) as running:
+            try:
+                for data in log:
+                    await running.log(data)
+                await running.finish("success")
+            finally:
+                left.add(one)
+
+    async def main() -> None:
+        async with AsyncStore.pooled(dsn, schema=schema) as waiting:
+            steps = 0
+            while True:
+                one = uuid7()
+                task = asyncio.create_task(work(waiting, one))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                # What waits for the database is asked again and again meanwhile.
+                steps = steps * 5 // 4 + 1
+                in_block = one not in left
+                if not task.cancel():
+                    break
+                await asyncio.wait([task])
+                cancelled[one] = in_block
+
+    asyncio.run(main())
+    assert len(cancelled) > 10
+    for one, in_block in cancelled.items():
+        try:
+            state, text = store.run(job.get(one)).state, store.run(job.log(one))
+        except NotFound:
+            assert one not in left
+            continue
+        assert b"".join(log).startswith(decode_log(text))
+        assert state in ("lost", "success") if in_block else ("running", "lost", "success")
 
 
 def test_an_interrupted_start_is_ended(store: Watched, of_submit: UUID) -> None:

@@ -572,3 +572,25 @@ def test_an_interrupted_start_is_ended(store: Watched, of_submit: UUID) -> None:
     with pytest.raises(KeyboardInterrupt), build(store, one, submit=of_submit, **SAID):
         pass
     assert store.run(job.get(one)).state == "lost"
+
+
+def test_a_cancelled_start_is_ended(dsn: str, schema: str, store: Watched, of_submit: UUID) -> None:
+    class Cancelled(AsyncStore):
+        async def run(self, *statements: Statement[Any]) -> Any:
+            value: Any = await super().run(*statements)
+            if "job/insert" in repr(statements):
+                raise asyncio.CancelledError
+            return value
+
+    one = uuid7()
+
+    async def main() -> None:
+        async with (
+            Cancelled.connect(dsn, schema=schema) as waiting,
+            build(waiting, one, submit=of_submit, **SAID),
+        ):
+            pass
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert store.run(job.get(one)).state == "lost"

@@ -20,7 +20,7 @@ CALLERS = """
 from datetime import UTC, datetime
 from uuid import UUID
 
-from butido_store import AsyncStore, Statement, Store, artifact, job, log, report, submit
+from butido_store import AsyncStore, Statement, Store, artifact, build, job, log, report, submit
 from butido_store.job import State
 
 ONE = UUID(int=1)
@@ -166,7 +166,7 @@ async def opened() -> None:
     AsyncStore.connect().run(job.log(ONE))  # wrong
 
 
-def files(store: Store) -> None:
+async def files(store: Store, waiting: AsyncStore) -> None:
     made = artifact.Output.from_file("a", "lib/a")
     (kept,) = store.run(job.finish(ONE, state="success", finished_at=NOW, outputs=[made]))
     print(kept.job_uuid, kept.sha256.hex())
@@ -180,6 +180,27 @@ def files(store: Store) -> None:
             ONE, submit=ONE, started_at=NOW, endpoint="e", env={}, **said, inputs=[kept, ONE]
         )
     )
+    with build(
+        store, ONE, submit=ONE, endpoint="e", env={}, inputs=[kept],
+        package="a", version="1", image="i", script="s",
+    ) as running:
+        running.log(b"")
+        running.log(5)  # wrong
+        running.finish("done")  # wrong
+        print(running.finish("success", [made])[0].sha256, running.fingerprint.hex())
+    with build(store, ONE):  # wrong
+        pass
+    waits = build(
+        waiting, ONE, submit=ONE, endpoint="e", env={},
+        package="a", version="1", image="i", script="s",
+    )
+    with waits:  # wrong
+        pass
+    async with waits as awaited:
+        await awaited.log("")
+        (first,) = await awaited.finish("success", [made])
+        print(first.path)
+        (await awaited.finish("success"))["a"]  # wrong
     artifact.Output.from_file("a")  # wrong
     artifact.Output.from_file(5, "a")  # wrong
 """

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,9 +12,10 @@ from uuid import UUID
 
 from butido_store import Store, job, uuid7
 from butido_store.artifact import Artifact
+from butido_store.building import HEARTBEAT
 from wheelhouse import machine
 from wheelhouse.plan import Package, resolve, submission
-from wheelhouse.work import HEARTBEAT, Result, Tell, Worker
+from wheelhouse.work import Result, Tell, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,7 @@ def build(
         # Each worker has a store, and so a connection, of its own: none waits for another.
         stores = [opened.enter_context(connect()) for _ in range(workers)]
         # What a killed builder left running here has had no heartbeat for long.
-        silent_for = timedelta(seconds=60 * HEARTBEAT)
-        stores[0].run(job.sweep(silent_for=silent_for, endpoint=machine.ENDPOINT))
+        stores[0].run(job.sweep(silent_for=60 * HEARTBEAT, endpoint=machine.ENDPOINT))
         with machine.room(directory / "builds") as place:
             packages = resolve(requirement, place, stop)
         submit = uuid7()

@@ -16,15 +16,11 @@ from uuid import UUID
 from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from packaging.version import Version
 
-from butido_store import Store, artifact, job, report
+from butido_store import Store, artifact, build, job, report
 from butido_store.artifact import Artifact, Output
-from butido_store.errors import StoreError
-from butido_store.log import LogBuffer
 from wheelhouse import machine
 from wheelhouse.machine import Interrupted, WheelhouseError
 from wheelhouse.plan import JOB_ENV, Package
-
-HEARTBEAT = 10  # seconds
 
 # A script is part of what makes two builds the same, so it reads alike in every run: it works in
 # the current directory and finds the interpreter in a variable.
@@ -150,67 +146,45 @@ class Worker:
     def _build(self, package: Package, script: str, inputs: Sequence[Artifact]) -> Result:
         """Run the build, recorded from before it starts until its wheel is in place."""
         self.tell(package, "building", "")
-        self.store.run(
-            job.start(
+        with (
+            build(
+                self.store,
                 package.job,
                 submit=self.submit,
                 package=package.name,
                 version=package.version,
                 image=machine.IMAGE,
                 endpoint=machine.ENDPOINT,
-                started_at=datetime.now(UTC),
                 script=script,
                 env=JOB_ENV,
                 inputs=inputs,
-            )
-        )
-        log = LogBuffer(package.job)
-        try:
-            with machine.room(self.directory / "builds") as place:
+                container_hash=machine.container_hash(),
+            ) as running,
+            machine.room(self.directory / "builds") as place,
+        ):
+
+            def follow(data: bytes) -> None:
+                if lines := data.decode(errors="replace").splitlines():
+                    self.tell(package, "building", lines[-1])
+                running.log(data)
+
+            try:
                 for file in inputs:
                     self._copy(file, place / "inputs")
-                self.store.run(job.set_container(package.job, machine.container_hash()))
-                code = self._run(script, place, self._recorder(package, log))
-                wheel = None if code else self._keep(place)
-        except BaseException:
-            # This worker gives the job up, and nobody else would end it.
-            with suppress(StoreError):
-                self._end(package, log, "lost")
-            raise
-        if wheel is None:
-            self._end(package, log, "error")
-            return Result(package, "failed", package.job)
-        [made] = self._end(package, log, "success", wheel)
-        return Result(package, "built", package.job, made)
+                code = self._run(script, place, follow)
+            except (WheelhouseError, OSError):
+                # No fault of the build's: this worker gives it up.
+                running.finish("lost")
+                raise
+            if code:
+                running.finish("error")
+                return Result(package, "failed", package.job)
+            [made] = running.finish("success", [self._keep(place)])
+            return Result(package, "built", package.job, made)
 
     def _run(self, script: str, place: Path, follow: Callable[[bytes], object]) -> int:
         env = machine.environment(place, JOB_ENV)
         return machine.run(["sh", "-c", script], place, env, self.stop, follow)
-
-    def _recorder(self, package: Package, log: LogBuffer) -> Callable[[bytes], None]:
-        """Return what takes a build's output, or b"" while none comes, and records it when due."""
-        alive = time.monotonic()
-
-        def record(data: bytes) -> None:
-            nonlocal alive
-            if lines := data.decode(errors="replace").splitlines():
-                self.tell(package, "building", lines[-1])
-            statement = log.add(data)
-            if statement is None and time.monotonic() - alive > HEARTBEAT:
-                statement = job.heartbeat(package.job)
-            if statement:
-                self.store.run(statement)
-                alive = time.monotonic()
-
-        return record
-
-    def _end(
-        self, package: Package, log: LogBuffer, state: job.EndState, *made: Output
-    ) -> tuple[Artifact, ...]:
-        """Record the end of a job and the rest of its log, both or none."""
-        end = job.finish(package.job, state=state, finished_at=datetime.now(UTC), outputs=made)
-        rest = log.flush()
-        return self.store.run(rest, end)[1] if rest else self.store.run(end)
 
     def _copy(self, file: Artifact, inputs: Path) -> None:
         """Copy an input to where the build sees it, if it still is what was recorded."""

@@ -689,8 +689,8 @@ def log(uuid: UUID) -> Statement[str]:
 def log_after(uuid: UUID, *, after: int | None = None, characters: int = 0) -> Statement[LogPiece]:
     """What has this job written to its log since it was last asked?
 
-    To follow a log, ask again with the `seq` of the last piece that had one, and the length of all
-    texts so far, until the state is not running.
+    `butido_store.log.follow` follows a log. It asks again with the `seq` of the last piece that had
+    one, and the length of all texts so far, until the state is not running.
 
     :param uuid: the job's uuid
     :param after: place of the last piece that was read, while the job was running

@@ -37,7 +37,8 @@ class LogBuffer:
     """Gathers a running job's output, and cuts it into pieces that are worth a round trip each.
 
     A piece is due at 64 kB or one second after its first byte, whichever is first. The buffer does
-    no I/O and has no thread: run what `add` and `flush` return, in that order.
+    no I/O and has no thread: run what `add` and `flush` return, in that order. `butido_store.build`
+    has one, and asks it in time.
     """
 
     def __init__(

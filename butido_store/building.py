@@ -65,7 +65,8 @@ def build(
     - as `finish` says; only so is it a success;
     - as `error` where the block ends without that, or by an exception;
     - as `lost` where the block is interrupted (`KeyboardInterrupt`, `SystemExit`, a cancellation),
-      or by an error of the store, since then nobody knows how the job would have ended.
+      or by an error of the store, since then nobody knows how the job would have ended;
+    - not at all where the process is killed outright: a sweep finds the silent job.
 
     If a sweep has marked the job as lost meanwhile, since it gave no sign of life for too long,
     stop: another builder may have it. `NotRunning` says so: in a `with` block the next `log`,

@@ -4,11 +4,18 @@ Functions of the modules `submit`, `job`, `artifact`, `release` and `report` ret
 `Store` or an `AsyncStore` runs them. `build` records a job while it runs.
 """
 
-from butido_store import artifact, errors, job, log, release, report, submit
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from butido_store import artifact, errors, job, log, release, submit
 from butido_store._check import uuid7
 from butido_store._statement import Statement
 from butido_store.building import build
 from butido_store.store import AsyncStore, Store, open_schema, open_schema_async
+
+if TYPE_CHECKING:
+    from butido_store import report
 
 __all__ = [
     "AsyncStore",
@@ -26,3 +33,10 @@ __all__ = [
     "submit",
     "uuid7",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `report` when it is asked for: its row types take a third of the package's time."""
+    if name == "report":
+        return import_module("butido_store.report")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -354,6 +354,16 @@ def read(path: Path, root: Path) -> Query:
         raise QueryFileError(f"{path}:1: the file cannot be read: {error}") from error
 
 
+def summary(name: str) -> str:
+    """Return the sentence that the file of a shipped query begins with; the rest is not looked at.
+
+    :param name: the query's name
+    :raises QueryFileError: there is no such sentence
+    """
+    path = directory("sql") / f"{name}.sql"
+    return _header(path.read_text(encoding="utf-8"), path)[0]
+
+
 @cache
 def query(name: str) -> Query:
     """Return the shipped query of this name.
@@ -397,7 +407,11 @@ def privileges(name: str) -> frozenset[tuple[str, str]]:
     return frozenset(found)
 
 
-def names() -> list[str]:
-    """Return the names of all shipped queries, sorted."""
+def names(subject: str = "") -> list[str]:
+    """Return the names of all shipped queries, sorted.
+
+    :param subject: only those in this directory of `sql/`
+    """
     root = directory("sql")
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.sql"))
+    found = (root / subject).rglob("*.sql")
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in found)

@@ -9,13 +9,14 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from click import Context
 from conftest import Postgres
 from pictures import draw
 from psycopg.conninfo import conninfo_to_dict
 from samples import create, start
 
 from butido_store import Store, job, report, uuid7
-from butido_store.cli import reports
+from butido_store.cli.main import main
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -69,7 +70,7 @@ def test_the_reports_in_its_table_are_commands() -> None:
     rows = re.findall(r"^\| .*\? \| (`.*`) \|$", text, re.MULTILINE)
     named = {name.strip("`") for row in rows for name in row.split(", ")}
     assert len(named) > 8
-    assert named <= {*reports.names()}
+    assert named <= {*main.list_commands(Context(main))}
 
 
 def test_the_files_it_names_are_there() -> None:

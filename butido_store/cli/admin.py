@@ -7,19 +7,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import click
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from rich.console import Console
-from rich.table import Table
 
 from butido_store._target import Target, refused
-from butido_store.admin.migrate import ZERO, Migrator
-from butido_store.embedded import Server, find_binaries
 from butido_store.errors import EmbeddedServerError, StoreError
 from butido_store.store import Store
+
+# What only some commands need is imported by them: every command waits for what stands here.
+if TYPE_CHECKING:
+    from butido_store.admin.migrate import Migrator
+    from butido_store.embedded import Server
 
 
 class Group(click.Group):
@@ -37,8 +39,13 @@ class Database:
     """The database and schema that the options before the command name."""
 
     def __init__(self, dsn: str | None, schema: str) -> None:
-        self.target = Target(dsn)
+        self._dsn = dsn
         self.schema = schema
+
+    @cached_property
+    def target(self) -> Target:
+        """The database; not looked for before a command uses it, so that --help needs none."""
+        return Target(self._dsn)
 
     @contextmanager
     def store(self) -> Iterator[Store]:
@@ -47,8 +54,10 @@ class Database:
             yield store
 
     @contextmanager
-    def migrator(self, lock_wait: float | None = None) -> Iterator[Migrator]:
+    def migrator(self, lock_wait: float | None = None) -> Iterator["Migrator"]:
         """Open a migrator on a connection of its own."""
+        from butido_store.admin.migrate import Migrator
+
         with self.target:
             try:
                 connection = psycopg.connect(self.target.dsn, autocommit=True)
@@ -85,6 +94,9 @@ def apply(database: Database, to: str | None, pre: bool, lock_wait: float | None
 @click.pass_obj
 def status(database: Database) -> None:
     """Show every migration and where it stands."""
+    from rich.console import Console
+    from rich.table import Table
+
     with database.migrator() as migrator:
         found = migrator.status()
     table = Table("migration", "phase", "state", "applied", "took")
@@ -107,7 +119,7 @@ def status(database: Database) -> None:
 def rollback(database: Database, name: str, yes: bool, lock_wait: float | None) -> None:
     """Undo all migrations after NAME, or every one with `zero`."""
     if not yes:
-        what = "every migration" if name == ZERO else f"all migrations after {name}"
+        what = "every migration" if name == "zero" else f"all migrations after {name}"
         click.confirm(f"Undo {what} in schema {database.schema}? Records can be lost", abort=True)
     with database.migrator(lock_wait) as migrator:
         undone = migrator.rollback(to=name)
@@ -147,6 +159,8 @@ def _psql(target: Target) -> str:
         return str(target.server.bindir / "psql")
     if installed := shutil.which("psql"):
         return installed
+    from butido_store.embedded import find_binaries
+
     return str(find_binaries() / "psql")
 
 
@@ -161,7 +175,7 @@ def server() -> None:
     """Run the embedded PostgreSQL."""
 
 
-def _embedded(database: Database) -> Server:
+def _embedded(database: Database) -> "Server":
     """Return the embedded server, if its database is the one that is meant."""
     if database.target.server is None:
         raise EmbeddedServerError(

@@ -4,30 +4,69 @@ import getpass
 import signal
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from uuid import UUID
 
 import click
-from click.shell_completion import get_completion_class
 
 from butido_store import job, log, release
 from butido_store._check import uuid7
+from butido_store._query import names, summary
 from butido_store._target import DEFAULT_SCHEMA
-from butido_store.cli import admin, reports
+from butido_store.cli import admin
 from butido_store.cli.admin import Database, Group
+from butido_store.store import Store
 
 _PROGRAM = "butido-store"
 
 
+class _Report(click.Command):
+    """The command of a report, known by its file until somebody uses it.
+
+    The functions and row types of all reports take a tenth of the time that the command line takes
+    to start, so they wait until one is asked.
+    """
+
+    def __init__(self, name: str, question: str) -> None:
+        super().__init__(name, help=summary(question))
+        self._question = question
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the options, those of the report first."""
+        if self.callback is None:
+            from butido_store.cli.reports import command
+
+            self.params, self.callback = command(self._question)
+        return super().get_params(ctx)
+
+
 class _Main(Group):
-    """The commands of this module, and one for each report, made only when somebody asks for it."""
+    """The commands of this module, and one for each report."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return sorted([*super().list_commands(ctx), *reports.names()])
+        return sorted([*super().list_commands(ctx), *_questions()])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command."""
-        return super().get_command(ctx, cmd_name) or reports.command(cmd_name)
+        if found := super().get_command(ctx, cmd_name):
+            return found
+        question = _questions().get(cmd_name)
+        return _Report(cmd_name, question) if question else None
+
+
+@cache
+def _questions() -> dict[str, str]:
+    """Return the names of the reports' queries by those of their commands."""
+    return {name.rpartition("/")[2].replace("_", "-"): name for name in names("report")}
+
+
+def _resolve(store: Store, text: str, field: str) -> UUID:
+    """Return the uuid that a text is, or is the unique beginning of."""
+    from butido_store.cli.reports import resolve
+
+    return resolve(store, text, field)
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +103,7 @@ for command in (admin.migrate, admin.psql, admin.server):
 def log_of(database: Database, job_prefix: str, follow: bool) -> None:
     """Print the log of JOB as far as it came, or as it comes."""
     with database.store() as store:
-        uuid = reports.resolve(store, job_prefix, "job")
+        uuid = _resolve(store, job_prefix, "job")
         for text in log.follow(store, uuid) if follow else [store.run(job.log(uuid))]:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -95,8 +134,8 @@ def release_(
                 store=store_name,
                 timestamp=datetime.now(UTC),
                 actor=actor,
-                artifacts=[reports.resolve(store, text, "artifact") for text in artifact] or None,
-                submit=reports.resolve(store, submit, "submit") if submit else None,
+                artifacts=[_resolve(store, text, "artifact") for text in artifact] or None,
+                submit=_resolve(store, submit, "submit") if submit else None,
             )
         )
     click.echo(
@@ -113,7 +152,7 @@ def release_(
 def withdraw(database: Database, store_name: str, artifact: str, reason: str, actor: str) -> None:
     """Take ARTIFACT back from the release store STORE; that it was there stays recorded."""
     with database.store() as store:
-        uuid = reports.resolve(store, artifact, "artifact")
+        uuid = _resolve(store, artifact, "artifact")
         store.run(
             release.withdraw(
                 store=store_name,
@@ -130,6 +169,8 @@ def withdraw(database: Database, store_name: str, artifact: str, reason: str, ac
 @click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
 def completion(shell: str) -> None:
     """Print what SHELL reads to complete this command: source <(butido-store completion bash)."""
+    from click.shell_completion import get_completion_class
+
     if found := get_completion_class(shell):
         click.echo(found(main, {}, _PROGRAM, "_BUTIDO_STORE_COMPLETE").source())
 

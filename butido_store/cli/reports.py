@@ -4,12 +4,11 @@ The options' letters and help are those in the header of the report's file.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from functools import cache
-from inspect import Parameter, getmembers, isfunction, signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, cast, get_args
 from uuid import UUID
@@ -17,7 +16,7 @@ from uuid import UUID
 import click
 
 from butido_store import Statement, report
-from butido_store._query import query
+from butido_store._query import Note, query
 from butido_store._statement import read
 from butido_store.cli import output
 from butido_store.cli.admin import Database
@@ -106,21 +105,6 @@ _NEEDED: dict[Any, dict[str, Any]] = {
 _OPTIONS = _NEEDED | {kind | None: known for kind, known in _NEEDED.items()}
 
 
-@cache
-def _reports() -> dict[str, _Report]:
-    """Return the reports by the names of their commands."""
-    return {
-        name.replace("_", "-"): function
-        for name, function in getmembers(report, isfunction)
-        if function.__module__ == report.__name__ and not name.startswith("_")
-    }
-
-
-def names() -> list[str]:
-    """Return the names of the commands."""
-    return [*_reports()]
-
-
 def resolve(store: Store, text: str, field: str) -> UUID:
     """Return the uuid that a text is, or is the unique beginning of.
 
@@ -151,15 +135,13 @@ def resolve(store: Store, text: str, field: str) -> UUID:
     return found[0]
 
 
-def command(name: str) -> click.Command | None:
-    """Make the command of a report.
+def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
+    """Return the options of a report's command, and what it does.
 
-    :param name: its name, with hyphens
-    :returns: the command, or None if there is no such report
+    :param name: of the report's query, `report/…`
     """
-    ask = _reports().get(name)
-    if ask is None:
-        return None
+    file = query(name)
+    ask: _Report = getattr(report, name.rpartition("/")[2])
     parameters = [*signature(ask).parameters.values()]
     (rows_type,) = get_args(signature(ask).return_annotation)
     (row_type,) = get_args(rows_type)
@@ -175,7 +157,7 @@ def command(name: str) -> click.Command | None:
                     found = (replace(r, script=r.script_diff(given["script"])) for r in found)
                 output.show(found, row_type, format_)
 
-    options = [_parameter(ask.__name__, parameter) for parameter in parameters]
+    options = [_parameter(file.notes, parameter) for parameter in parameters]
     options.append(
         click.Option(
             ["--format", "format_"],
@@ -185,11 +167,10 @@ def command(name: str) -> click.Command | None:
             help="How the rows are written.",
         )
     )
-    summary = query(f"report/{ask.__name__}").summary
-    return click.Command(name, callback=run, params=options, help=summary)
+    return options, run
 
 
-def _parameter(name: str, parameter: Parameter) -> click.Parameter:
+def _parameter(notes: Mapping[str, Note], parameter: Parameter) -> click.Parameter:
     """Return the option of a parameter, or the argument where it needs no name."""
     field = parameter.name
     known: dict[str, Any] = _OPTIONS[parameter.annotation]
@@ -197,7 +178,7 @@ def _parameter(name: str, parameter: Parameter) -> click.Parameter:
         known = {"type": _Script()}
     if parameter.kind is not Parameter.KEYWORD_ONLY:
         return click.Argument([field], **known)
-    note = query(f"report/{name}").notes[field]
+    note = notes[field]
     flags = [f"--{field.replace('_', '-')}", field]
     if note.letter:
         flags.insert(0, f"-{note.letter}")

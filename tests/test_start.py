@@ -29,5 +29,7 @@ def test_a_start_loads_nothing_heavy(arguments: list[str]) -> None:
 
 def test_the_package_has_its_reports_all_the_same() -> None:
     script = "import butido_store as b; print(b.report.jobs.__name__, hasattr(b, 'nonsense'))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "jobs False\n"

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Self, cast
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from butido_store import _check
 from butido_store._check import OLDEST_SERVER
 from butido_store._query import directory
 from butido_store._statement import DENIED, Conversation, denied, step
-from butido_store.errors import ConnectionFailed, SchemaMismatch
+from butido_store.errors import ConnectionFailed, InvalidInput, SchemaMismatch
 
 if TYPE_CHECKING:
     from butido_store.embedded import Server
 
 DEFAULT_SCHEMA = "butido"
+_URI = re.compile(r"postgres(?:ql)?://")
 _PHASE = re.compile(r"-- Phase:\s+(\w+)")
 # What libpq reads to know which server and database are meant.
 _LIBPQ_ENVIRONMENT = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
@@ -49,13 +51,7 @@ class Target:
             self.server = _embedded()
             dsn = self.server.dsn
         self.dsn = dsn or ""
-        try:
-            conninfo_to_dict(self.dsn)
-        except psycopg.Error:
-            # libpq's message quotes what it did not understand: a part of a password, perhaps.
-            raise ConnectionFailed(
-                "the connection string is not valid; write 'host=… dbname=…' or 'postgresql://…'"
-            ) from None
+        _check_dsn(self.dsn)
 
     @property
     def timeouts(self) -> dict[str, int]:
@@ -95,6 +91,34 @@ class Target:
         if self.server and self._entered:
             self._entered = False
             self.server.__exit__(None, None, None)
+
+
+def _check_dsn(dsn: str) -> None:
+    """Refuse a connection string that libpq does not understand, or misunderstands.
+
+    libpq's messages quote what they are about: a part of a password, perhaps, so none is passed on.
+    Nor does libpq get to connect where it would take a part of the password for a host, port or
+    database.
+    """
+    try:
+        found = conninfo_to_dict(_check.text("dsn", dsn))
+    except (psycopg.Error, InvalidInput):
+        raise ConnectionFailed(
+            "the connection string is not valid; write 'host=… dbname=…' or 'postgresql://…'"
+        ) from None
+    ports = str(found.get("port") or "").split(",")
+    misread = not all(port.strip().isdigit() for port in ports if port)
+    if scheme := _URI.match(dsn):
+        # As libpq does: what stands before the first '@' is the user's, unless a '/' does too.
+        user, at, place = dsn[scheme.end() :].partition("@")
+        if not at or "/" in user:
+            user, place = "", dsn[scheme.end() :]
+        misread = misread or "?" in user or "@" in place.partition("?")[0]
+    if misread:
+        raise ConnectionFailed(
+            "the connection string is ambiguous, or its port no number; in a URI's user and "
+            "password write %40 for @, %2F for /, %3A for : and %3F for ?"
+        )
 
 
 def _embedded() -> "Server":

@@ -1,37 +1,16 @@
 """The command line: what it does, and that it fails in one line."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from samples import create, start
+from shell import Run
 
 from butido_store import Store, uuid7
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 ODD = "Odd \\ \"schema\" 'name'"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command with arguments, as somebody at a terminal of 200 columns would."""
-    kept = "BUTIDO_STORE_BINDIR"  # the server that the tests run on
-    for name in [name for name in os.environ if name.startswith(("PG", "BUTIDO_STORE"))]:
-        if name != kept:
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-        program = str(Path(sys.executable).parent / "butido-store")
-        command = [program] if Path(program).exists() else [sys.executable, "-m", "butido_store"]
-        return subprocess.run([*before, *command, *arguments], capture_output=True, text=True)
-
-    return run
 
 
 @pytest.mark.parametrize("schema_", ["butido", ODD])

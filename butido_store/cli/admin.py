@@ -1,6 +1,7 @@
 """Commands for whoever runs the database: migrations, psql and the embedded server."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,20 +9,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from butido_store._target import Target, refused
-from butido_store.errors import EmbeddedServerError, StoreError
+from butido_store.errors import ConnectionFailed, EmbeddedServerError, StoreError
 from butido_store.store import Store
 
 # What only some commands need is imported by them: every command waits for what stands here.
 if TYPE_CHECKING:
     from butido_store.admin.migrate import Migrator
     from butido_store.embedded import Server
+
+# Secrets that libpq does not mark as such.
+_SECRETS = {"scram_client_key", "scram_server_key"}
+_SERVICE = "butido_store"
+# What the server ends a word of `options` at, and what quotes it.
+_SEPARATOR = re.compile(r"[\\ \t\n\v\f\r]")
 
 
 class Group(click.Group):
@@ -134,23 +143,83 @@ def rollback(database: Database, name: str, yes: bool, lock_wait: float | None) 
 def psql(database: Database, arguments: tuple[str, ...]) -> None:
     """Open psql on the database with the search path set; ARGUMENTS are psql's."""
     with database.target as target:
-        program = _psql(target)
         conninfo = conninfo_to_dict(target.dsn)
-        options = conninfo.get("options") or os.environ.get("PGOPTIONS", "")
+        # A service's options are found by libpq alone, and those of a connection replace them.
+        options = conninfo.get("options", _inherited_options(conninfo.get("service")))
         conninfo["options"] = f"{options} -c search_path={_escaped(database.schema)}".strip()
-        environment = dict(os.environ)
-        if password := conninfo.pop("password", None):
-            # Other users can read a command line, but not an environment.
-            environment["PGPASSWORD"] = str(password)
+        secrets = _without_secrets(conninfo)
+        # Else a script goes on after an error, and ends with success.
+        stop = ("-v", "ON_ERROR_STOP=1")
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            # Else a script goes on after an error, and ends with success.
-            stop = ("-v", "ON_ERROR_STOP=1")
-            command = [program, make_conninfo("", **conninfo), *stop, *arguments]
-            code = subprocess.call(command, env=environment)  # noqa: S603 - psql, as asked for
+            with _told(secrets, conninfo) as (environment, descriptors):
+                command = [_psql(target), make_conninfo("", **conninfo), *stop, *arguments]
+                code = subprocess.call(  # noqa: S603 - psql, as asked for
+                    command, env={**os.environ, **environment}, pass_fds=descriptors
+                )
         finally:
             signal.signal(signal.SIGINT, interrupt)
     sys.exit(code)
+
+
+def _inherited_options(service: Any) -> str:
+    """Return the options that a connection without its own takes from the service or PGOPTIONS.
+
+    :param service: the service that the connection string names
+    """
+    before = os.environ.get("PGSERVICE")
+    try:
+        if service:
+            os.environ["PGSERVICE"] = service
+        defaults = {option.keyword: option.val for option in Conninfo.get_defaults()}
+    finally:
+        if service:
+            os.environ.pop("PGSERVICE")
+        if before is not None:
+            os.environ["PGSERVICE"] = before
+    return (defaults[b"options"] or b"").decode()
+
+
+def _without_secrets(conninfo: dict[str, Any]) -> dict[str, str]:
+    """Take the secrets out of a connection string: other users can read a command line."""
+    marked = {
+        option.keyword.decode() for option in Conninfo.get_defaults() if option.dispchar == b"*"
+    }
+    found = {name: conninfo.pop(name, None) for name in sorted(marked | _SECRETS)}
+    return {name: str(value) for name, value in found.items() if value}
+
+
+@contextmanager
+def _told(
+    secrets: dict[str, str], conninfo: dict[str, Any]
+) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """Have psql find the secrets: a password in its environment, others in a service file.
+
+    libpq has no variable for those others. The file has no name, and lasts until psql ends.
+
+    :param secrets: the secrets by libpq's names
+    :param conninfo: what else psql connects with; the service is added where there is one
+    :returns: variables for psql, and descriptors that it inherits
+    :raises ConnectionFailed: a service is named already, whose file is the place for them
+    """
+    environment = {}
+    if password := secrets.pop("password", None):
+        environment["PGPASSWORD"] = password
+    if not secrets:
+        yield environment, []
+        return
+    names = ", ".join(secrets)
+    if conninfo.get("service") or os.environ.get("PGSERVICE"):
+        raise ConnectionFailed(f"psql reads one service: write {names} into its file")
+    lines = [f"{name}={value}" for name, value in secrets.items()]
+    if any(line.splitlines() != [line.rstrip()] for line in lines):
+        raise ConnectionFailed(f"psql cannot be told a {names} with a line break or a last blank")
+    with TemporaryFile("w+", encoding="utf-8") as file:
+        file.write("\n".join([f"[{_SERVICE}]", *lines, ""]))
+        file.flush()
+        conninfo["service"] = _SERVICE
+        environment["PGSERVICEFILE"] = f"/dev/fd/{file.fileno()}"
+        yield environment, [file.fileno()]
 
 
 def _psql(target: Target) -> str:
@@ -167,7 +236,7 @@ def _psql(target: Target) -> str:
 def _escaped(schema: str) -> str:
     """Return the schema's name as one word of libpq's `options`, quoted for a search path."""
     quoted = '"' + schema.replace('"', '""') + '"'
-    return quoted.replace("\\", "\\\\").replace(" ", "\\ ")
+    return _SEPARATOR.sub(r"\\\g<0>", quoted)
 
 
 @click.group(cls=Group)

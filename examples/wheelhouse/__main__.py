@@ -1,6 +1,7 @@
 """The command line: `python examples/wheelhouse flask --directory wheelhouse`."""
 
 import argparse
+import os
 import signal
 import sys
 from functools import partial
@@ -36,7 +37,9 @@ def main() -> int:
         "--directory", type=Path, required=True, help="where sources and wheels are kept"
     )
     parser.add_argument(
-        "--dsn", help="of the store; else libpq's environment or the embedded server"
+        "--dsn",
+        default=os.environ.get("BUTIDO_STORE_DSN"),
+        help="of the store; else $BUTIDO_STORE_DSN, libpq's environment or the embedded server",
     )
     parser.add_argument("--schema", default="butido", help="that holds the store (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="builds at a time (%(default)s)")

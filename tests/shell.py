@@ -1,0 +1,28 @@
+"""The command line as somebody at a terminal has it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command with arguments, as somebody at a terminal of 200 columns would."""
+    kept = "BUTIDO_STORE_BINDIR"  # the server that the tests run on
+    for name in [name for name in os.environ if name.startswith(("PG", "BUTIDO_STORE"))]:
+        if name != kept:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        program = str(Path(sys.executable).parent / "butido-store")
+        command = [program] if Path(program).exists() else [sys.executable, "-m", "butido_store"]
+        return subprocess.run([*before, *command, *arguments], capture_output=True, text=True)
+
+    return run

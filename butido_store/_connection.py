@@ -144,6 +144,7 @@ class Way:
     connect: Callable[..., Any]
     cursor: Callable[..., Any]
     server_cursor: Callable[..., Any]
+    lock: Callable[[], Any]
     turn: Callable[[], AbstractContextManager[Any]]
     task_turn: Callable[[], AbstractAsyncContextManager[Any]]
     sleep: Callable[[float], Awaitable[None] | None]
@@ -155,6 +156,7 @@ BLOCKING = Way(
     _Cursor,
     _ServerCursor,
     threading.RLock,
+    threading.RLock,
     lambda: NOBODY,
     time.sleep,
     lambda function: function(),
@@ -163,6 +165,7 @@ AWAITING = Way(
     psycopg.AsyncConnection.connect,
     _AsyncCursor,
     _AsyncServerCursor,
+    asyncio.Lock,
     nullcontext,
     asyncio.Lock,
     asyncio.sleep,

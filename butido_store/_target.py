@@ -142,6 +142,7 @@ def opening(schema: str) -> Conversation[None]:
 
     :param schema: name of the schema that holds the tables
     :raises SchemaMismatch: the message says what is wrong and what to do
+    :raises InvalidInput: no schema can have this name
     :raises PermissionDenied: the role may not look there
     """
     try:
@@ -151,7 +152,7 @@ def opening(schema: str) -> Conversation[None]:
 
 
 def _opening(schema: str) -> Conversation[None]:
-    rows = (yield [step("store/open", {"schema": schema})])[0]
+    rows = (yield [step("store/open", {"schema": _check.text("schema", schema)})])[0]
     *_, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)
     if server < OLDEST_SERVER * 10000:

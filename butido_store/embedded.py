@@ -86,7 +86,8 @@ def data_directory() -> Path:
     It is `$BUTIDO_STORE_DATA`, else the user's data directory. Root has `/var/lib/butido-store`,
     because root's home is closed to the unprivileged user that the server then runs as.
 
-    :raises EmbeddedServerError: the variable is not set, and platformdirs is not installed
+    :raises EmbeddedServerError: the variable is not set, and platformdirs is not installed or finds
+        no home
     """
     if named := os.environ.get("BUTIDO_STORE_DATA"):
         return Path(named)
@@ -98,7 +99,11 @@ def data_directory() -> Path:
         raise EmbeddedServerError(
             "set BUTIDO_STORE_DATA to a directory, or run: pip install 'butido_store[embedded]'"
         ) from error
-    return platformdirs.user_data_path("butido-store")
+    with suppress(RuntimeError):  # as newer versions say it
+        directory = platformdirs.user_data_path("butido-store")
+        if directory.is_absolute():
+            return directory
+    raise EmbeddedServerError("there is no home directory: set BUTIDO_STORE_DATA to a directory")
 
 
 def find_binaries() -> Path:

@@ -492,6 +492,12 @@ def _ask(row: Callable[..., R], name: str, /, **parameters: object) -> Statement
     return read(f"report/{name}", checked, partial(typed, row))
 
 
+def _one_of(**parameters: object) -> None:
+    """Refuse a question that is none without one of these."""
+    if all(value is None for value in parameters.values()):
+        raise InvalidInput(f"one of {', '.join(parameters)} must be given")
+
+
 # The reports ----------------------------------------------------------------------------------
 
 
@@ -721,6 +727,7 @@ def impact(
     :param endpoint: from what jobs made on this endpoint
     :param limit: at most this many; None for all
     """
+    _one_of(artifact=artifact, package=package, commit=commit, image=image, endpoint=endpoint)
     return _ask(
         Product,
         "impact",
@@ -904,6 +911,7 @@ def search_log(
     :param older_than: only jobs started before this time
     :param limit: at most this many lines; None for all
     """
+    _one_of(text=text, regex=regex)
     return _ask(
         LogLine,
         "search_log",

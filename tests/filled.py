@@ -118,6 +118,12 @@ STATEMENTS: tuple[Statement[object], ...] = (
 _TIMES = {"newer_than": TIME, "older_than": later(100)}
 _VARIABLES = [f"{name}={value}" for name, value in ENV.items()]
 
+# Of these parameters one at least has to be given.
+ONE_OF: Mapping[str, tuple[str, ...]] = {
+    "impact": ("artifact", "package", "commit", "image", "endpoint"),
+    "search_log": ("text", "regex"),
+}
+
 REPORTS: Mapping[str, Mapping[str, object]] = {
     "artifacts": {
         "job": NEXT,

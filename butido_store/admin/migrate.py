@@ -299,14 +299,14 @@ class Migrator:
         :param schema: the schema that holds the store, created when it is not there
         :param directory: where the migrations are; by default those of this release
         :param lock_wait: seconds to wait for another migrator, None for as long as it takes
-        :raises InvalidInput: one of them is something else
+        :raises InvalidInput: one of them is something else, or no schema can have this name
         :raises MigrationError: no store can be in this schema or on this server
         """
         _check.instance("connection", connection, psycopg.Connection)
         _check.given(_check.seconds, "lock_wait", lock_wait)
-        name = _check.instance("schema", schema, str).encode()
+        name = _check.text("schema", schema).encode()
         # PostgreSQL cuts longer names, and reads "$user" in a search path as the role's own schema.
-        if not 0 < len(name) <= 63 or b"\0" in name or schema == "$user":
+        if not 0 < len(name) <= 63 or schema == "$user":
             raise MigrationError(f"a schema's name has 1 to 63 bytes and is not {schema!r}")
         if schema in ("public", "information_schema") or schema.startswith("pg_"):
             raise MigrationError(f"the store has a schema of its own, which {schema!r} cannot be")

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
 from butido_store._target import Target, refused
-from butido_store.errors import ConnectionFailed, EmbeddedServerError, StoreError
+from butido_store.errors import ConnectionFailed, EmbeddedServerError, InvalidInput, StoreError
 from butido_store.store import Store
 
 # What only some commands need is imported by them: every command waits for what stands here.
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from butido_store.admin.migrate import Migrator
     from butido_store.embedded import Server
 
+# What an error says first: the fields that it is about.
+_FIELD = re.compile(r"(.*?)(\bis\b|\bhas\b|\bmust\b|[:'\[]|\Z)(.*)", re.DOTALL)
 # Secrets that libpq does not mark as such.
 _SECRETS = {"scram_client_key", "scram_server_key"}
 _SERVICE = "butido_store"
@@ -33,8 +35,54 @@ _SERVICE = "butido_store"
 _SEPARATOR = re.compile(r"[\\ \t\n\v\f\r]")
 
 
+class Command(click.Command):
+    """A command that tells a value that it cannot take as a usage error, by the option's name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        rest = super().parse_args(ctx, args)
+        _check_texts(self, ctx)
+        return rest
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except InvalidInput as error:
+            head, end, tail = _FIELD.match(str(error)).groups()  # type: ignore[union-attr]
+            for parameter in self.get_params(ctx):
+                if isinstance(parameter, click.Option) and parameter.name:
+                    name = max(parameter.opts, key=len)
+                    head = re.sub(rf"\b{parameter.name}\b", name, head)
+            raise click.UsageError(f"{head}{end}{tail}", ctx) from error
+
+
+def _check_texts(command: click.Command, ctx: click.Context) -> None:
+    """Refuse an argument, or a variable, that is not UTF-8: the database's texts are.
+
+    A file may have any name, and psql gets its arguments as they are.
+    """
+    for parameter in command.get_params(ctx):
+        if isinstance(parameter.type, click.types.StringParamType):
+            given = ctx.params.get(parameter.name or "")
+            for text in given if isinstance(given, tuple) else (given,):
+                if isinstance(text, str) and not text.isascii():
+                    try:
+                        text.encode()
+                    except UnicodeEncodeError:
+                        raise click.BadParameter("it is not UTF-8", ctx, parameter) from None
+
+
 class Group(click.Group):
     """A group whose commands say what went wrong in one line, without a traceback."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        rest = super().parse_args(ctx, args)
+        _check_texts(self, ctx)
+        return rest
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
@@ -136,6 +184,7 @@ def rollback(database: Database, name: str, yes: bool, lock_wait: float | None) 
 
 
 @click.command(
+    cls=Command,
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

@@ -1,6 +1,7 @@
 """The command line `butido-store`: one command for each report, those of `admin`, and the rest."""
 
 import getpass
+import os
 import signal
 import sys
 from datetime import UTC, datetime
@@ -15,13 +16,13 @@ from butido_store._check import uuid7
 from butido_store._query import names, summary
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store.cli import admin
-from butido_store.cli.admin import Database, Group
+from butido_store.cli.admin import Command, Database, Group
 from butido_store.store import Store
 
 _PROGRAM = "butido-store"
 
 
-class _Report(click.Command):
+class _Report(Command):
     """The command of a report, known by its file until somebody uses it.
 
     The functions and row types of all reports take a tenth of the time that the command line takes
@@ -110,7 +111,11 @@ def log_of(database: Database, job_prefix: str, follow: bool) -> None:
 
 
 def _user() -> str:
-    return getpass.getuser()
+    """Return the user's name; in a container there need be none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 @main.command("release")
@@ -127,6 +132,8 @@ def release_(
     actor: str,
 ) -> None:
     """Release artifacts, or all of a submit, to the release store STORE."""
+    if bool(artifact) == bool(submit):
+        raise click.UsageError("either --artifact or --submit says what is released")
     with database.store() as store:
         released = store.run(
             release.create(

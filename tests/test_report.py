@@ -574,7 +574,7 @@ def test_formats(shell: Shell) -> None:
         (["jobs"], "run"),
         (["jobs", "--limit=1000000"], "run"),
         (["jobs", "--limit=0"], "stream"),
-        (["search-log", "--limit=0"], "stream"),
+        (["search-log", "--text=error", "--limit=0"], "stream"),
         (["provenance", str(PROGRAM)], "run"),
         (["metrics"], "run"),
     ],

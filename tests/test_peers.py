@@ -41,7 +41,7 @@ def test_a_peer_records_what_the_store_does(peer: str, database: str) -> None:
     found = record(peer, database, work)
     assert len(found) == 3 + 9
     with psycopg.connect(database, autocommit=True) as connection:
-        Migrator(connection).rollback(to=ZERO)
+        Migrator(connection).rollback(to=ZERO, lose_data=True)
         Migrator(connection).apply()
     assert found == record("butido_store", database, work)
 

@@ -79,6 +79,7 @@ class MigrationFile:
     id: str
     phase: Phase
     transactional: bool
+    lossless: bool  # its rollback loses no record
     depends: frozenset[str]
     sha256: bytes
     path: Path
@@ -97,6 +98,28 @@ class MigrationStatus:
     transactional: bool
     duration: timedelta | None
     state: State
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPlan:
+    """What a rollback would undo, and how many records there are by table, if it loses some."""
+
+    undone: list[str]
+    lost: dict[str, int]
+    host: str
+    port: int
+    database: str
+    schema: str
+
+    def __str__(self) -> str:
+        """Return all of it in one line."""
+        records = ", ".join(
+            f"{count:,} {table}{'s' if count > 1 else ''}" for table, count in self.lost.items()
+        )
+        return (
+            f"{', '.join(self.undone) or 'nothing'} in schema {self.schema!r} of database "
+            f"{self.database!r} on {self.host}:{self.port}, with {records or 'no record'},"
+        )
 
 
 def shipped(directory: Path | None = None) -> list[MigrationFile]:
@@ -166,6 +189,7 @@ def _read(id_: str, path: Path) -> MigrationFile:
         id=id_,
         phase=notes["Phase"],
         transactional=transactional == "true",
+        lossless=notes["Rollback"].rstrip(".,;") == "lossless",
         depends=frozenset(directives.get("depends", "").split()),
         sha256=hashlib.sha256(content).digest(),
         path=path,
@@ -185,6 +209,12 @@ def _text(path: Path) -> tuple[bytes, str]:
     if "\0" in sql:
         # libpq takes the text up to the first NUL, and says nothing of the rest.
         raise MigrationError(f"{path}: the file holds a NUL byte")
+    if "\r" in sql:
+        # Its checksum would not be that of the file elsewhere, either.
+        raise MigrationError(
+            f"{path}: the lines end as on Windows (CRLF), which a checkout did; run "
+            "`git config core.autocrlf false`, and check the file out again"
+        )
     return content, sql
 
 
@@ -361,29 +391,65 @@ class Migrator:
                 self._perform(file)
         return [file.id for file in pending]
 
-    def rollback(self, *, to: str) -> list[str]:
+    def rollback(self, *, to: str, lose_data: bool = False) -> list[str]:
         """Undo every applied migration that comes after the one named, the last one first.
 
         :param to: the migration that stays as the last one, or `ZERO`
+        :param lose_data: also if records are lost with it
         :returns: the ids of those undone now
         :raises MigrationError: one was refused or failed; those undone before it stay undone
         """
         files = shipped(self._directory)
-        position = 0 if to == ZERO else _position(files, to)
         with self._session(alone=True) as session:
-            applied = self._verified(files, session)
-            if to != ZERO and to not in applied:
-                raise MigrationError(f"{to} is not applied, so there is no way back to it")
-            newer = applied.keys() - {file.id for file in files}
-            if newer := {id_ for id_ in newer if to == ZERO or id_ > to}:
+            plan, undone = self._planned(files, to, session)
+            if plan.lost and not lose_data:
                 raise MigrationError(
-                    f"{', '.join(sorted(newer))} would have to be undone, but this release has no "
-                    "such file: undo it with the release that brought it"
+                    f"undoing {plan} would lose them: make a backup, and say lose_data=True or, on "
+                    "the command line, --lose-data"
                 )
-            undone = [file for file in reversed(files[position:]) if file.id in applied]
             for file in undone:
                 self._perform(file, undo=True)
-        return [file.id for file in undone]
+        return plan.undone
+
+    def rollback_plan(self, *, to: str) -> "RollbackPlan":
+        """Tell what `rollback` would undo and lose; takes no lock and writes nothing.
+
+        :param to: the migration that stays as the last one, or `ZERO`
+        :returns: what its text says in one line
+        :raises MigrationError: the rollback would be refused
+        """
+        files = shipped(self._directory)
+        with self._session() as session:
+            return self._planned(files, to, session)[0]
+
+    def _planned(
+        self, files: list[MigrationFile], to: str, session: dict[str, Any]
+    ) -> tuple["RollbackPlan", list[MigrationFile]]:
+        """Return what a rollback would do, and the migrations that it would undo."""
+        undone = self._to_undo(files, to, session)
+        lost: dict[str, int] = {}
+        if not all(file.lossless for file in undone) and self._run("migration/has_records"):
+            (counts,) = self._run("migration/count")
+            lost = {table: count for table, count in counts.items() if count}
+        info = self._connection.info
+        place = (info.host or info.hostaddr, info.port, info.dbname, self._schema)
+        return RollbackPlan([file.id for file in undone], lost, *place), undone
+
+    def _to_undo(
+        self, files: list[MigrationFile], to: str, session: dict[str, Any]
+    ) -> list[MigrationFile]:
+        """Return the migrations that come after the one named, the last one first."""
+        position = 0 if to == ZERO else _position(files, to)
+        applied = self._verified(files, session)
+        if to != ZERO and to not in applied:
+            raise MigrationError(f"{to} is not applied, so there is no way back to it")
+        newer = applied.keys() - {file.id for file in files}
+        if newer := {id_ for id_ in newer if to == ZERO or id_ > to}:
+            raise MigrationError(
+                f"{', '.join(sorted(newer))} would have to be undone, but this release has no "
+                "such file: undo it with the release that brought it"
+            )
+        return [file for file in reversed(files[position:]) if file.id in applied]
 
     def _idle(self) -> bool:
         """Tell whether the connection is open and outside of any transaction."""

@@ -171,15 +171,19 @@ def status(database: Database) -> None:
 @migrate.command("rollback")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--lose-data", is_flag=True, help="Also if records are lost with it.")
 @_lock_wait
 @click.pass_obj
-def rollback(database: Database, name: str, yes: bool, lock_wait: float | None) -> None:
+def rollback(
+    database: Database, name: str, yes: bool, lose_data: bool, lock_wait: float | None
+) -> None:
     """Undo all migrations after NAME, or every one with `zero`."""
-    if not yes:
-        what = "every migration" if name == "zero" else f"all migrations after {name}"
-        click.confirm(f"Undo {what} in schema {database.schema}? Records can be lost", abort=True)
     with database.migrator(lock_wait) as migrator:
-        undone = migrator.rollback(to=name)
+        plan = migrator.rollback_plan(to=name)
+        # What would be refused is not asked.
+        if plan.undone and not yes and (lose_data or not plan.lost):
+            click.confirm(f"Undo {plan} {'which are lost' if plan.lost else 'now'}?", abort=True)
+        undone = migrator.rollback(to=name, lose_data=lose_data)
     click.echo("\n".join(f"undone {name}" for name in undone) or "nothing to undo")
 
 

@@ -95,9 +95,10 @@ class Group(click.Group):
 class Database:
     """The database and schema that the options before the command name."""
 
-    def __init__(self, dsn: str | None, schema: str) -> None:
+    def __init__(self, dsn: str | None, schema: str, *, no_prepare: bool = False) -> None:
         self._dsn = dsn
         self.schema = schema
+        self.no_prepare = no_prepare
 
     @cached_property
     def target(self) -> Target:
@@ -107,7 +108,10 @@ class Database:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Open the store."""
-        with self.target as target, Store.connect(target.dsn, schema=self.schema) as store:
+        named: dict[str, Any] = {"schema": self.schema}
+        if self.no_prepare:
+            named["prepare_threshold"] = None
+        with self.target as target, Store.connect(target.dsn, **named) as store:
             yield store
 
     @contextmanager
@@ -197,9 +201,10 @@ def psql(database: Database, arguments: tuple[str, ...]) -> None:
     """Open psql on the database with the search path set; ARGUMENTS are psql's."""
     with database.target as target:
         conninfo = conninfo_to_dict(target.dsn)
-        # A service's options are found by libpq alone, and those of a connection replace them.
-        options = conninfo.get("options", _inherited_options(conninfo.get("service")))
-        conninfo["options"] = f"{options} -c search_path={_escaped(database.schema)}".strip()
+        if not database.no_prepare:  # a pooler refuses options, or lends them to others
+            # A service's options are found by libpq alone, and those of a connection replace them.
+            options = conninfo.get("options", _inherited_options(conninfo.get("service")))
+            conninfo["options"] = f"{options} -c search_path={_escaped(database.schema)}".strip()
         secrets = _without_secrets(conninfo)
         # Else a script goes on after an error, and ends with success.
         stop = ("-v", "ON_ERROR_STOP=1")

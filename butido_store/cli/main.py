@@ -75,7 +75,8 @@ def _resolve(store: Store, text: str, field: str) -> UUID:
     "--dsn",
     envvar="BUTIDO_STORE_DSN",
     help="libpq connection string or URI. Without it libpq's environment (PGHOST, …) counts, and "
-    "without that the embedded server.",
+    "without that the embedded server. Others can read a command line: keep a password in "
+    "~/.pgpass or PGPASSWORD.",
 )
 @click.option(
     "--schema",
@@ -84,13 +85,20 @@ def _resolve(store: Store, text: str, field: str) -> UUID:
     show_default=True,
     help="The schema that holds the store.",
 )
+@click.option(
+    "--no-prepare",
+    is_flag=True,
+    envvar="BUTIDO_STORE_NO_PREPARE",
+    help="Prepare no statements: behind a pooler in transaction mode, where the role's own "
+    "search_path has to name the schema.",
+)
 @click.version_option(package_name="butido_store")
 @click.pass_context
-def main(ctx: click.Context, dsn: str | None, schema: str) -> None:
+def main(ctx: click.Context, dsn: str | None, schema: str, no_prepare: bool) -> None:
     """Keep and query the memory of a package build system."""
     # With SIGCHLD inherited as ignored, a psql or demonstration that failed would look successful.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    ctx.obj = Database(dsn, schema)
+    ctx.obj = Database(dsn, schema, no_prepare=no_prepare)
 
 
 for command in (admin.migrate, admin.psql, admin.server):

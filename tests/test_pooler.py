@@ -1,0 +1,75 @@
+"""Behind a pooler in transaction mode, which lends a session for a transaction only."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from shell import Run
+
+from butido_store import AsyncStore, Store, open_schema, open_schema_async, report
+from butido_store.cli.main import main
+from butido_store.errors import StoreError
+
+# What another session does to one that psycopg knows nothing of.
+GONE = b"DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
+TAKEN = b"DO $$ BEGIN EXECUTE 'PREPARE _pg3_0 AS SELECT 1'; END $$"
+SAYS = r"prepared statement .*pooler in transaction mode.*prepare_threshold=None.*--no-prepare"
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"SELECT 1", GONE), (TAKEN, b"SELECT 1")])
+def test_a_session_that_is_anothers_is_explained(
+    dsn: str, schema: str, before: bytes, after: bytes
+) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        open_schema(connection, schema)
+        connection.execute(before, prepare=False)
+        store = Store(connection)
+
+        def ask() -> None:
+            for _ in range(8):
+                store.run(report.images())
+            connection.execute(after, prepare=False)
+            store.run(report.images())
+
+        with pytest.raises(StoreError, match=SAYS):
+            ask()
+
+
+def test_and_awaited(dsn: str, schema: str) -> None:
+    async def ask() -> None:
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await open_schema_async(connection, schema)
+            store = AsyncStore(connection)
+            for _ in range(8):
+                await store.run(report.images())
+            await connection.execute(GONE, prepare=False)
+            await store.run(report.images())
+
+    with pytest.raises(StoreError, match=SAYS):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("words", "threshold"), [([], 5), (["--no-prepare"], None)])
+def test_the_command_line_can_do_without(
+    dsn: str, schema: str, words: list[str], threshold: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int | None] = []
+    closed = psycopg.Connection.close
+
+    def noting(connection: psycopg.Connection[Any]) -> None:
+        seen.append(connection.prepare_threshold)
+        closed(connection)
+
+    monkeypatch.setattr(psycopg.Connection, "close", noting)
+    done = CliRunner().invoke(main, ["--dsn", dsn, "--schema", schema, *words, "images"])
+    assert done.exit_code == 0
+    assert seen == [threshold]
+
+
+def test_psql_leaves_the_search_path_to_the_role(run: Run, dsn: str, schema: str) -> None:
+    on = ("--dsn", dsn, "--schema", schema)
+    show = ("psql", "-XAt", "-c", "SHOW search_path")
+    assert run(*on, "--no-prepare", *show).stdout == '"$user", public\n'
+    assert schema in run(*on, *show).stdout

@@ -109,6 +109,9 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     **{f"report/{name}": sample for name, sample in REPORTS.items()},
     "store/begin": {},
     "store/commit": {},
+    "store/complete_package": {"begin": "zl", "limit": 3},
+    "store/complete_uuid": {"kind": "job", "first": UUID(int=0), "last": SOURCE, "limit": 3},
+    "store/limit_time": {"milliseconds": 9999},
     "store/missing": {
         "subjects": ["environment", "environment", "package", "image", "endpoint", "git_hash"],
         "names": [

@@ -62,7 +62,7 @@ def _check_texts(command: click.Command, ctx: click.Context) -> None:
 
     A file may have any name, and psql gets its arguments as they are.
     """
-    for parameter in command.get_params(ctx):
+    for parameter in () if ctx.resilient_parsing else command.get_params(ctx):
         if isinstance(parameter.type, click.types.StringParamType):
             given = ctx.params.get(parameter.name or "")
             for text in given if isinstance(given, tuple) else (given,):

@@ -17,6 +17,7 @@ from butido_store._query import names, summary
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store.cli import admin
 from butido_store.cli.admin import Command, Database, Group
+from butido_store.cli.completion import uuids
 from butido_store.store import Store
 
 _PROGRAM = "butido-store"
@@ -106,7 +107,7 @@ for command in (admin.migrate, admin.psql, admin.server):
 
 
 @main.command("log-of")
-@click.argument("job_prefix", metavar="JOB")
+@click.argument("job_prefix", metavar="JOB", shell_complete=uuids("job"))
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
 @click.pass_obj
 def log_of(database: Database, job_prefix: str, follow: bool) -> None:
@@ -128,8 +129,19 @@ def _user() -> str:
 
 @main.command("release")
 @click.argument("store_name", metavar="STORE")
-@click.option("--artifact", "-a", multiple=True, help="This artifact; more than one may be given.")
-@click.option("--submit", "-S", help="All that the successful jobs of this submit made.")
+@click.option(
+    "--artifact",
+    "-a",
+    multiple=True,
+    shell_complete=uuids("artifact"),
+    help="This artifact; more than one may be given.",
+)
+@click.option(
+    "--submit",
+    "-S",
+    shell_complete=uuids("submit"),
+    help="All that the successful jobs of this submit made.",
+)
 @click.option("--actor", default=_user, show_default="the user", help="Who releases it.")
 @click.pass_obj
 def release_(
@@ -160,7 +172,7 @@ def release_(
 
 @main.command("withdraw")
 @click.argument("store_name", metavar="STORE")
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=uuids("artifact"))
 @click.option("--reason", required=True, help="Why it is taken back.")
 @click.option("--actor", default=_user, show_default="the user", help="Who takes it back.")
 @click.pass_obj
@@ -183,7 +195,12 @@ def withdraw(database: Database, store_name: str, artifact: str, reason: str, ac
 @main.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
 def completion(shell: str) -> None:
-    """Print what SHELL reads to complete this command: source <(butido-store completion bash)."""
+    """Print what SHELL reads to complete commands, uuids and package names.
+
+    \b
+    bash, zsh:  source <(butido-store completion bash)
+    fish:       butido-store completion fish | source
+    """
     from click.shell_completion import get_completion_class
 
     if found := get_completion_class(shell):

@@ -4,7 +4,7 @@ The options' letters and help are those in the header of the report's file.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -16,10 +16,11 @@ from uuid import UUID
 import click
 
 from butido_store import Statement, report
-from butido_store._query import Note, query
+from butido_store._query import Query, query
 from butido_store._statement import read
 from butido_store.cli import output
 from butido_store.cli.admin import Database
+from butido_store.cli.completion import Completer, packages, uuids
 from butido_store.errors import InvalidInput, NotFound
 from butido_store.job import State
 from butido_store.store import Store
@@ -30,6 +31,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _HEX = re.compile(r"[0-9a-f]{1,32}")
 _KINDS = ("job", "submit", "artifact")
+_PACKAGES = ("package", "for_pkg", "with_pkg")
 
 
 class _When(click.ParamType[datetime]):
@@ -157,7 +159,7 @@ def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
                     found = (replace(r, script=r.script_diff(given["script"])) for r in found)
                 output.show(found, row_type, format_)
 
-    options = [_parameter(file.notes, parameter) for parameter in parameters]
+    options = [_parameter(file, parameter) for parameter in parameters]
     options.append(
         click.Option(
             ["--format", "format_"],
@@ -170,15 +172,27 @@ def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
     return options, run
 
 
-def _parameter(notes: Mapping[str, Note], parameter: Parameter) -> click.Parameter:
+def _completer(file: Query, parameter: Parameter) -> Completer | None:
+    """Return what completes a parameter."""
+    field = parameter.name
+    if parameter.annotation in (UUID, UUID | None):
+        # `before` is a row of the listing: of `jobs` a job.
+        subject = file.name.removesuffix("s") if field == "before" else field
+        return uuids(next(kind for kind in _KINDS if subject.endswith(kind)))
+    is_package = field in _PACKAGES or (file.name, field) == ("report/packages", "name")
+    return packages if is_package else None
+
+
+def _parameter(file: Query, parameter: Parameter) -> click.Parameter:
     """Return the option of a parameter, or the argument where it needs no name."""
     field = parameter.name
     known: dict[str, Any] = _OPTIONS[parameter.annotation]
     if field == "script" and parameter.annotation is not bool:
         known = {"type": _Script()}
+    known = known | {"shell_complete": _completer(file, parameter)}
     if parameter.kind is not Parameter.KEYWORD_ONLY:
         return click.Argument([field], **known)
-    note = notes[field]
+    note = file.notes[field]
     flags = [f"--{field.replace('_', '-')}", field]
     if note.letter:
         flags.insert(0, f"-{note.letter}")

@@ -74,9 +74,10 @@ _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 _CANCELED = frozenset({"57014", "25P04"})
 # Waits for a standby's promotion.
 _READ_ONLY = "25006"
-# A transaction that was idle for too long, since this process was held up; a lock that is taken;
-# and an intermediate result of Citus that is gone.
-_TRANSIENT = frozenset({_READ_ONLY, "25P03", "55P03", "CIINF"})
+# What idle_in_transaction_session_timeout ends, since this process was held up.
+_IDLE = "25P03"
+# With a lock that is taken, and an intermediate result of Citus that is gone.
+_TRANSIENT = frozenset({_READ_ONLY, _IDLE, "55P03", "CIINF"})
 _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -134,6 +135,10 @@ def from_database(
         return Unavailable(
             f"the server takes no writes, as a standby does not: {primary}. Connect to the "
             "primary, by a DSN with all hosts and target_session_attrs=read-write for instance"
+        )
+    if state == _IDLE:
+        return Unavailable(
+            f"{primary}: the rows were not read on for so long that the server ended the stream"
         )
     if is_transient(error, connection_lost=connection_lost):
         return Unavailable(f"the database is unavailable: {primary}")

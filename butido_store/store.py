@@ -23,7 +23,7 @@ from butido_store._connection import (
     within,
 )
 from butido_store._source import AsyncPool, Own, OwnPool, Pool, Pooled, Single
-from butido_store._statement import DENIED, Statement, conversation, denied
+from butido_store._statement import DENIED, Statement, conversation, denied, step
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store._watch import Watched
 from butido_store.errors import InvalidInput, StoreError, Unavailable
@@ -196,24 +196,29 @@ class _Body(Generic[Source]):
                     values = await _connection.converse(connection, talk, self._kept)
                 return values[0] if len(statements) == 1 else values
 
-    async def _pages(self, statement: Statement[list[A]]) -> AsyncGenerator[list[A], None]:
+    async def _pages(
+        self, statement: Statement[list[A]], idle: float | None
+    ) -> AsyncGenerator[list[A], None]:
         """Run a statement that reads, and yield what comes of its rows, a page at a time."""
         self._check_process()
-        (step,) = statement.steps
+        (asked,) = statement.steps
         async with self._source.apart() as connection:
             # Named after the report, so that the server's statistics tell it from others.
-            cursor = self._way.server_cursor(connection, step.query.name, row_factory=tuple_row)
+            cursor = self._way.server_cursor(connection, asked.query.name, row_factory=tuple_row)
             with (
                 Watched(connection, silent_for=self._silent_for, cut_at=None),
                 _connection.acknowledged(connection),
             ):
                 try:
                     async with within(connection.transaction()), within(cursor):
-                        await done(cursor.execute(*step.rendered(), binary=True))
+                        if idle is not None:
+                            limit = step("store/limit_idle", {"milliseconds": int(idle * 1000)})
+                            await done(self._way.cursor(connection).execute(*limit.rendered()))
+                        await done(cursor.execute(*asked.rendered(), binary=True))
                         while rows := await done(cursor.fetchmany(_FETCH)):
                             yield statement.collect([rows])
                 except DENIED as error:
-                    ask = denied(error, (step.query.name,))
+                    ask = denied(error, (asked.query.name,))
                     raise await _connection.converse(connection, ask, []) from error
 
     @classmethod
@@ -372,19 +377,25 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         """
         return at_once(self._run(_statements(statements)))
 
-    def stream(self, statement: Statement[list[A]]) -> Generator[A, None, None]:
+    def stream(
+        self, statement: Statement[list[A]], *, idle: float | None = None
+    ) -> Generator[A, None, None]:
         """Run a statement that reads rows, and yield them as they come, however many there are.
 
         A stream has a connection of its own, or one of the pool's, until it ends or is closed:
         close one that is not read to its end. Nothing is tried again. On a single connection of the
         caller's the store runs nothing else meanwhile.
 
+        A stream is a transaction, which a migration waits for.
+
         :param statement: what to run
+        :param idle: seconds after which the server ends a stream not read on; None for never
         :returns: the rows, one after the other
         :raises InvalidInput: at once, when it is none that reads
         :raises StoreError: while iterating, when the database fails
         """
-        return _rows(self._pages(_reading(statement)))
+        _check.given(_check.seconds, "idle", idle)
+        return _rows(self._pages(_reading(statement), idle))
 
     def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""
@@ -507,15 +518,19 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         """Run statements as `Store.run` does."""
         return await self._run(_statements(statements))
 
-    def stream(self, statement: Statement[list[A]]) -> AsyncGenerator[A, None]:
+    def stream(
+        self, statement: Statement[list[A]], *, idle: float | None = None
+    ) -> AsyncGenerator[A, None]:
         """Run a statement that reads rows, and yield them as they come, as `Store.stream` does.
 
         :param statement: what to run
+        :param idle: seconds after which the server ends a stream not read on; None for never
         :returns: the rows, one after the other; `aclose()` closes a stream before its end
         :raises InvalidInput: at once, when it is none that reads
         :raises StoreError: while iterating, when the database fails
         """
-        return _rows_awaited(self._pages(_reading(statement)))
+        _check.given(_check.seconds, "idle", idle)
+        return _rows_awaited(self._pages(_reading(statement), idle))
 
     async def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""

@@ -111,6 +111,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "store/commit": {},
     "store/complete_package": {"begin": "zl", "limit": 3},
     "store/complete_uuid": {"kind": "job", "first": UUID(int=0), "last": SOURCE, "limit": 3},
+    "store/limit_idle": {"milliseconds": 9999},
     "store/limit_time": {"milliseconds": 9999},
     "store/missing": {
         "subjects": ["environment", "environment", "package", "image", "endpoint", "git_hash"],

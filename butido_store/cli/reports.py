@@ -30,6 +30,8 @@ _Report = Callable[..., Statement[list[Any]]]
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _HEX = re.compile(r"[0-9a-f]{1,32}")
+# A pager that is left open must not hold up a migration for longer.
+_IDLE_SECONDS = 600.0
 _KINDS = ("job", "submit", "artifact")
 _PACKAGES = ("package", "for_pkg", "with_pkg")
 
@@ -227,7 +229,7 @@ def _asked(
     as FETCH of a cursor, everything else as its query.
     """
     if stream:
-        with closing(store.stream(statement)) as rows:
+        with closing(store.stream(statement, idle=_IDLE_SECONDS)) as rows:
             yield rows
     else:
         yield iter(store.run(statement))

@@ -146,6 +146,10 @@ _BEGIN, _COMMIT, _ROLLBACK, _SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
     for verb in ("begin", "commit", "rollback", "savepoint", "release", "rollback_to")
 )
 
+# What a write that may find everything there already runs as well: that may be on this server only,
+# where its commit was not confirmed, and a transaction that writes nothing waits for no standby.
+CONFIRM = step("store/confirm", {})
+
 
 def conversation(
     statements: Sequence[Statement[object]], *, in_transaction: bool
@@ -332,7 +336,7 @@ def _ask_why(
         for place, name in enumerate(("subjects", "names", "values"))
     }
     ask = [step("store/missing", columns)] if shared else []
-    answers = yield [*ask, *(one for why in whys for one in why.steps)]
+    answers = yield [*ask, *(one for why in whys for one in why.steps), CONFIRM]
     missing: dict[str, list[Row]] = {}
     for table, *texts in (row for rows in answers[: len(ask)] for row in rows):
         missing.setdefault(cast(str, table), []).append(tuple(texts))

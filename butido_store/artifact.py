@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
@@ -10,7 +10,17 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text, uuid7
-from butido_store._statement import Rows, Statement, read, single, step, typed, write, written
+from butido_store._statement import (
+    CONFIRM,
+    Rows,
+    Statement,
+    read,
+    single,
+    step,
+    typed,
+    write,
+    written,
+)
 from butido_store.errors import Conflict
 
 
@@ -102,8 +112,8 @@ def register(
     """
     name = {"path": _check.path("path", path), "sha256": _check.sha256("sha256", sha256)}
 
-    def registered(answers: Sequence[Rows]) -> Artifact:
-        (stored,) = typed(Artifact, [written(answers[-1])])
+    def registered(rows: Rows) -> Artifact:
+        (stored,) = typed(Artifact, [written(rows)])
         if stored.size != size:
             raise Conflict(
                 f"{path} with this SHA-256 is in the store with {stored.size} bytes, not {size}"
@@ -114,9 +124,10 @@ def register(
     return write(
         step("artifact/register", {"artifact": own, **name, "size": _check.count("size", size)}),
         step("artifact/registered", name),
-        collect=registered,
+        CONFIRM,
+        collect=lambda answers: registered(answers[1]),
         # Somebody who registers the same at once may have been first to take its uuid.
-        why=lambda: read("artifact/registered", name, lambda rows: registered([rows])),
+        why=lambda: read("artifact/registered", name, registered),
     )
 
 

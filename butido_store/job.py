@@ -12,6 +12,7 @@ from uuid import UUID
 from butido_store import _check
 from butido_store._check import encode_log, json_text, uuid7
 from butido_store._statement import (
+    CONFIRM,
     Key,
     Rows,
     Statement,
@@ -651,6 +652,8 @@ def sweep(
     return write(
         step("job/lock_sweep", act),
         step("job/sweep", parameters),
+        # One before, whose answer was lost, may have left nothing to mark.
+        CONFIRM,
         collect=lambda answers: [cast(UUID, row[0]) for row in answers[1]],
     )
 

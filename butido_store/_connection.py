@@ -345,6 +345,8 @@ def cut(connection: Connection) -> None:
 # Connections on which psycopg may take a statement for prepared although it is not: one before it
 # in the pipeline failed, which cut off its preparation.
 _unsure = WeakSet[Connection]()
+# Of connections through a pooler, the step that begins each transaction: it makes the session.
+_before = WeakKeyDictionary[Connection, Step]()
 # Prepared each time, so that psycopg looks at what it did, and forgets as the server does.
 _DEALLOCATE = step("store/deallocate", {}, prepare=True)
 
@@ -355,6 +357,10 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
     if connection in _unsure and status in (TransactionStatus.IDLE, TransactionStatus.INTRANS):
         await _sent(_cursor(connection, []), _DEALLOCATE)
         _unsure.discard(connection)
+    # In a transaction that has failed it cannot run, and nothing can that looks at a table.
+    before = _before.get(connection) if status != TransactionStatus.INERROR else None
+    if before:
+        batch = [before, *batch]
     cursors = [_cursor(connection, kept) for _ in batch]
     if len(batch) == 1:
         await _sent(cursors[0], batch[0])
@@ -368,7 +374,13 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
     for cursor, rows in zip(reversed(cursors), reversed(answers), strict=True):
         if _is_small(rows):
             kept.append(cursor)
-    return answers
+    return answers[1:] if before else answers
+
+
+async def begin(connection: Connection) -> None:
+    """Make the session the library's where a pooler lends one, in a transaction that has begun."""
+    if before := _before.get(connection):
+        await _sent(_cursor(connection, []), before)
 
 
 async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: Batch) -> None:
@@ -439,13 +451,19 @@ refused_by_pool = WeakKeyDictionary[object, SchemaMismatch]()
 
 async def open_schema(connection: Connection, schema: str) -> None:
     """Set up an idle connection for the schema, and check what is found there."""
+    _before.pop(connection, None)
     pool = getattr(connection, "_pool", None)
+    # None tells of a pooler, even of one that passes on the server's process ids.
+    pid = 0 if connection.prepare_threshold is None else connection.info.backend_pid
     try:
-        await converse(connection, opening(schema), [])
+        before = await converse(connection, opening(schema, pid), [])
     except SchemaMismatch as error:
         if pool is not None:
             refused_by_pool[pool] = error
         raise
+    if before:
+        connection.prepare_threshold = None
+        _before[connection] = before
     if pool is not None:
         refused_by_pool.pop(pool, None)
     if not connection.autocommit:

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from butido_store import _check
 from butido_store._check import OLDEST_SERVER
 from butido_store._query import directory
-from butido_store._statement import DENIED, Conversation, denied, step
+from butido_store._statement import DENIED, Conversation, Step, denied, step
 from butido_store.errors import ConnectionFailed, InvalidInput, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -137,22 +137,30 @@ def refused(error: psycopg.Error) -> ConnectionFailed:
     )
 
 
-def opening(schema: str) -> Conversation[None]:
-    """Set the search path to the schema and check what is found there.
+def opening(schema: str, pid: int) -> Conversation[Step | None]:
+    """Make the session the library's, and check what is found there.
 
     :param schema: name of the schema that holds the tables
+    :param pid: the server process that the connection was told of; 0 where a pooler is known to be
+        in between
+    :returns: the step that has to begin each transaction, where a pooler is in between
     :raises SchemaMismatch: the message says what is wrong and what to do
     :raises InvalidInput: no schema can have this name
     :raises PermissionDenied: the role may not look there
     """
     try:
-        yield from _opening(schema)
+        return (yield from _opening(_check.text("schema", schema), pid))
     except DENIED as error:
         raise (yield from denied(error, ("migration/applied",), schema)) from error
 
 
-def _opening(schema: str) -> Conversation[None]:
-    rows = (yield [step("store/open", {"schema": _check.text("schema", schema)})])[0]
+def _opening(schema: str, pid: int) -> Conversation[Step | None]:
+    # Never prepared: behind a pooler, another transaction may not find what this one has prepared.
+    session, before = (
+        step("store/session", {"schema": schema, "pid": told}, prepare=False) for told in (pid, 0)
+    )
+    look = step("store/open", {"schema": schema}, prepare=False)
+    ((lent, *_),), rows = yield [session, look]
     *_, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)
     if server < OLDEST_SERVER * 10000:
@@ -174,9 +182,11 @@ def _opening(schema: str) -> Conversation[None]:
         raise SchemaMismatch(
             f"schema {schema} of database {database} holds no butido_store; {advice}"
         )
-    rows = (yield [step("migration/applied", {})])[0]
+    applied = step("migration/applied", {}, prepare=False)
+    *_, rows = yield [before, applied] if lent else [applied]
     phases = {row[0]: row[3] for row in rows}
     _compare(schema, phases, advice)
+    return before if lent else None
 
 
 def _compare(schema: str, applied: dict[object, object], advice: str) -> None:

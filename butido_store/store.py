@@ -48,7 +48,9 @@ _SILENT_FOR = 10.0
 def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SCHEMA) -> None:
     """Set a connection's search path to the schema and check what is found there.
 
-    For connections of the caller's, and as `configure` of a psycopg_pool pool.
+    For connections of the caller's, and as `configure` of a psycopg_pool pool. Behind a pooler
+    such as pgbouncer nothing is left in the session: a store then sets the search path in each
+    transaction, and the connection's `prepare_threshold` becomes None.
 
     :param connection: an idle psycopg connection
     :param schema: name of the schema that holds the tables
@@ -211,6 +213,7 @@ class _Body(Generic[Source]):
             ):
                 try:
                     async with within(connection.transaction()), within(cursor):
+                        await _connection.begin(connection)
                         if idle is not None:
                             limit = step("store/limit_idle", {"milliseconds": int(idle * 1000)})
                             await done(self._way.cursor(connection).execute(*limit.rendered()))

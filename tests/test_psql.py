@@ -132,6 +132,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "schema": STORES,
     },
     "store/open": {"schema": STORES},
+    "store/session": {"schema": STORES, "pid": 0},
     "store/release": {},
     "store/resolve": {"first": UUID(int=0), "last": SOURCE, "kind": "job"},
     "store/rollback": {},

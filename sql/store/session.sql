@@ -1,0 +1,19 @@
+-- Make this session the library's, or only this transaction where a pooler is in between.
+--
+-- What the role, the database or the environment set is overwritten.
+--
+-- A pooler has process ids of its own, by which it is told here. It may lend each transaction another
+-- session, with what another client has set there: then this goes before each, and leaves nothing behind.
+--
+-- schema: name of the schema that holds the tables
+-- pid: the server process that the connection was told of; 0 where a pooler is known to be in between
+
+SELECT
+    pg_backend_pid() <> :'pid'::integer AS lent,
+    -- A temporary table would else come before a table of the same name.
+    set_config(
+        'search_path', quote_ident(:'schema'::text) || ', pg_temp', pg_backend_pid() <> :'pid'::integer
+    ) AS search_path,
+    set_config('intervalstyle', 'postgres', pg_backend_pid() <> :'pid'::integer) AS intervalstyle,
+    -- A server with LLVM would compile what is planned for many rows, however few there are.
+    set_config('jit', 'off', pg_backend_pid() <> :'pid'::integer) AS jit;

@@ -131,6 +131,11 @@ def _embedded() -> "Server":
 def refused(error: psycopg.Error) -> ConnectionFailed:
     """Return the error for a connection that could not be made."""
     lines = [line.strip() for line in str(error).splitlines()]
+    if "unsupported startup parameter" in lines[-1]:
+        return ConnectionFailed(
+            f"{'; '.join(lines)}: a pooler in between refuses it; leave it out (of the DSN and of "
+            "PGOPTIONS), and set what it was for with ALTER ROLE … SET"
+        )
     return ConnectionFailed(
         f"{'; '.join(lines)}: check host, port, database, user and password "
         "(the DSN, the PG… environment or ~/.pgpass)"

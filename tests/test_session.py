@@ -93,7 +93,7 @@ def test_rows_are_loaded_by_the_library_whatever_its_caller_registered(
         open_schema(connection, schema)
         store = Store(connection)
         assert store.run(*READS) == plain
-        assert [*store.stream(report.jobs())] == plain[5]  # type: ignore[index]
+        assert [*store.stream(report.jobs())] == plain[5]
 
 
 def test_rows_are_loaded_by_the_library_where_they_are_awaited(filled: str, schema: str) -> None:

@@ -83,10 +83,16 @@ def _schema(name: str) -> str:
 
 
 def _own(
-    way: Way, dsn: str | None, schema: str, retry_for: float, prepare_threshold: int | None
+    way: Way,
+    dsn: str | None,
+    schema: str,
+    retry_for: float,
+    timeout: float | None,
+    prepare_threshold: int | None,
 ) -> Own:
     """Return what a store of its own connection lends from; nothing is connected yet."""
     _check.seconds("retry_for", retry_for)
+    _check.given(_check.seconds, "timeout", timeout)
     return Own(
         way,
         _check.given(_check.text, "dsn", dsn),
@@ -152,14 +158,24 @@ class _Body(Generic[Source]):
         # Connections and pools of one kind are entered by `with`, of the other by `async with`.
         kinds = [hasattr(source, name) for name in ("__enter__", "__aenter__")]
         right, wrong = kinds if self._way is BLOCKING else reversed(kinds)
-        if not lends or (wrong and not right and not isinstance(source, Single | Pooled)):
+        if not lends or (wrong and not right):
             kind = f"{type(source).__module__}.{type(source).__name__}"
             raise InvalidInput(f"{type(self).__name__} takes no {kind}")
-        if isinstance(source, Single | Pooled):
-            self._source: Single | Pooled = source
+        if is_connection:
+            self._use(Single(cast(Any, source)), 0, timeout)
         else:
-            self._source = Single(cast(Any, source)) if is_connection else Pooled(cast(Any, source))
-        self._retry_for = _check.seconds("retry_for", retry_for) if not is_connection else 0
+            self._use(Pooled(cast(Any, source)), retry_for, timeout)
+
+    @classmethod
+    def _of(cls, source: Single | Pooled, retry_for: float, timeout: float | None) -> Self:
+        """Make a store of a connection, or a pool, of its own."""
+        store = cls.__new__(cls)
+        store._use(source, retry_for, timeout)
+        return store
+
+    def _use(self, source: Single | Pooled, retry_for: float, timeout: float | None) -> None:
+        self._source = source
+        self._retry_for = _check.seconds("retry_for", retry_for)
         self._timeout = _check.given(_check.seconds, "timeout", timeout)
         # A silent server is found out in time to try another one.
         self._silent_for = self._retry_for / 3 or _SILENT_FOR
@@ -234,12 +250,12 @@ class _Body(Generic[Source]):
         timeout: float | None,
         prepare_threshold: int | None,
     ) -> Self:
-        own = _own(cls._way, dsn, schema, retry_for, prepare_threshold)
+        own = _own(cls._way, dsn, schema, retry_for, timeout, prepare_threshold)
         for name, size in zip(("min_size", "max_size"), sizes, strict=True):
             _check.count(name, size)
         # Who finds all busy waits, even if nothing is tried again.
         pool = await OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR).open()
-        return cls(cast(Source, pool), retry_for=retry_for, timeout=timeout)
+        return cls._of(pool, retry_for, timeout)
 
     async def _close(self) -> None:
         # A fork's child has the store, too, and leaves it to the process that opened it.
@@ -281,8 +297,8 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         """
-        own = at_once(_own(BLOCKING, dsn, schema, retry_for, prepare_threshold).open())
-        return cls(cast(Pool, own), retry_for=retry_for, timeout=timeout)
+        own = at_once(_own(BLOCKING, dsn, schema, retry_for, timeout, prepare_threshold).open())
+        return cls._of(own, retry_for, timeout)
 
     @classmethod
     def pooled(
@@ -444,8 +460,8 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         """Open a store as `Store.connect` does: with `await`, or with `async with`."""
 
         async def open_() -> Self:
-            own = await _own(AWAITING, dsn, schema, retry_for, prepare_threshold).open()
-            return cls(cast(AsyncPool, own), retry_for=retry_for, timeout=timeout)
+            own = await _own(AWAITING, dsn, schema, retry_for, timeout, prepare_threshold).open()
+            return cls._of(own, retry_for, timeout)
 
         return Opening(open_())
 

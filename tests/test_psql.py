@@ -100,6 +100,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "phase": "pre",
         "duration": timedelta(seconds=1.5),
     },
+    "migration/pid": {},
     "migration/session": {"schema": STORES},
     "migration/set": {"search_path": "pg_temp", "lock_timeout": "5s", "statement_timeout": "0"},
     "migration/unlock": {"schema": ODD},

@@ -11,11 +11,12 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
+from select import select
 from typing import Any, Literal
 
 import psycopg
@@ -49,6 +50,11 @@ ZERO = "zero"
 """Where `Migrator.rollback` goes to undo every migration."""
 
 _POLL_SECONDS = 0.1
+_POOLER_SECONDS = 2.0
+_NEEDS_A_SESSION = (
+    "migrations need one session from begin to end, and a pooler in between lends each transaction "
+    "another one: connect to the server itself, or to a pooler in session mode"
+)
 
 _ID = re.compile(r"(?P<number>\d{4})\.[a-z0-9][a-z0-9-]*")
 _NOTE = re.compile(r"^(Phase|Locks|Duration|Rollback):[ \t]+(\S+)", re.MULTILINE)
@@ -312,7 +318,8 @@ class Migrator:
     """Applies and undoes migrations over one connection; one migrator works on a schema at a time.
 
     The lock is the session's: of a migrator that is killed it goes as soon as the server has ended
-    the statement that ran. Connect directly, since pgbouncer lends one session to many.
+    the statement that ran. Connect directly, or through a pooler that lends its session until the
+    client leaves: pgbouncer in session mode.
     """
 
     def __init__(
@@ -344,6 +351,8 @@ class Migrator:
         self._schema = schema
         self._directory = directory
         self._lock_wait = lock_wait
+        # The server's process, where it is not the one that the connection was told of.
+        self._lent: int | None = None
         self._check_idle()
         version = connection.info.server_version
         if version < OLDEST_SERVER * 10000:
@@ -468,6 +477,7 @@ class Migrator:
         """Have the session look at the schema for one operation, and set it back after."""
         self._check_idle()
         self._connection.autocommit = True
+        self._check_pooler()
         with self._locked() if alone else nullcontext():
             session = self._run("migration/session", schema=self._schema)[0]
             before = {
@@ -482,6 +492,35 @@ class Migrator:
             finally:
                 if self._idle():
                     self._run("migration/set", **before)
+
+    def _check_pooler(self) -> None:
+        """Refuse a pooler that lends a session for a transaction only."""
+        info, pid = self._connection.info, self._pid()
+        self._lent = None if pid == info.backend_pid else pid
+        if self._lent is None:
+            return
+        # Such a pooler lends the session that we had to the next one who asks, or us another one.
+        # In session mode there may be no further one, and no answer.
+        sql, _ = query("migration/pid").render(frozenset()).bind({})
+        with (
+            suppress(psycopg.Error),
+            closing(psycopg.connect(info.dsn, password=info.password)) as other,
+        ):
+            other.pgconn.send_query(sql)
+            if select([other], [], [], _POOLER_SECONDS)[0]:
+                answer = other.pgconn.get_result()
+                if answer and answer.get_value(0, 0) == str(pid).encode():
+                    raise MigrationError(_NEEDS_A_SESSION)
+        self._check_session()
+
+    def _check_session(self) -> None:
+        """Refuse to go on in a session that a pooler lent instead of the one with the lock."""
+        if self._lent is not None and self._pid() != self._lent:
+            raise MigrationError(_NEEDS_A_SESSION)
+
+    def _pid(self) -> int:
+        """Return which server process answers."""
+        return int(self._run("migration/pid")[0]["pid"])
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -511,11 +550,14 @@ class Migrator:
         bookkeeping = shipped_directory("schema") / "bookkeeping.sql"
         try:
             with self._connection.transaction():
+                self._check_session()
                 if not session["has_schema"]:
                     self._run("migration/create_schema")
                 internalmigrations.upgrade(_YoyoTables(self._connection))
                 for statement in _statements(bookkeeping.read_text("utf-8"), bookkeeping):
                     self._send(statement)
+        except MigrationError:
+            raise
         except (psycopg.Error, StoreError) as error:
             reason = str(error)
             cause = error if isinstance(error, psycopg.Error) else error.__cause__
@@ -554,6 +596,7 @@ class Migrator:
         sent: _Statement | None = None
         try:
             with self._connection.transaction() if file.transactional else nullcontext():
+                self._check_session()
                 if not file.transactional and _CREATE_INDEX.fullmatch(statements[0].words):
                     # An attempt that was cut off left the index, valid or not.
                     self._send(opposite[0])
@@ -563,6 +606,8 @@ class Migrator:
                 self._record(file, started, undo=undo)
         except psycopg.Error as error:
             raise MigrationError(self._failure(file, path, sent, error)) from error
+        except MigrationError:
+            raise
         except StoreError as error:
             raise MigrationError(f"{path} cannot be recorded: {error}") from error
 

@@ -1,0 +1,3 @@
+-- Which server process answers?
+
+SELECT pg_backend_pid() AS pid;

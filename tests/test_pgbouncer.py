@@ -1,0 +1,382 @@
+"""Through pgbouncer, which in transaction mode lends each transaction another session."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from pooling import Start
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from samples import TIME, create, ended, finish, start
+
+from butido_store import (
+    AsyncStore,
+    Statement,
+    Store,
+    job,
+    open_schema,
+    open_schema_async,
+    release,
+    report,
+    submit,
+    uuid7,
+)
+from butido_store.admin.migrate import Migrator
+from butido_store.errors import ConnectionFailed, NotFound
+
+OTHER = 'Another "one"'
+CLIENTS = 8
+ROUNDS = 4
+# Written in a round of `events`.
+JOBS = 3
+ALL = report.jobs(limit=None)
+
+both_modes = pytest.mark.parametrize("mode", ["session", "transaction"])
+
+
+# Stores of all kinds ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Door:
+    """A store, and the caller's own SQL on its connection where there is only one."""
+
+    run: Callable[..., Any]
+    stream: Callable[[Statement[list[Any]]], list[Any]]
+    sql: Callable[[Any], Any] | None = None
+
+
+@contextmanager
+def blocking(kind: str, dsn: str, schema: str) -> Iterator[Door]:
+    """Open a store of this kind."""
+
+    def configure(connection: psycopg.Connection[Any]) -> None:
+        open_schema(connection, schema)
+
+    def door(store: Store, connection: psycopg.Connection[Any] | None = None) -> Door:
+        return Door(
+            store.run,
+            lambda statement: list(store.stream(statement)),
+            connection.execute if connection else None,
+        )
+
+    if kind == "own":
+        with Store.connect(dsn, schema=schema) as store:
+            yield door(store)
+    elif kind == "pool":
+        kwargs = {"autocommit": True}
+        with ConnectionPool(
+            dsn, min_size=1, max_size=2, kwargs=kwargs, configure=configure, open=True
+        ) as pool:
+            yield door(Store(pool))
+    else:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            open_schema(connection, schema)
+            yield door(Store(connection), connection)
+
+
+@asynccontextmanager
+async def awaiting(
+    kind: str, dsn: str, schema: str, wait: Callable[[Awaitable[Any]], Any]
+) -> AsyncIterator[Door]:
+    """Open a store of this kind, whose answers are waited for."""
+
+    async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
+        await open_schema_async(connection, schema)
+
+    def door(store: AsyncStore, connection: psycopg.AsyncConnection[Any] | None = None) -> Door:
+        async def listed(statement: Statement[list[Any]]) -> list[Any]:
+            return [row async for row in store.stream(statement)]
+
+        return Door(
+            lambda *statements: wait(store.run(*statements)),
+            lambda statement: wait(listed(statement)),
+            (lambda text: wait(connection.execute(text))) if connection else None,
+        )
+
+    if kind == "own":
+        async with await AsyncStore.connect(dsn, schema=schema) as store:
+            yield door(store)
+    elif kind == "pool":
+        kwargs = {"autocommit": True}
+        async with AsyncConnectionPool(
+            dsn, min_size=1, max_size=2, kwargs=kwargs, configure=configure, open=False
+        ) as pool:
+            yield door(AsyncStore(pool))
+    else:
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await open_schema_async(connection, schema)
+            yield door(AsyncStore(connection), connection)
+
+
+@contextmanager
+def opened(face: str, kind: str, dsn: str, schema: str) -> Iterator[Door]:
+    """Open a store of this face and kind."""
+    if face == "sync":
+        with blocking(kind, dsn, schema) as door:
+            yield door
+        return
+    with asyncio.Runner() as runner:
+
+        def wait(answer: Awaitable[Any]) -> Any:
+            async def answered() -> Any:
+                return await answer
+
+            return runner.run(answered())
+
+        manager = awaiting(kind, dsn, schema, wait)
+        door = wait(manager.__aenter__())
+        try:
+            yield door
+        finally:
+            wait(manager.__aexit__(None, None, None))
+
+
+faces = pytest.mark.parametrize("face", ["sync", "async"])
+kinds = pytest.mark.parametrize("kind", ["own", "pool", "callers"])
+
+
+def events(name: str) -> list[list[Statement[object]]]:
+    """Return what a builder writes, in runs of their own; name, once for each, is all over it."""
+    of_submit, uuid = uuid7(), uuid7()
+    values = {"endpoint": name, "image": name}
+    return [
+        [create(of_submit, image=name), start(uuid, of_submit, **values)],
+        [job.append_log(uuid, seq=0, data=name)],
+        [job.heartbeat(uuid)],
+        [finish(uuid, name)],
+        [job.record(ended(uuid7(), of_submit, **values))],
+        [job.record_all([ended(uuid7(), of_submit, **values)])],
+        [job.get(uuid)],
+    ]
+
+
+# What does not mix ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def schemas(clone_dsn: str, schema: str) -> list[str]:
+    """Two schemas with a store in each, in one database."""
+    with psycopg.connect(clone_dsn, autocommit=True) as connection:
+        Migrator(connection, schema=OTHER).apply()
+    return [schema, OTHER]
+
+
+def check_unmixed(dsn: str, schemas: list[str], jobs: int) -> None:
+    """Check that each schema has so many jobs, all of clients that meant it."""
+    for schema in schemas:
+        with Store.connect(dsn, schema=schema) as store:
+            assert [row.endpoint for row in store.run(ALL)] == [schema] * jobs
+            assert {row.name for row in store.run(report.images())} == {schema}
+
+
+@pytest.mark.parametrize("threshold", [None, 0, 5])
+def test_threads_of_two_schemas_do_not_mix(
+    pooler: Start, clone_dsn: str, schemas: list[str], threshold: int | None
+) -> None:
+    dsn = pooler("transaction").through(clone_dsn)
+
+    def work(number: int) -> None:
+        schema = schemas[number % 2]
+        with Store.connect(dsn, schema=schema, prepare_threshold=threshold) as store:
+            for _ in range(ROUNDS):
+                for statements in events(schema):
+                    store.run(*statements)
+                assert {row.endpoint for row in store.stream(ALL)} == {schema}
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        list(threads.map(work, range(CLIENTS)))
+    check_unmixed(clone_dsn, schemas, CLIENTS // 2 * ROUNDS * JOBS)
+
+
+def test_tasks_of_two_schemas_do_not_mix(pooler: Start, clone_dsn: str, schemas: list[str]) -> None:
+    dsn = pooler("transaction").through(clone_dsn)
+
+    async def work(schema: str) -> None:
+        async with await AsyncStore.connect(dsn, schema=schema) as store:
+            for _ in range(ROUNDS):
+                for statements in events(schema):
+                    await store.run(*statements)
+                assert {row.endpoint async for row in store.stream(ALL)} == {schema}
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(CLIENTS):
+                group.create_task(work(schemas[number % 2]))
+
+    asyncio.run(main())
+    check_unmixed(clone_dsn, schemas, CLIENTS // 2 * ROUNDS * JOBS)
+
+
+# What another client does to the only session.
+LEAKS = [
+    f"SET search_path = '{OTHER}'",
+    "SET search_path = pg_catalog",
+    "SET intervalstyle = 'iso_8601'",
+    "SET datestyle = 'German'",
+    "SET client_encoding = 'LATIN1'",
+    "SET standard_conforming_strings = off",
+    # Another of each name that comes before those of any schema, unless that is said.
+    "CREATE TEMPORARY TABLE job AS SELECT 1 AS one",
+    "CREATE TEMPORARY TABLE image AS SELECT 1 AS one",
+]
+
+
+@faces
+@kinds
+def test_what_another_client_leaves_in_the_session_changes_nothing(
+    pooler: Start, clone_dsn: str, schemas: list[str], face: str, kind: str
+) -> None:
+    pgbouncer = pooler("transaction", 1)
+    dsn, (schema, _) = pgbouncer.through(clone_dsn), schemas
+    with (
+        psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as leaking,
+        opened(face, kind, dsn, schema) as door,
+    ):
+        for leak in LEAKS:
+            leaking.execute(leak.encode())
+            for statements in events(schema):
+                door.run(*statements)
+            assert {row.endpoint for row in door.stream(ALL)} == {schema}
+            if door.sql:
+                for begin, end in (("BEGIN", "COMMIT"), ("BEGIN; SAVEPOINT one", "ROLLBACK")):
+                    door.sql(begin)
+                    for statements in events(schema):
+                        door.run(*statements)
+                    with pytest.raises(NotFound):
+                        door.run(start(uuid7(), uuid7()))
+                    assert {row.endpoint for row in door.run(ALL)} == {schema}
+                    door.sql(end)
+    rounds = len(LEAKS) * (2 if kind == "callers" else 1)
+    check_unmixed(clone_dsn, [schema], rounds * JOBS)
+    with Store.connect(clone_dsn, schema=OTHER) as store:
+        assert store.run(ALL) == []
+
+
+@faces
+@kinds
+def test_nothing_is_left_in_the_session(
+    pooler: Start, dsn: str, schema: str, face: str, kind: str
+) -> None:
+    shown = ("search_path", "jit", "intervalstyle")
+    with psycopg.connect(pooler("transaction", 1).through(dsn), autocommit=True) as other:
+        other.execute("SET intervalstyle = 'iso_8601'")
+        before = [other.execute(f"SHOW {name}".encode()).fetchone() for name in shown]
+        with opened(face, kind, other.info.dsn, schema) as door:
+            for statements in events("a"):
+                door.run(*statements)
+            door.stream(ALL)
+            with pytest.raises(NotFound):
+                door.run(start(uuid7(), uuid7()))
+            after = [other.execute(f"SHOW {name}".encode()).fetchone() for name in shown]
+            prepared = other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+    assert after == before
+    assert prepared == (0,)
+
+
+# What passes, and what is refused ---------------------------------------------------------------
+
+
+@both_modes
+@faces
+@kinds
+def test_what_a_builder_does_passes(
+    pooler: Start, dsn: str, schema: str, mode: str, face: str, kind: str
+) -> None:
+    with opened(face, kind, pooler(mode).through(dsn), schema) as door:
+        of_submit, uuid = uuid7(), uuid7()
+        for statements in (
+            [create(of_submit), start(uuid, of_submit)],
+            [job.append_log(uuid, seq=0, data="a")],
+            [job.heartbeat(uuid), job.append_log(uuid, seq=1, data="b")],
+        ):
+            door.run(*statements)
+        made = door.run(finish(uuid, "zlib.rpm"))["zlib.rpm"]
+        said: Any = {"store": "stable", "timestamp": TIME, "actor": "a"}
+        door.run(release.create(uuid7(), artifacts=[made], **said))
+        assert door.run(job.log(uuid)) == "ab"
+        assert [row.uuid for row in door.stream(ALL)] == [uuid]
+        with pytest.raises(NotFound):
+            door.run(create(other := uuid7()), start(uuid7(), uuid7()))
+        with pytest.raises(NotFound):
+            door.run(submit.get(other))
+
+
+def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line, in an environment that names no database."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG", "BUTIDO_STORE_D"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "butido_store", *arguments],
+        capture_output=True,
+        text=True,
+        env={**environment, "COLUMNS": "200"},
+    )
+
+
+@both_modes
+def test_the_command_line_passes(pooler: Start, dsn: str, schema: str, mode: str) -> None:
+    on = ("--dsn", pooler(mode, 1).through(dsn), "--schema", schema)
+    of_submit, uuid = uuid7(), uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), start(uuid, of_submit))
+        store.run(job.append_log(uuid, seq=0, data="one\ntwo\n"))
+        store.run(finish(uuid))
+    for arguments, says in (
+        (["jobs"], "builder-1"),
+        (["job", str(uuid)], "builder-1"),
+        (["log-of", "--follow", str(uuid)], "one\ntwo\n"),
+        (["images"], "debian:12"),
+    ):
+        done = shell(*on, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert says in done.stdout
+
+
+@both_modes
+def test_options_are_refused_with_what_to_do(
+    pooler: Start, dsn: str, schema: str, mode: str
+) -> None:
+    through = pooler(mode).through(make_conninfo(dsn, options="-c search_path=a"))
+    for connected in (
+        lambda: Store.connect(through, schema=schema),
+        lambda: asyncio.run(AsyncStore.connect(through, schema=schema)),
+    ):
+        with pytest.raises(ConnectionFailed, match=r"leave it out .* ALTER ROLE"):
+            connected()
+
+
+@both_modes
+def test_migrations_need_a_session(
+    pooler: Start, database_dsn: str, schema: str, mode: str
+) -> None:
+    dsn = pooler(mode).through(database_dsn)
+    on = ("--dsn", dsn, "--schema", schema, "migrate")
+    done = [
+        shell(*on, "apply"),
+        shell(*on, "status"),
+        shell(*on, "rollback", "--yes", "zero"),
+    ]
+    if mode == "session":
+        assert [one.returncode for one in done] == [0, 0, 0]
+    else:
+        assert [one.returncode for one in done] == [1, 1, 1]
+        assert {(one.stdout, one.stderr) for one in done} == {
+            (
+                "",
+                "Error: migrations need one session from begin to end, and a pooler in between "
+                "lends each transaction another one: connect to the server itself, or to a pooler "
+                "in session mode\n",
+            )
+        }

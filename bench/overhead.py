@@ -1,6 +1,10 @@
-"""What a call of the library costs beside what it cannot do without: bare psycopg, and aiosql."""
+"""What the library costs beside what it cannot do without: a call beside bare psycopg and aiosql,
+the start of the command line beside the imports of psycopg and click.
+"""
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -65,3 +69,24 @@ def measure(dsn: str, *, rounds: int, calls: int = 50) -> dict[str, dict[str, fl
         name: {"us": statistics.median(took), "cpu_us": statistics.median(used)}
         for name, (took, used) in found.items()
     }
+
+
+def starts(*, rounds: int) -> dict[str, float]:
+    """Return the seconds in which each program starts and ends, medians of turns.
+
+    :param rounds: how many turns each has
+    """
+    main = "from butido_store.cli.main import main; main()"
+    programs = {
+        "imports": ["-c", "import psycopg, click"],
+        "--version": ["-c", main, "--version"],
+        "--help": ["-c", main, "--help"],
+    }
+    found: dict[str, list[float]] = {name: [] for name in programs}
+    for turn in range(-1, rounds):
+        for name, arguments in programs.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            if turn >= 0:
+                found[name].append(time.perf_counter() - start)
+    return {name: statistics.median(took) for name, took in found.items()}

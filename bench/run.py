@@ -124,6 +124,7 @@ def sections(
             measure = partial(recording.bytes_per_job, dsn, peer, jobs=size.bytes_jobs, log=log)
             yield f"bytes · {peer} · {'with' if log else 'without'} log", measure
     yield "overhead", called
+    yield "start", partial(overhead.starts, rounds=size.rounds * 5)
     for chunks in size.chunks:
         yield f"log append · {chunks}", partial(appended, chunks)
         yield f"log tail · {chunks}", partial(followed, chunks)
@@ -183,6 +184,13 @@ def goals(results: Results, size: Size) -> list[list[str]]:
     row(
         "a call beside bare psycopg, CPU", "≤ 10 µs, less than aiosql's",
         lambda: f"{beyond(OURS):.0f} µs; aiosql {beyond('aiosql'):.0f} µs",
+    )  # fmt: skip
+    row(
+        "start of the command line, against the imports of psycopg and click", "≤ 1.4 ×",
+        lambda: " · ".join(
+            f"{what} {results['start'][what] / results['start']['imports']:.2f} ×"
+            for what in ("--version", "--help")
+        ),
     )  # fmt: skip
     small, large = (results.get(f"reads · {n}", {}) for n in (size.jobs[0], size.jobs[-1]))
     row(

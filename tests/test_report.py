@@ -586,9 +586,9 @@ def test_only_what_has_no_limit_is_streamed(
     used = []
 
     def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*given: Any) -> Any:
+        def noted(*given: Any, **named: Any) -> Any:
             used.append(name)
-            return call(*given)
+            return call(*given, **named)
 
         return noted
 

@@ -132,6 +132,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "names": ["job", "nothing"],
         "schema": STORES,
     },
+    "store/neighbours": {"uuids": [SOURCE, DONE]},
     "store/open": {"schema": STORES},
     "store/session": {"schema": STORES, "pid": 0},
     "store/release": {},

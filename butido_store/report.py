@@ -221,9 +221,9 @@ class Miss:
         """
         if self.script is None:
             return None
-        lines = unified_diff(
-            self.script.splitlines(), script.splitlines(), str(self.job_uuid), "now", lineterm=""
-        )
+        # Not by splitlines(), for which CR LF and LF are the same.
+        old, new = (text.removesuffix("\n").split("\n") for text in (self.script, script))
+        lines = unified_diff(old, new, str(self.job_uuid), "now", lineterm="")
         return "\n".join(lines)
 
 

@@ -33,7 +33,7 @@ from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server, find_binaries
 
 # Fixtures of several files that most tests have no use for.
-pytest_plugins = ["migrating", "pooling", "rows", "shell", "standby"]
+pytest_plugins = ["commandline", "migrating", "pooling", "rows", "shell", "standby"]
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from click import Context
-from click.testing import CliRunner, Result
+from commandline import Shell
 from conftest import Postgres
 from doors import Both, Connection
 from filled import DONE, NEXT, ODD, ONE_OF, PROGRAM, REPORTS, ROW_TYPES, RUNNING, SOURCE, SUBMIT
@@ -33,17 +33,6 @@ from butido_store.errors import InvalidInput
 
 Ask = Callable[..., list[Any]]
 Question = Callable[..., Statement[list[Any]]]
-Shell = Callable[..., Result]
-
-
-@pytest.fixture
-def shell(dsn: str, schema: str) -> Shell:
-    """Run a command on the test's database."""
-
-    def run(*arguments: str, **options: Any) -> Result:
-        return CliRunner().invoke(main, ["--dsn", dsn, "--schema", schema, *arguments], **options)
-
-    return run
 
 
 @pytest.fixture

@@ -155,21 +155,14 @@ def apply(database: Database, to: str | None, pre: bool, lock_wait: float | None
 @click.pass_obj
 def status(database: Database) -> None:
     """Show every migration and where it stands."""
-    from rich.console import Console
-    from rich.table import Table
+    from butido_store.cli.tables import print_table
 
     with database.migrator() as migrator:
         found = migrator.status()
-    table = Table("migration", "phase", "state", "applied", "took")
-    for entry in found:
-        table.add_row(
-            entry.id,
-            entry.phase,
-            entry.state,
-            f"{entry.applied_at:%Y-%m-%d %H:%M:%S %Z}" if entry.applied_at else "",
-            str(entry.duration or ""),
-        )
-    Console().print(table)
+    rows = [
+        [one.id, one.phase, one.state, one.applied_at, str(one.duration or "")] for one in found
+    ]
+    print_table(["migration", "phase", "state", "applied", "took"], rows)
 
 
 @migrate.command("rollback")

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import click
 from rich.console import Console
-from rich.table import Table
 
 from butido_store import job, report, submit
 from butido_store._query import directory
 from butido_store._target import Target
 from butido_store.cli import output
+from butido_store.cli.reports import unique_lengths
+from butido_store.cli.tables import Room, print_table, visible
 from butido_store.embedded import data_directory
 from butido_store.errors import StoreError
 from butido_store.store import Store
@@ -55,54 +58,56 @@ def run(target: Target, schema: str, requirement: str, kept: Path | None) -> Non
 def _show(console: Console, store: Store) -> None:
     """Show the submits, their jobs, a log, and what went into one wheel."""
     console.rule("The submits")
-    table = Table("submit", "made", "package", "image", "jobs")
+    room = Room.here(partial(unique_lengths, store))
     submits = store.run(report.submits(limit=2))
-    for found in submits:
-        jobs = store.run(report.jobs(of_submit=found.uuid, limit=None))
-        table.add_row(
-            str(found.uuid),
-            f"{found.timestamp:%Y-%m-%d %H:%M:%S}",
-            f"{found.package} {found.version}",
-            found.image,
-            str(len(jobs)),
-        )
-    console.print(table)
+    counts = [len(store.run(report.jobs(of_submit=found.uuid, limit=None))) for found in submits]
+    print_table(
+        ["submit", "made", "package", "image", "jobs"],
+        [
+            [found.uuid, found.timestamp, f"{found.package} {found.version}", found.image, count]
+            for found, count in zip(submits, counts, strict=True)
+        ],
+        room,
+    )
 
     console.rule("The latest jobs")
-    table = Table("job", "package", "state", "seconds", "fingerprint")
     latest = store.run(report.jobs(limit=10))
-    for one in latest:
-        took = (one.finished_at - one.started_at).total_seconds() if one.finished_at else None
-        table.add_row(
-            str(one.uuid),
-            f"{one.package} {one.version}",
-            one.state,
-            "" if took is None else f"{took:.1f}",
-            one.fingerprint.hex()[:12],
-        )
-    console.print(table)
+    print_table(
+        ["job", "package", "state", "took", "fingerprint"],
+        [
+            [
+                one.uuid,
+                f"{one.package} {one.version}",
+                one.state,
+                one.finished_at and one.finished_at - one.started_at,
+                one.fingerprint,
+            ]
+            for one in latest
+        ],
+        room,
+    )
 
     for one in latest:
         wheels = store.run(job.outputs(one.uuid))
         if one.package == submits[0].package and wheels:
             console.rule(f"The end of the log of {one.package} {one.version}")
             for line in store.run(job.log(one.uuid)).splitlines()[-_LOG_LINES:]:
-                console.print(line, markup=False, highlight=False)
+                click.echo(visible(line, keep="\t"))
             console.rule(f"What went into {wheels[0].path}")
             ingredients = store.run(report.provenance(wheels[0].uuid))
-            output.show(iter(ingredients), report.Ingredient, "tree")
+            output.show(iter(ingredients), report.Ingredient, "tree", room=room)
             break
-    _reuse(console, store, submits[0])
+    _reuse(console, store, submits[0], room)
 
 
-def _reuse(console: Console, store: Store, last: submit.Submit) -> None:
+def _reuse(console: Console, store: Store, last: submit.Submit, room: Room) -> None:
     """Tell for each package of the last submit which job made what is used."""
     console.rule("What the second run reused")
-    table = Table("package", "wheel", "made by job")
+    rows: list[list[object]] = []
     for node in store.run(submit.get(last.uuid)).tree["nodes"]:
         for one in store.run(
             report.jobs(package=node["name"], version=node["version"], state="success", limit=1)
         ):
             for file in store.run(job.outputs(one.uuid)):
-                table.add_row(f"{one.package} {one.version}", file.path, str(one.uuid))
-    console.print(table)
+                rows.append([f"{one.package} {one.version}", file.path, one.uuid])
+    print_table(["package", "wheel", "made by job"], rows, room)

@@ -109,13 +109,20 @@ for command in (admin.migrate, admin.psql, admin.server):
 @main.command("log-of")
 @click.argument("job_prefix", metavar="JOB", shell_complete=uuids("job"))
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("--raw", is_flag=True, help="On a terminal, too, as it is: with colours, for one.")
 @click.pass_obj
-def log_of(database: Database, job_prefix: str, follow: bool) -> None:
-    """Print the log of JOB as far as it came, or as it comes."""
+def log_of(database: Database, job_prefix: str, follow: bool, raw: bool) -> None:
+    """Print the log of JOB as far as it came, or as it comes.
+
+    On a terminal, what would act on it is shown as \\x1b and the like.
+    """
+    from butido_store.cli.tables import visible
+
+    as_it_is = raw or not sys.stdout.isatty()
     with database.store() as store:
         uuid = _resolve(store, job_prefix, "job")
         for text in log.follow(store, uuid) if follow else [store.run(job.log(uuid))]:
-            sys.stdout.write(text)
+            sys.stdout.write(text if as_it_is else visible(text, keep="\t\n"))
             sys.stdout.flush()
 
 

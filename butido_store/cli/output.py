@@ -3,25 +3,38 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, get_args, get_type_hints, is_typeddict
 from uuid import UUID
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.markup import escape
+import click
 
 from butido_store._check import rfc3339
-from butido_store.report import Metric, Product
+from butido_store.cli.tables import (
+    Room,
+    cell_len,
+    cut,
+    encodable,
+    print_table,
+    spare_columns,
+    text_of,
+    typed,
+    visible,
+)
+from butido_store.report import Found, JobReport, Metric, Product, Release
 
 _PAGE = 1000
-_SHORT, _CELL = 12, 40
-# Wider than any terminal, so that lines are not folded here: a uuid that is folded within its cell
-# cannot be copied.
-_WIDTH = 100_000
+_SHORT = 12
+# Texts of many lines, which are printed as they are stored.
+_DOCUMENTS = ("script", "log")
+# What is looked at last of these, before what is looked at last of all.
+_SECOND: Mapping[type, tuple[str, ...]] = {
+    Found: ("job_uuid",),
+    Release: ("uuid", "job_uuid", "package", "version"),
+}
 
 
 def plain(value: object) -> Any:
@@ -43,28 +56,41 @@ def plain(value: object) -> Any:
             return value
 
 
-def _record(row: object) -> dict[str, Any]:
-    return {field.name: plain(getattr(row, field.name)) for field in fields(row)}  # type: ignore[arg-type]
+def _record(row: object, columns: Sequence[str]) -> dict[str, Any]:
+    return {name: plain(getattr(row, name)) for name in columns}
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _dump(value: object, indent: int | None = None) -> str:
+    """Return a value as JSON, with what is not seen as escapes: any reader has the same value."""
+    is_ascii = not encodable("é…🐘", "")
+    text = json.dumps(value, ensure_ascii=is_ascii, indent=indent)
+    return text if text.isprintable() else "".join(map(_in_json, text))
 
 
-def _jsonl(rows: Iterable[object], _: type) -> Iterator[str]:
-    return (_dump(_record(row)) for row in rows)
+def _in_json(char: str) -> str:
+    return json.dumps(char)[1:-1] if visible(char, keep="\n") != char else char
 
 
-def _json(rows: Iterable[object], _: type) -> Iterator[str]:
+def _jsonl(rows: Iterable[object], columns: Sequence[str]) -> Iterator[str]:
+    return (_dump(_record(row, columns)) for row in rows)
+
+
+def _json(rows: Iterable[object], columns: Sequence[str]) -> Iterator[str]:
     """Yield one array, a row on each line."""
     separator = "["
     for row in rows:
-        yield f"{separator}{_dump(_record(row))}"
+        yield f"{separator}{_dump(_record(row, columns))}"
         separator = ","
     yield "]" if separator == "," else "[]"
 
 
-def _csv(rows: Iterable[object], row_type: type) -> Iterator[str]:
+def _csv(rows: Iterable[object], columns: Sequence[str]) -> Iterator[str]:
+    """Yield CSV as RFC 4180 has it: lines end in CR LF, and what holds a line break is quoted.
+
+    A cell that begins with = or another sign of a formula stays as it is: a changed value would be
+    wrong for every program, and a spreadsheet can import columns as text.
+    """
+
     class Line:
         text = ""
 
@@ -72,19 +98,26 @@ def _csv(rows: Iterable[object], row_type: type) -> Iterator[str]:
             self.text = text
 
     line = Line()
-    writer = csv.writer(line, lineterminator="")
-    writer.writerow(field.name for field in fields(row_type))
-    yield line.text
+    writer = csv.writer(line, lineterminator="\r\n")
+    writer.writerow(columns)
+    yield line.text.removesuffix("\n")
     for row in rows:
-        writer.writerow(_csv_cell(cell) for cell in _record(row).values())
-        yield line.text
+        writer.writerow(_csv_cell(cell) for cell in _record(row, columns).values())
+        yield line.text.removesuffix("\n")
 
 
 def _csv_cell(value: object) -> object:
-    return _dump(value) if isinstance(value, list | dict | bool) else value
+    match value:
+        case list() | dict() | bool():
+            return _dump(value)
+        case str():
+            # Line breaks are within quotes, but a single CR would hide what is before it.
+            return visible(value, keep="\t\n" if sys.stdout.isatty() else "\t\n\r")
+        case _:
+            return value
 
 
-def _prometheus(rows: Iterable[Any], _: type) -> Iterator[str]:
+def _prometheus(rows: Iterable[Any]) -> Iterator[str]:
     """Yield the text format: https://prometheus.io/docs/instrumenting/exposition_formats/."""
     last = ""
     for row in rows:
@@ -97,19 +130,19 @@ def _prometheus(rows: Iterable[Any], _: type) -> Iterator[str]:
 
 
 def _label(value: str) -> str:
-    text = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'
+    text = visible(value, keep="\n").replace("\\", "\\\\")
+    return '"{}"'.format(text.replace('"', '\\"').replace("\n", "\\n"))
 
 
 # Graphs ---------------------------------------------------------------------------------------
 
 
-def _dot(rows: Iterable[Any], _: type) -> Iterator[str]:
+def _dot(rows: Iterable[Any]) -> Iterator[str]:
     yield "digraph artifacts {"
     yield "  rankdir=LR; node [shape=box];"
     known = {row.uuid: row for row in rows}
     for row in known.values():
-        label = _label(f"{row.path}\n{row.sha256.hex()[:_SHORT]}")
+        label = _label(f"{visible(row.path)}\n{row.sha256.hex()[:_SHORT]}")
         yield f'  "{row.uuid}" [label={label}];'
     for row in known.values():
         for source in row.inputs:
@@ -118,13 +151,14 @@ def _dot(rows: Iterable[Any], _: type) -> Iterator[str]:
     yield "}"
 
 
-def _mermaid(rows: Iterable[Any], _: type) -> Iterator[str]:
+def _mermaid(rows: Iterable[Any]) -> Iterator[str]:
     yield "flowchart LR"
     known = {row.uuid: row for row in rows}
     place = {uuid: f"a{number}" for number, uuid in enumerate(known)}
     for uuid, row in known.items():
         # Mermaid has entities for what ends its quotes.
-        label = "".join(f"#{ord(c)};" if c in '"#<>&\\\n' else c for c in row.path)
+        path = visible(row.path)
+        label = "".join(f"#{ord(c)};" if c in '"#<>&\\' else c for c in path)
         yield f'  {place[uuid]}["{label}<br>{row.sha256.hex()[:_SHORT]}"]'
     for uuid, row in known.items():
         for source in row.inputs:
@@ -132,8 +166,8 @@ def _mermaid(rows: Iterable[Any], _: type) -> Iterator[str]:
                 yield f"  {place[source]} --> {place[uuid]}"
 
 
-def _tree(rows: Iterable[Any], row_type: type) -> Iterator[str]:
-    """Yield the graph as a tree; what has been drawn is not drawn again below a further parent.
+def _tree(rows: Iterable[Any], row_type: type, room: Room) -> Iterable[str]:
+    """Return the graph as a tree, where there is little room with less of each artifact.
 
     Below an artifact stands what it was made from; of `impact`, what was made from it.
     """
@@ -146,120 +180,125 @@ def _tree(rows: Iterable[Any], row_type: type) -> Iterator[str]:
     below, above = (uses, inputs) if row_type is Product else (inputs, uses)
     for children in below.values():
         children.sort(key=lambda uuid: known[uuid].path)
-    drawn: set[UUID] = set()
     # A cycle has no root; it is drawn from wherever it comes first.
     roots = [uuid for uuid in known if not above[uuid]] or [*known][:1]
+    if room.width is None:
+        return _drawn(roots, below, {uuid: _leaf(row) for uuid, row in known.items()})
+    lengths = room.lengths({row.job_uuid for row in known.values() if row.job_uuid})
+    length = max(lengths.values(), default=0)
+    for less in ({}, {"length": length}, {"length": length, "digest": 0}):
+        leaves = {uuid: _leaf(row, **less) for uuid, row in known.items()}
+        if all(cell_len(line) <= room.width for line in _drawn(roots, below, leaves)):
+            break
+    return _drawn(roots, below, leaves, room.width)
+
+
+def _drawn(
+    roots: Sequence[UUID],
+    below: Mapping[UUID, Sequence[UUID]],
+    leaves: Mapping[UUID, tuple[str, str]],
+    width: int | None = None,
+) -> Iterator[str]:
+    """Yield the lines of a tree; a path is cut where its line has no room in the width.
+
+    What has been drawn is not drawn again below a further parent.
+    """
+    branches = [encodable(sign, plain) for sign, plain in (("├── ", "|-- "), ("└── ", "`-- "))]
+    bar = encodable("│", "|")
+    drawn: set[UUID] = set()
     pending = [(root, "", "") for root in reversed(roots)]
     while pending:
         uuid, first, rest = pending.pop()
         again = uuid in drawn and bool(below[uuid])
-        yield f"{first}{_leaf(known[uuid])}{' (above)' if again else ''}"
+        path, more = leaves[uuid]
+        line = f"{first}{path}{more}{' (above)' if again else ''}"
+        if width is not None and (excess := cell_len(line) - width) > 0:
+            room = max(_SHORT, cell_len(path) - excess)
+            line = line.replace(path, cut(path, room) if room < cell_len(path) else path, 1)
+        yield line
         if again:
             continue
         drawn.add(uuid)
         children = below[uuid]
         for place in range(len(children) - 1, -1, -1):
             last = place == len(children) - 1
-            branch, under = ("└── ", "    ") if last else ("├── ", "│   ")
-            pending.append((children[place], rest + branch, rest + under))
+            under = "    " if last else f"{bar}   "
+            pending.append((children[place], rest + branches[last], rest + under))
 
 
-def _leaf(row: Any) -> str:
-    parts = [_visible(row.path), row.sha256.hex()[:_SHORT]]
+def _leaf(row: Any, *, length: int | None = None, digest: int = _SHORT) -> tuple[str, str]:
+    """Return the path of an artifact, and what is shown of it.
+
+    :param row: the artifact
+    :param length: characters of the job's uuid; all, if not given
+    :param digest: digits of the content's digest
+    """
+    parts = ["", row.sha256.hex()[:digest]] if digest else [""]
     if row.job_uuid:
-        parts.append(f"job {row.job_uuid}")
+        parts.append(f"job {str(row.job_uuid)[:length]}")
     if getattr(row, "released", None):
-        parts.append(f"released to {', '.join(row.released)}")
-    return "  ".join(parts)
+        parts.append(f"released to {visible(', '.join(row.released))}")
+    return text_of(row.path), "  ".join(parts)
 
 
 # Tables ---------------------------------------------------------------------------------------
 
 
-def _visible(text: str) -> str:
-    """Return the text with control characters as escapes, so that it stays on its line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _cell(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case bytes():
-            return f"{value.hex()[:_SHORT]}…" if sys.stdout.isatty() else value.hex()
-        case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-        case timedelta():
-            return str(timedelta(seconds=round(value.total_seconds())))
-        case float():
-            return f"{value:.3f}".rstrip("0").rstrip(".")
-        case dict():
-            return " ".join(f"{name}={item}" for name, item in value.items())
-        case list():
-            return " ".join(str(item) for item in value)
-        case _:
-            return str(value)
-
-
-def _console() -> Console:
-    return Console(width=_WIDTH, highlight=False, emoji=False, soft_wrap=True)
-
-
-def _table_cell(value: object) -> str:
-    """Return a cell on one line, and a short one on a terminal: other formats have it whole."""
-    text = _visible(_cell(value))
-    return f"{text[: _CELL - 1]}…" if len(text) > _CELL and sys.stdout.isatty() else text
-
-
-def _print_lines(columns: list[str], lines: list[list[str]], *, head: bool = True) -> None:
-    """Print cells in columns; not by rich's table, which takes milliseconds for a line."""
-    widths = [max(map(cell_len, column)) for column in zip(columns, *lines, strict=True)]
-
-    def joined(cells: list[str]) -> str:
-        padded = (set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=True))
-        return "  ".join(padded).rstrip(" ")
-
-    if head:
-        _console().print(f"[bold]{escape(joined(columns))}[/]")
-    for line in lines:
-        sys.stdout.write(f"{joined(line)}\n")
-
-
-def _print_table(rows: Iterator[object], row_type: type) -> None:
+def _print_rows(
+    rows: Iterator[object], row_type: type, columns: Sequence[str] | None, room: Room
+) -> None:
     """Print a table a page of rows at a time, so that any number of rows takes the same memory."""
-    names = [field.name for field in fields(row_type)]
-    head = True
+    names = _names(row_type) if columns is None else columns
+    spare = spare_columns(*_SECOND.get(row_type, ())) if columns is None else ()
+    head = None
     while page := list(islice(rows, _PAGE)):
-        lines = [[_table_cell(getattr(row, name)) for name in names] for row in page]
-        _print_lines(names, lines, head=head)
-        head = False
+        values = [[getattr(row, name) for name in names] for row in page]
+        head = print_table(names, values, room, spare=spare, head=head)
+    if head is None and room.width:
+        click.secho("no rows", dim=True)
+    room.tell()
 
 
-def _print_records(rows: Iterator[object], row_type: type) -> None:
+def _print_records(
+    rows: Iterator[object], row_type: type, columns: Sequence[str] | None, room: Room
+) -> None:
     """Print each row as a list of its values, and long ones and lists below it, these as tables."""
-    out = _console()
-    names = [field.name for field in fields(row_type)]
+    names = _names(row_type) if columns is None else columns
     width = max(map(len, names))
     for row in rows:
         values = {name: getattr(row, name) for name in names}
         later = {}
         for name, value in values.items():
-            if (isinstance(value, str) and "\n" in value) or _is_table(value) or _is_long(value):
+            if value and (name in _DOCUMENTS or _is_table(value) or _is_long(value)):
                 later[name] = value
-            elif value not in (None, []):
-                out.print(f"[bold]{name:{width}}[/]  {escape(_visible(_cell(value)))}")
+            elif value not in (None, [], {}):
+                label = f"{click.style(name, bold=True)}{' ' * (width - len(name))}"
+                for text in _lines(value):
+                    click.echo(f"{label}  {text}")
+                    label = " " * width
         for name, value in later.items():
-            out.print(f"\n[bold]{name}[/]")
+            click.echo(f"\n{click.style(name, bold=True)}")
             if isinstance(value, str):
-                out.print(escape(value.rstrip("\n")))
+                # Of a job as it is stored, so that it can be taken from here; a terminal would act
+                # on it, and in a difference one has to see it.
+                as_it_is = row_type is JobReport and not sys.stdout.isatty()
+                text = value if as_it_is else visible(value, keep="\t\n")
+                sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
             elif isinstance(value, dict):
-                out.print(escape(json.dumps(value, indent=2, ensure_ascii=False)))
+                click.echo(_dump(value, indent=2))
             else:
-                columns = list(dict.fromkeys(chain.from_iterable(value)))
-                _print_lines(
-                    columns, [[_table_cell(item.get(name)) for name in columns] for item in value]
-                )
-        out.print()
+                parts = [*dict.fromkeys(chain.from_iterable(value))]
+                cells = [[typed(item.get(part)) for part in parts] for item in value]
+                print_table(parts, cells, room, spare=spare_columns())
+        click.echo()
+    room.tell()
+
+
+def _lines(value: object) -> Iterable[str]:
+    """Return the lines of a value: one for each variable or part."""
+    if isinstance(value, dict):
+        return [f"{text_of(name)}={text_of(item)}" for name, item in value.items()]
+    return map(text_of, value) if isinstance(value, list) else [text_of(value)]
 
 
 def _is_table(value: object) -> bool:
@@ -272,12 +311,11 @@ def _is_long(value: object) -> bool:
 
 # Formats --------------------------------------------------------------------------------------
 
-_Text = Callable[[Iterable[Any], type], Iterator[str]]
-_TEXTS: Mapping[str, _Text] = {
-    "csv": _csv,
-    "json": _json,
-    "jsonl": _jsonl,
-    "tree": _tree,
+_Text = Callable[[Iterable[Any], Sequence[str]], Iterator[str]]
+_TEXTS: Mapping[str, _Text] = {"csv": _csv, "json": _json, "jsonl": _jsonl}
+WITH_COLUMNS = ("table", *_TEXTS)
+_Picture = Callable[[Iterable[Any]], Iterator[str]]
+_PICTURES: Mapping[str, _Picture] = {
     "dot": _dot,
     "mermaid": _mermaid,
     "prometheus": _prometheus,
@@ -286,27 +324,46 @@ _TEXTS: Mapping[str, _Text] = {
 
 def formats(row_type: type) -> list[str]:
     """Return the names of the formats that rows of this type have, the default one first."""
-    usual = ["table", "csv", "json", "jsonl"]
+    usual = [*WITH_COLUMNS]
     if get_type_hints(row_type).get("inputs") == list[UUID]:
         return ["tree", *usual, "dot", "mermaid"]
     return [*usual, "prometheus"] if row_type is Metric else usual
 
 
-def show(rows: Iterator[object], row_type: type, name: str) -> None:
+def _names(row_type: type) -> list[str]:
+    return [field.name for field in fields(row_type)]
+
+
+def show(
+    rows: Iterator[object],
+    row_type: type,
+    name: str,
+    columns: Sequence[str] | None = None,
+    room: Room | None = None,
+) -> None:
     """Print rows to the standard output.
 
     :param rows: the rows; they are read as they are printed
     :param row_type: their type
     :param name: one of `formats(row_type)`
+    :param columns: only these, in this order; for a format that has columns
+    :param room: what tables and trees have; all, if not given
     """
-    if name != "table":
-        for line in _TEXTS[name](rows, row_type):
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+    room = room or Room()
+    lines: Iterable[str] = ()
+    if name in _TEXTS:
+        lines = _TEXTS[name](rows, _names(row_type) if columns is None else columns)
+    elif name == "tree":
+        lines = _tree(rows, row_type, room)
+    elif name in _PICTURES:
+        lines = _PICTURES[name](rows)
     elif any(_holds_documents(kind) for kind in get_type_hints(row_type).values()):
-        _print_records(rows, row_type)
+        _print_records(rows, row_type, columns, room)
     else:
-        _print_table(rows, row_type)
+        _print_rows(rows, row_type, columns, room)
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _holds_documents(kind: Any) -> bool:

@@ -4,10 +4,11 @@ The options' letters and help are those in the header of the report's file.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -21,6 +22,7 @@ from butido_store._statement import read
 from butido_store.cli import output
 from butido_store.cli.admin import Database
 from butido_store.cli.completion import Completer, packages, uuids
+from butido_store.cli.tables import Room
 from butido_store.errors import InvalidInput, NotFound
 from butido_store.job import State
 from butido_store.store import Store
@@ -32,6 +34,8 @@ _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _HEX = re.compile(r"[0-9a-f]{1,32}")
 # A pager that is left open must not hold up a migration for longer.
 _IDLE_SECONDS = 600.0
+# The first eight digits of a uuid of version 7 are a minute, about.
+_SHORTEST = 8
 _KINDS = ("job", "submit", "artifact")
 _PACKAGES = ("package", "for_pkg", "with_pkg")
 
@@ -94,6 +98,24 @@ class _Script(click.ParamType[str]):
             self.fail(f"{value[1:]} cannot be read: {error}", param, ctx)
 
 
+class _Columns(click.ParamType[list[str]]):
+    """Some of a report's columns, with commas between them."""
+
+    name = "columns"
+
+    def __init__(self, known: list[str]) -> None:
+        self.known = known
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        names = [name.strip() for name in value.split(",")]
+        for name in names:
+            if name not in self.known:
+                self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
+        return [*dict.fromkeys(names)]
+
+
 # What click has to know of an option, by the annotation of the parameter.
 _NEEDED: dict[Any, dict[str, Any]] = {
     UUID: {},
@@ -139,6 +161,25 @@ def resolve(store: Store, text: str, field: str) -> UUID:
     return found[0]
 
 
+def unique_lengths(store: Store, uuids: Iterable[UUID]) -> Mapping[UUID, int]:
+    """Return how many characters of each uuid tell it from all others, at least eight.
+
+    :param store: where to look
+    :param uuids: the uuids; they need not be in the store
+    """
+
+    def length(uuid: UUID, neighbour: UUID | None) -> int:
+        both = zip(str(uuid), str(neighbour or ""), strict=False)
+        return 1 + next((place for place, (a, b) in enumerate(both) if a != b), 0)
+
+    ask = {"uuids": [*uuids]}
+    found = store.run(read("store/neighbours", ask, lambda rows: [*rows]))
+    return {
+        uuid: max(_SHORTEST, *(length(uuid, neighbour) for neighbour in neighbours))
+        for uuid, *neighbours in cast(list[list[UUID]], found)
+    }
+
+
 def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
     """Return the options of a report's command, and what it does.
 
@@ -152,25 +193,42 @@ def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
     formats = output.formats(row_type)
 
     @click.pass_obj
-    def run(database: Database, /, format_: str, **typed: Any) -> None:
+    def run(
+        database: Database, /, format_: str, columns: list[str] | None, wide: bool, **typed: Any
+    ) -> None:
+        if columns is not None and format_ not in output.WITH_COLUMNS:
+            known = ", ".join(output.WITH_COLUMNS)
+            raise click.UsageError(f"{format_} has no columns; --format {known} have some")
         with database.store() as store:
             given = {p.name: _value(store, p, typed[p.name]) for p in parameters}
             with _asked(store, ask(**given), stream=given.get("limit", 0) is None) as rows:
                 found = _or_not_found(rows, parameters, given)
                 if row_type is report.Miss and format_ == "table":
                     found = (replace(r, script=r.script_diff(given["script"])) for r in found)
-                output.show(found, row_type, format_)
+                room = Room.here(partial(unique_lengths, store), wide=wide)
+                output.show(found, row_type, format_, columns, room)
 
     options = [_parameter(file, parameter) for parameter in parameters]
-    options.append(
+    options += [
         click.Option(
             ["--format", "format_"],
             type=click.Choice(formats),
             default=formats[0],
             show_default=True,
-            help="How the rows are written.",
-        )
-    )
+            help="How the rows are written; in csv, what begins like a formula stays as it is.",
+        ),
+        click.Option(
+            ["--columns"],
+            type=_Columns([field.name for field in fields(row_type)]),
+            metavar="NAME,…",
+            help="Only these columns, in this order.",
+        ),
+        click.Option(
+            ["--wide"],
+            is_flag=True,
+            help="All columns, and uuids in full, also where the terminal has no room for them.",
+        ),
+    ]
     return options, run
 
 

@@ -128,6 +128,7 @@ def test_json_has_every_value_as_it_is(shell: Shell) -> None:
         ["impact", f"--artifact={LIBRARY}"],
         ["log-of", str(RUNNING)],
         ["search-log", "--text=error"],
+        ["jobs", "\x1b[2J"],
     ],
 )
 def test_nothing_hidden_comes_to_a_terminal(terminal: Terminal, words: list[str]) -> None:

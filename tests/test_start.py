@@ -12,8 +12,10 @@ _HEAVY |= {"rich", "yoyo"}
 _SCRIPT = """
 import sys
 from butido_store.cli.main import main
-main(sys.argv[1:], standalone_mode=False)
-print(*sys.modules, file=sys.stderr)
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
 """
 
 

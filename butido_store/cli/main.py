@@ -1,12 +1,17 @@
 """The command line `butido-store`: one command for each report, those of `admin`, and the rest."""
 
+import errno
 import getpass
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
+from io import StringIO, TextIOWrapper
 from pathlib import Path
+from typing import Any, NoReturn
 from uuid import UUID
 
 import click
@@ -21,6 +26,9 @@ from butido_store.cli.completion import uuids
 from butido_store.store import Store
 
 _PROGRAM = "butido-store"
+_INTERRUPTED = 130  # as shells have it
+# What the standard output fails with, and no file that has a name.
+_FULL = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 
 class _Report(Command):
@@ -46,6 +54,59 @@ class _Report(Command):
 class _Main(Group):
     """The commands of this module, and one for each report."""
 
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the program, and end it with its exit code and never with a traceback.
+
+        An interrupt is 130, and a reader that stops reading no failure.
+        """
+        _open_streams()
+        if not sys.stdout:
+            click.echo("Error: the standard output is closed", err=True)
+            sys.exit(1)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            # Without its standalone mode click gives the code of `--help`, and passes errors on.
+            code = super().main(*args, **extra | {"standalone_mode": False}) or 0
+            sys.stdout.flush()
+        except SystemExit as end:
+            code = end.code
+        except click.Abort as end:
+            # Click turns an interrupt into this, and so does it a refusal at a prompt.
+            interrupted = KeyboardInterrupt in (type(end.__cause__), type(end.__context__))
+            code = _INTERRUPTED if interrupted else 1
+            if not interrupted:
+                click.echo("Aborted!", err=True)
+        except click.ClickException as error:
+            from butido_store.cli.tables import visible
+
+            shown = _Caught()
+            error.show(shown)
+            click.echo(visible(shown.getvalue(), keep="\n"), err=True, nl=False)
+            code = error.exit_code
+        except BrokenPipeError:
+            code = 0
+        except OSError as error:
+            where = "the output cannot be written" if error.errno in _FULL else _PROGRAM
+            click.echo(f"Error: {error.filename or where}: {error.strerror}", err=True)
+            code = 1
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python would try once more at its end, and say so with a traceback.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(code)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options, and print the help."""
+        with _reader_may_stop():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        with _reader_may_stop():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted([*super().list_commands(ctx), *_questions()])
@@ -69,6 +130,37 @@ def _resolve(store: Store, text: str, field: str) -> UUID:
     from butido_store.cli.reports import resolve
 
     return resolve(store, text, field)
+
+
+class _Caught(StringIO):
+    """What click prints, also what it leaves out where there is no terminal."""
+
+    def isatty(self) -> bool:
+        """Say that it is a terminal."""
+        return True
+
+
+def _open_streams() -> None:
+    """Open standard input and errors where they are closed.
+
+    Else a connection has their number, and what is written as an error goes to the server.
+    """
+    for number in (0, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if not sys.stderr:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - to the end
+
+
+@contextmanager
+def _reader_may_stop() -> Iterator[None]:
+    """Take a closed pipe for the end; click takes it for a failure."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(0) from error
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})

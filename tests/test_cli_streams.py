@@ -102,6 +102,12 @@ def test_an_interrupt_is_130(command: list[str]) -> None:
     assert process.returncode == 130
 
 
+def test_psql_ended_by_a_signal_is_what_a_shell_says(command: list[str]) -> None:
+    kill = r"\! kill -KILL $PPID"
+    done = shown([*command, "psql", "-X", "-c", kill], stdout=subprocess.PIPE)
+    assert done.returncode == 128 + signal.SIGKILL
+
+
 @pytest.mark.usefixtures("filled")
 def test_a_refusal_at_a_prompt_stays_a_failure(command: list[str]) -> None:
     done = shown(

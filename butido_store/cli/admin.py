@@ -210,7 +210,8 @@ def psql(database: Database, arguments: tuple[str, ...]) -> None:
                 )
         finally:
             signal.signal(signal.SIGINT, interrupt)
-    sys.exit(code)
+    # Ended by a signal, it has the code that a shell gives.
+    sys.exit(code if code >= 0 else 128 - code)
 
 
 def _inherited_options(service: Any) -> str:

@@ -220,7 +220,7 @@ def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
         click.Option(
             ["--columns"],
             type=_Columns([field.name for field in fields(row_type)]),
-            metavar="NAME,…",
+            metavar="NAME,NAME",
             help="Only these columns, in this order.",
         ),
         click.Option(

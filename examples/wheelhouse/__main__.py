@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -97,10 +96,14 @@ def main() -> int:
 
 def show(console: Console, summary: Summary) -> None:
     """Show what became of each package."""
-    table = Table(title=f"submit {summary.submit}", title_justify="left", box=box.SIMPLE)
-    for heading in ("package", "version", "what happened", "seconds", "wheel"):
+    console.print(f"[bold]submit[/] {summary.submit}", highlight=False)
+    # As the tables of butido-store are. A job's uuid is not broken, so that it can be copied.
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("package", "version", "outcome", "seconds", "job"):
         table.add_column(
-            heading, justify="right" if heading == "seconds" else "left", overflow="fold"
+            heading,
+            justify="right" if heading == "seconds" else "left",
+            no_wrap=heading == "job",
         )
     missing = {result.package.name for result in summary.results if not result.wheel}
     for result in summary.results:
@@ -109,24 +112,16 @@ def show(console: Console, summary: Summary) -> None:
             result.package.version,
             explain(result, missing),
             f"{result.seconds:.1f}" if result.seconds else "",
-            Path(result.wheel.path).name if result.wheel else "",
+            str(result.job or ""),
         )
     console.print(table)
 
 
 def explain(result: Result, missing: set[str]) -> str:
     """Say what happened to a package, and why."""
-    match result.outcome:
-        case "built":
-            return f"built by job {result.job}"
-        case "reused":
-            return f"reused from job {result.job} of {result.reused_from:%Y-%m-%d %H:%M %Z}"
-        case "failed":
-            return f"failed, job {result.job}"
-        case "not built":
-            return f"not built: needs {', '.join(sorted(missing & {*result.package.needs}))}"
-        case "interrupted":
-            return "interrupted"
+    if result.outcome == "not built":
+        return f"not built: needs {', '.join(sorted(missing & {*result.package.needs}))}"
+    return result.outcome
 
 
 def show_log(console: Console, result: Result, store: Store) -> None:

@@ -48,7 +48,6 @@ class Result:
     outcome: Literal["built", "reused", "failed", "not built", "interrupted"]
     job: UUID | None = None
     wheel: Artifact | None = None
-    reused_from: datetime | None = None
     seconds: float = 0.0
 
 
@@ -101,7 +100,7 @@ class Worker:
             [wheel] = earlier.outputs
             file = self.directory / wheel.path
             if file.exists() and _sha256(file) == wheel.sha256:
-                return Result(package, "reused", earlier.job_uuid, wheel, earlier.finished_at)
+                return Result(package, "reused", earlier.job_uuid, wheel)
         return self._build(package, script, inputs)
 
     def _known_sdist(self, package: Package) -> Path | None:

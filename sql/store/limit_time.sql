@@ -1,5 +1,5 @@
--- Set how long a statement of this session may take.
+-- Set how long a statement of this transaction may take.
 --
 -- milliseconds: how long
 
-SELECT set_config('statement_timeout', :'milliseconds'::bigint::text, FALSE) AS statement_timeout;
+SELECT set_config('statement_timeout', :'milliseconds'::bigint::text, TRUE) AS statement_timeout;

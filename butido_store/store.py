@@ -291,8 +291,8 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
             server that goes silent in a run counts as unavailable after a third of it
         :param timeout: for how many seconds a run may take in all; None for as long as the server
             is there
-        :param prepare_threshold: runs after which a statement is prepared; None behind a
-            pgbouncer in transaction mode, where the role's own search_path has to name the schema
+        :param prepare_threshold: runs after which a statement is prepared. Behind a pooler such as
+            pgbouncer nothing is prepared; None says that there is one, should it not be noticed
         :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version

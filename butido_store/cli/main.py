@@ -182,8 +182,8 @@ def _reader_may_stop() -> Iterator[None]:
     "--no-prepare",
     is_flag=True,
     envvar="BUTIDO_STORE_NO_PREPARE",
-    help="Prepare no statements: behind a pooler in transaction mode, where the role's own "
-    "search_path has to name the schema.",
+    help="Take the session for one that a pooler lends for a transaction, and prepare nothing. "
+    "That is done unasked where a pooler shows; psql needs it, and the role's search_path, there.",
 )
 @click.version_option(package_name="butido_store")
 @click.pass_context

@@ -1,9 +1,6 @@
 """Through pgbouncer, which in transaction mode lends each transaction another session."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -14,8 +11,8 @@ import psycopg
 import pytest
 from pooling import Start
 from psycopg.conninfo import make_conninfo
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from samples import TIME, create, ended, finish, start
+from shell import Run
 
 from butido_store import (
     AsyncStore,
@@ -58,9 +55,6 @@ class Door:
 def blocking(kind: str, dsn: str, schema: str) -> Iterator[Door]:
     """Open a store of this kind."""
 
-    def configure(connection: psycopg.Connection[Any]) -> None:
-        open_schema(connection, schema)
-
     def door(store: Store, connection: psycopg.Connection[Any] | None = None) -> Door:
         return Door(
             store.run,
@@ -72,11 +66,8 @@ def blocking(kind: str, dsn: str, schema: str) -> Iterator[Door]:
         with Store.connect(dsn, schema=schema) as store:
             yield door(store)
     elif kind == "pool":
-        kwargs = {"autocommit": True}
-        with ConnectionPool(
-            dsn, min_size=1, max_size=2, kwargs=kwargs, configure=configure, open=True
-        ) as pool:
-            yield door(Store(pool))
+        with Store.pooled(dsn, schema=schema, max_size=2) as store:
+            yield door(store)
     else:
         with psycopg.connect(dsn, autocommit=True) as connection:
             open_schema(connection, schema)
@@ -89,9 +80,6 @@ async def awaiting(
 ) -> AsyncIterator[Door]:
     """Open a store of this kind, whose answers are waited for."""
 
-    async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
-        await open_schema_async(connection, schema)
-
     def door(store: AsyncStore, connection: psycopg.AsyncConnection[Any] | None = None) -> Door:
         async def listed(statement: Statement[list[Any]]) -> list[Any]:
             return [row async for row in store.stream(statement)]
@@ -103,14 +91,11 @@ async def awaiting(
         )
 
     if kind == "own":
-        async with await AsyncStore.connect(dsn, schema=schema) as store:
+        async with AsyncStore.connect(dsn, schema=schema) as store:
             yield door(store)
     elif kind == "pool":
-        kwargs = {"autocommit": True}
-        async with AsyncConnectionPool(
-            dsn, min_size=1, max_size=2, kwargs=kwargs, configure=configure, open=False
-        ) as pool:
-            yield door(AsyncStore(pool))
+        async with AsyncStore.pooled(dsn, schema=schema, max_size=2) as store:
+            yield door(store)
     else:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await open_schema_async(connection, schema)
@@ -201,7 +186,7 @@ def test_tasks_of_two_schemas_do_not_mix(pooler: Start, clone_dsn: str, schemas:
     dsn = pooler("transaction").through(clone_dsn)
 
     async def work(schema: str) -> None:
-        async with await AsyncStore.connect(dsn, schema=schema) as store:
+        async with AsyncStore.connect(dsn, schema=schema) as store:
             for _ in range(ROUNDS):
                 for statements in events(schema):
                     await store.run(*statements)
@@ -282,6 +267,21 @@ def test_nothing_is_left_in_the_session(
     assert prepared == (0,)
 
 
+def test_a_completion_leaves_nothing_in_the_session(
+    pooler: Start, run: Run, dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = pooler("transaction", 1).through(dsn)
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(uuid := uuid7()))
+    monkeypatch.setenv("_BUTIDO_STORE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"butido-store --dsn '{through}' --schema '{schema}' submit ")
+    monkeypatch.setenv("COMP_CWORD", "6")
+    with psycopg.connect(through, autocommit=True) as other:
+        before = other.execute("SHOW statement_timeout").fetchone()
+        assert str(uuid) in run().stdout
+        assert other.execute("SHOW statement_timeout").fetchone() == before
+
+
 # What passes, and what is refused ---------------------------------------------------------------
 
 
@@ -310,23 +310,8 @@ def test_what_a_builder_does_passes(
             door.run(submit.get(other))
 
 
-def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line, in an environment that names no database."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PG", "BUTIDO_STORE_D"))
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "butido_store", *arguments],
-        capture_output=True,
-        text=True,
-        env={**environment, "COLUMNS": "200"},
-    )
-
-
 @both_modes
-def test_the_command_line_passes(pooler: Start, dsn: str, schema: str, mode: str) -> None:
+def test_the_command_line_passes(pooler: Start, run: Run, dsn: str, schema: str, mode: str) -> None:
     on = ("--dsn", pooler(mode, 1).through(dsn), "--schema", schema)
     of_submit, uuid = uuid7(), uuid7()
     with Store.connect(dsn, schema=schema) as store:
@@ -339,7 +324,7 @@ def test_the_command_line_passes(pooler: Start, dsn: str, schema: str, mode: str
         (["log-of", "--follow", str(uuid)], "one\ntwo\n"),
         (["images"], "debian:12"),
     ):
-        done = shell(*on, *arguments)
+        done = run(*on, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         assert says in done.stdout
 
@@ -359,14 +344,14 @@ def test_options_are_refused_with_what_to_do(
 
 @both_modes
 def test_migrations_need_a_session(
-    pooler: Start, database_dsn: str, schema: str, mode: str
+    pooler: Start, run: Run, database_dsn: str, schema: str, mode: str
 ) -> None:
     dsn = pooler(mode).through(database_dsn)
     on = ("--dsn", dsn, "--schema", schema, "migrate")
     done = [
-        shell(*on, "apply"),
-        shell(*on, "status"),
-        shell(*on, "rollback", "--yes", "zero"),
+        run(*on, "apply"),
+        run(*on, "status"),
+        run(*on, "rollback", "--yes", "zero"),
     ]
     if mode == "session":
         assert [one.returncode for one in done] == [0, 0, 0]

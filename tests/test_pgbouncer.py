@@ -299,7 +299,7 @@ def test_what_a_builder_does_passes(
             [job.heartbeat(uuid), job.append_log(uuid, seq=1, data="b")],
         ):
             door.run(*statements)
-        made = door.run(finish(uuid, "zlib.rpm"))["zlib.rpm"]
+        (made,) = door.run(finish(uuid, "zlib.rpm"))
         said: Any = {"store": "stable", "timestamp": TIME, "actor": "a"}
         door.run(release.create(uuid7(), artifacts=[made], **said))
         assert door.run(job.log(uuid)) == "ab"

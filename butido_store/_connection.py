@@ -40,7 +40,7 @@ from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
 from butido_store._statement import Batch, Conversation, Rows, Step, step
-from butido_store._target import opening
+from butido_store._target import Lent, opening
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_database
 
 _END = object()
@@ -345,8 +345,8 @@ def cut(connection: Connection) -> None:
 # Connections on which psycopg may take a statement for prepared although it is not: one before it
 # in the pipeline failed, which cut off its preparation.
 _unsure = WeakSet[Connection]()
-# Of connections through a pooler, the step that begins each transaction: it makes the session.
-_before = WeakKeyDictionary[Connection, Step]()
+# Connections through a pooler, with the steps that make the session that it lends.
+_lent = WeakKeyDictionary[Connection, Lent]()
 # Prepared each time, so that psycopg looks at what it did, and forgets as the server does.
 _DEALLOCATE = step("store/deallocate", {}, prepare=True)
 
@@ -358,9 +358,9 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
         await _sent(_cursor(connection, []), _DEALLOCATE)
         _unsure.discard(connection)
     # In a transaction that has failed it cannot run, and nothing can that looks at a table.
-    before = _before.get(connection) if status != TransactionStatus.INERROR else None
-    if before:
-        batch = [before, *batch]
+    lent = _lent.get(connection) if status != TransactionStatus.INERROR else None
+    if lent:
+        batch = [lent.begin if status == TransactionStatus.IDLE else lent.go_on, *batch]
     cursors = [_cursor(connection, kept) for _ in batch]
     if len(batch) == 1:
         await _sent(cursors[0], batch[0])
@@ -374,13 +374,13 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
     for cursor, rows in zip(reversed(cursors), reversed(answers), strict=True):
         if _is_small(rows):
             kept.append(cursor)
-    return answers[1:] if before else answers
+    return answers[1:] if lent else answers
 
 
 async def begin(connection: Connection) -> None:
     """Make the session the library's where a pooler lends one, in a transaction that has begun."""
-    if before := _before.get(connection):
-        await _sent(_cursor(connection, []), before)
+    if lent := _lent.get(connection):
+        await _sent(_cursor(connection, []), lent.begin)
 
 
 async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: Batch) -> None:
@@ -451,19 +451,19 @@ refused_by_pool = WeakKeyDictionary[object, SchemaMismatch]()
 
 async def open_schema(connection: Connection, schema: str) -> None:
     """Set up an idle connection for the schema, and check what is found there."""
-    _before.pop(connection, None)
+    _lent.pop(connection, None)
     pool = getattr(connection, "_pool", None)
     # None tells of a pooler, even of one that passes on the server's process ids.
     pid = 0 if connection.prepare_threshold is None else connection.info.backend_pid
     try:
-        before = await converse(connection, opening(schema, pid), [])
+        lent = await converse(connection, opening(schema, pid), [])
     except SchemaMismatch as error:
         if pool is not None:
             refused_by_pool[pool] = error
         raise
-    if before:
+    if lent:
         connection.prepare_threshold = None
-        _before[connection] = before
+        _lent[connection] = lent
     if pool is not None:
         refused_by_pool.pop(pool, None)
     if not connection.autocommit:

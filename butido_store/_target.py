@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Self, cast
@@ -142,13 +143,21 @@ def refused(error: psycopg.Error) -> ConnectionFailed:
     )
 
 
-def opening(schema: str, pid: int) -> Conversation[Step | None]:
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What makes the session the library's where a pooler lends one: before all else, each time."""
+
+    begin: Step
+    go_on: Step
+
+
+def opening(schema: str, pid: int) -> Conversation[Lent | None]:
     """Make the session the library's, and check what is found there.
 
     :param schema: name of the schema that holds the tables
     :param pid: the server process that the connection was told of; 0 where a pooler is known to be
         in between
-    :returns: the step that has to begin each transaction, where a pooler is in between
+    :returns: what goes before all else from now on, where a pooler is in between
     :raises SchemaMismatch: the message says what is wrong and what to do
     :raises InvalidInput: no schema can have this name
     :raises PermissionDenied: the role may not look there
@@ -159,10 +168,11 @@ def opening(schema: str, pid: int) -> Conversation[Step | None]:
         raise (yield from denied(error, ("migration/applied",), schema)) from error
 
 
-def _opening(schema: str, pid: int) -> Conversation[Step | None]:
+def _opening(schema: str, pid: int) -> Conversation[Lent | None]:
     # Never prepared: behind a pooler, another transaction may not find what this one has prepared.
-    session, before = (
-        step("store/session", {"schema": schema, "pid": told}, prepare=False) for told in (pid, 0)
+    session, go_on, begin = (
+        step("store/session", {"schema": schema, "pid": told, "begins": begins}, prepare=False)
+        for told, begins in ((pid, None), (0, None), (0, True))
     )
     look = step("store/open", {"schema": schema}, prepare=False)
     ((lent, *_),), rows = yield [session, look]
@@ -188,10 +198,10 @@ def _opening(schema: str, pid: int) -> Conversation[Step | None]:
             f"schema {schema} of database {database} holds no butido_store; {advice}"
         )
     applied = step("migration/applied", {}, prepare=False)
-    *_, rows = yield [before, applied] if lent else [applied]
+    *_, rows = yield [begin, applied] if lent else [applied]
     phases = {row[0]: row[3] for row in rows}
     _compare(schema, phases, advice)
-    return before if lent else None
+    return Lent(begin, go_on) if lent else None
 
 
 def _compare(schema: str, applied: dict[object, object], advice: str) -> None:

@@ -246,6 +246,28 @@ def test_what_another_client_leaves_in_the_session_changes_nothing(
         assert store.run(ALL) == []
 
 
+def test_how_another_client_has_writes_confirmed_is_not_how_ours_are(
+    pooler: Start, dsn: str, schema: str
+) -> None:
+    through = pooler("transaction", 1).through(dsn)
+    show = "SHOW synchronous_commit"
+    with (
+        psycopg.connect(through, autocommit=True, prepare_threshold=None) as leaking,
+        psycopg.connect(through) as connection,
+    ):
+        own = leaking.execute(show).fetchone()
+        assert own != ("local",)
+        leaking.execute("SET synchronous_commit = local")
+        open_schema(connection, schema)
+        Store(connection).run(create(uuid7()))
+        assert connection.execute(show).fetchone() == own
+        connection.rollback()
+        # What the caller sets in the transaction stays.
+        connection.execute("SET LOCAL synchronous_commit = remote_apply")
+        Store(connection).run(create(uuid7()))
+        assert connection.execute(show).fetchone() == ("remote_apply",)
+
+
 @faces
 @kinds
 def test_nothing_is_left_in_the_session(

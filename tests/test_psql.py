@@ -134,7 +134,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     },
     "store/neighbours": {"uuids": [SOURCE, DONE]},
     "store/open": {"schema": STORES},
-    "store/session": {"schema": STORES, "pid": 0},
+    "store/session": {"schema": STORES, "pid": 0, "begins": True},
     "store/release": {},
     "store/resolve": {"first": UUID(int=0), "last": SOURCE, "kind": "job"},
     "store/rollback": {},

@@ -137,9 +137,19 @@ def output(field: str, value: object) -> bytes | str:
     return value
 
 
-def uuids(field: str, values: Iterable[object]) -> list[UUID]:
-    """Return the values if they are UUIDs, each given once."""
-    checked = instances(field, values, UUID)
+def uuids(field: str, values: Iterable[object], kind: type = UUID) -> list[UUID]:
+    """Return the values if they are UUIDs, each given once, as itself or by a value that has it.
+
+    :param kind: of the values that have one as `uuid`
+    """
+    checked = instances(
+        field,
+        [
+            value.uuid if isinstance(value, kind) and not isinstance(value, UUID) else value  # type: ignore[attr-defined]
+            for value in each(field, values)
+        ],
+        UUID,
+    )
     if len(set(checked)) < len(checked):
         raise InvalidInput(f"{field} names the same uuid twice")
     return checked

@@ -89,14 +89,6 @@ class Reuse:
     outputs: tuple[Artifact, ...]
 
 
-def uuids_of(field: str, artifacts: Iterable[UUID | Artifact]) -> list[UUID]:
-    """Return the uuids of artifacts, each given once, as itself or by its uuid."""
-    return _check.uuids(
-        field,
-        (one.uuid if isinstance(one, Artifact) else one for one in _check.each(field, artifacts)),
-    )
-
-
 def register(
     path: str, *, sha256: bytes, size: int, uuid: UUID | None = None
 ) -> Statement[Artifact]:

@@ -24,7 +24,7 @@ from butido_store.artifact import Artifact, Output
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
 from butido_store.job import EndState
 from butido_store.log import LogBuffer
-from butido_store.store import AnyStore, AsyncStore, Store, of_kind
+from butido_store.store import AnyStore, AsyncStore, Store, any_store, of_kind
 
 __all__ = ["HEARTBEAT", "AsyncRunningJob", "Building", "RunningJob", "build"]
 
@@ -104,7 +104,7 @@ def build(
         inputs=inputs,
         container_hash=container_hash,
     )
-    return Building(store, uuid, start, heartbeat.total_seconds())
+    return Building(any_store(store), uuid, start, heartbeat.total_seconds())
 
 
 class _Body:

@@ -26,7 +26,7 @@ from butido_store._statement import (
     write,
     written,
 )
-from butido_store.artifact import Artifact, Output, uuids_of
+from butido_store.artifact import Artifact, Output
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
 
 R = TypeVar("R")
@@ -179,7 +179,10 @@ def _document(
     return _Document(
         values,
         _check.env("env", env),
-        [{"job": values["uuid"], "artifact": str(one)} for one in uuids_of("inputs", inputs)],
+        [
+            {"job": values["uuid"], "artifact": str(one)}
+            for one in _check.uuids("inputs", inputs, Artifact)
+        ],
         _outputs(values["uuid"], outputs),
         encode_log(_check.output("log", log)),
     )

@@ -11,7 +11,7 @@ from butido_store import _check, job
 from butido_store._check import decode_log, encode_log, to_bytes
 from butido_store._connection import AWAITING, BLOCKING, Way, done, each_at_once
 from butido_store._statement import Statement
-from butido_store.store import AnyStore, AsyncStore, Store, of_kind
+from butido_store.store import AnyStore, AsyncStore, Store, any_store, of_kind
 
 __all__ = [
     "Following",
@@ -96,10 +96,11 @@ def follow(store: AnyStore, uuid: UUID, *, every: float = _FOLLOW_EVERY) -> "Fol
     :param uuid: the job's uuid; one that has ended gives its whole log
     :param every: how long to wait between two questions, in seconds
     :returns: texts, escaped as the log is; they end where a piece was cut, not where a line ends
+    :raises InvalidInput: at once, when one of them is something else
     :raises NotFound: while iterating, if there is no such job
     :raises StoreError: while iterating, when the database fails
     """
-    return Following(store, uuid, every)
+    return Following(any_store(store), _check.uuid("uuid", uuid), _check.seconds("every", every))
 
 
 class Following(Generic[AnyStore]):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._statement import Rows, Statement, Unwritten, read, step, typed, write, written
-from butido_store.artifact import Artifact, uuids_of
+from butido_store.artifact import Artifact
 from butido_store.errors import Conflict, InvalidInput, NotFound
 
 
@@ -57,7 +57,7 @@ def create(
         "store": name,
         "timestamp": _check.timestamp("timestamp", timestamp),
         "actor": _check.name("actor", actor),
-        "artifacts": None if artifacts is None else uuids_of("artifacts", artifacts),
+        "artifacts": None if artifacts is None else _check.uuids("artifacts", artifacts, Artifact),
         "submit": _check.given(_check.uuid, "submit", submit),
     }
 

@@ -95,7 +95,7 @@ def _own(
     _check.given(_check.seconds, "timeout", timeout)
     return Own(
         way,
-        _check.given(_check.text, "dsn", dsn),
+        None if dsn is None else _check.instance("dsn", dsn, str),
         _schema(schema),
         _check.given(_check.count, "prepare_threshold", prepare_threshold),
     )
@@ -565,6 +565,16 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
 
 
 AnyStore = TypeVar("AnyStore", Store, AsyncStore)
+
+
+def any_store(store: AnyStore) -> AnyStore:
+    """Return the store if it is one, of either kind.
+
+    :raises InvalidInput: it is something else
+    """
+    if not isinstance(store, Store | AsyncStore):
+        raise InvalidInput(f"store must be a Store or an AsyncStore, not {type(store).__name__}")
+    return store
 
 
 def of_kind(store: object, kind: type, instead: str) -> None:

@@ -93,7 +93,12 @@ class Both:
         """Run psql as somebody would who has the search path in PGOPTIONS."""
         done = subprocess.run(
             [self._postgres.psql, "-Xq", "-v", "ON_ERROR_STOP=1", *arguments, self._dsn],
-            env={**os.environ, "PGOPTIONS": self._options, "PGCLIENTENCODING": "UTF8"},
+            env={
+                **os.environ,
+                "PGOPTIONS": self._options,
+                "PGCLIENTENCODING": "UTF8",
+                "PGAPPNAME": "butido_store",
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

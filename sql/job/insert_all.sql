@@ -106,7 +106,7 @@ SELECT
     g.container_hash,
     g.script,
     g.log,
-    failure_sha256(g.state, g.log)
+    failure_sha256(g.state, g.log) AS failure_sha256
 FROM given AS g
 WHERE (
     SELECT

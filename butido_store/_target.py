@@ -172,7 +172,7 @@ def _opening(schema: str, pid: int) -> Conversation[Lent | None]:
     # Never prepared: behind a pooler, another transaction may not find what this one has prepared.
     session, go_on, begin = (
         step("store/session", {"schema": schema, "pid": told, "begins": begins}, prepare=False)
-        for told, begins in ((pid, None), (0, None), (0, True))
+        for told, begins in ((pid, False), (0, False), (0, True))
     )
     look = step("store/open", {"schema": schema}, prepare=False)
     ((lent, *_),), rows = yield [session, look]

@@ -7,7 +7,7 @@
 --
 -- schema: name of the schema that holds the tables
 -- pid: the server process that the connection was told of; 0 where a pooler is known to be in between
--- begins: a pooler is in between, and this begins a transaction
+-- begins: whether a pooler is in between, and this begins a transaction
 
 SELECT
     pg_backend_pid() <> :'pid'::integer AS lent,
@@ -15,10 +15,12 @@ SELECT
     set_config(
         'search_path', quote_ident(:'schema'::text) || ', pg_temp', pg_backend_pid() <> :'pid'::integer
     ) AS search_path,
-\if :{?begins}
-    -- Not what another client chose for writes of its own, but what the role has.
-    set_config('synchronous_commit', NULL, TRUE) AS synchronous_commit,
-\endif
+    -- Not what another client chose for writes of its own, but what the role has, which NULL gives.
+    set_config(
+        'synchronous_commit',
+        CASE WHEN NOT :'begins'::boolean THEN current_setting('synchronous_commit') END,
+        TRUE
+    ) AS synchronous_commit,
     set_config('intervalstyle', 'postgres', pg_backend_pid() <> :'pid'::integer) AS intervalstyle,
     -- A server with LLVM would compile what is planned for many rows, however few there are.
     set_config('jit', 'off', pg_backend_pid() <> :'pid'::integer) AS jit;

@@ -56,13 +56,13 @@ def test_the_command_line_can_do_without(
     dsn: str, schema: str, words: list[str], threshold: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int | None] = []
-    closed = psycopg.Connection.close
+    connect = Store.connect
 
-    def noting(connection: psycopg.Connection[Any]) -> None:
-        seen.append(connection.prepare_threshold)
-        closed(connection)
+    def noting(*given: Any, prepare_threshold: int | None = 5, **named: Any) -> Store:
+        seen.append(prepare_threshold)
+        return connect(*given, prepare_threshold=prepare_threshold, **named)
 
-    monkeypatch.setattr(psycopg.Connection, "close", noting)
+    monkeypatch.setattr(Store, "connect", noting)
     done = CliRunner().invoke(main, ["--dsn", dsn, "--schema", schema, *words, "images"])
     assert done.exit_code == 0
     assert seen == [threshold]

@@ -68,14 +68,14 @@ Opened = Callable[[str, str], Any]
 def test_what_is_run_inside_a_stream_stays(
     opened: Opened, dsn: str, schema: str, running: list[UUID]
 ) -> None:
-    with opened(dsn, schema) as store:
+    with opened(dsn, schema) as store, Store.connect(dsn, schema=schema) as other:
         for row in store.stream(ALL):
             store.run(finish(row.uuid))
             break
+        assert other.run(job.get(row.uuid)).state == "success"
         for row in store.stream(ALL):
             if row.state == "running":
                 store.run(finish(row.uuid))
-    with Store.connect(dsn, schema=schema) as other:
         assert {other.run(job.get(uuid)).state for uuid in running} == {"success"}
 
 

@@ -114,12 +114,15 @@ def instances(field: str, values: Iterable[object], kind: type[R]) -> list[R]:
     ]
 
 
-def pairs(field: str, values: Iterable[tuple[R, T]]) -> list[tuple[R, T]]:
-    """Return the values as a list if each is a pair."""
+def pairs(field: str, values: Iterable[tuple[R, T]], needed: str) -> list[tuple[R, T]]:
+    """Return the values as a list if each is a pair.
+
+    :param needed: what each must be, for the error
+    """
     checked = list(each(field, values))
     for place, value in enumerate(checked):
         if not isinstance(value, list | tuple) or len(value) != 2:
-            raise InvalidInput(f"{field}[{place}] must be a pair")
+            raise InvalidInput(f"{field}[{place}] must be {needed}")
     return checked
 
 

@@ -167,6 +167,7 @@ def reusable(
                 (one.path, one.sha256) if isinstance(one, Artifact) else one
                 for one in _check.each("inputs", inputs)
             ),
+            "an artifact, or a pair of its path and SHA-256",
         )
     ]
 

@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, cast
 from uuid import UUID
 
-from butido_store import _check, job
+from butido_store import _check, artifact, job
 from butido_store._connection import AWAITING, BLOCKING, Way, at_once, done, within
 from butido_store._statement import Statement
-from butido_store.artifact import Artifact, Output
+from butido_store.artifact import Artifact, Output, Reuse
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
 from butido_store.job import EndState
 from butido_store.log import LogBuffer
@@ -59,6 +59,8 @@ def build(
             if code == 0:
                 made = running.finish("success", [Output.from_file("out/a.tar", "a.tar")])
 
+    `Building.reusable` of what this returns asks first whether the job is worth starting.
+
     The block runs the job by whatever means, and may give `running` to other threads or tasks. In
     the background the log is written each second and a sign of life given. How the job ends:
 
@@ -91,6 +93,7 @@ def build(
     """
     if _check.instance("heartbeat", heartbeat, timedelta) <= timedelta(0):
         raise InvalidInput(f"heartbeat is {heartbeat}; it must be above 0")
+    inputs = list(_check.each("inputs", inputs))
     start = job.start(
         uuid,
         submit=submit,
@@ -104,7 +107,17 @@ def build(
         inputs=inputs,
         container_hash=container_hash,
     )
-    return Building(any_store(store), uuid, start, heartbeat.total_seconds())
+    reusable = partial(
+        artifact.reusable,
+        package=package,
+        version=version,
+        image=image,
+        script=script,
+        env=env,
+        # A uuid among them is refused when it is asked.
+        inputs=cast(list[Artifact], inputs),
+    )
+    return Building(any_store(store), uuid, start, reusable, heartbeat.total_seconds())
 
 
 class _Body:
@@ -375,14 +388,33 @@ class Building(Generic[AnyStore]):
     """A job that starts when this is entered, and has ended when it is left; made by `build`."""
 
     def __init__(
-        self, store: AnyStore, uuid: UUID, start: Statement[bytes], heartbeat: float
+        self,
+        store: AnyStore,
+        uuid: UUID,
+        start: Statement[bytes],
+        reusable: Callable[[], Statement[Reuse | None]],
+        heartbeat: float,
     ) -> None:
         """Do as `build` says."""
         self._store: AnyStore = store
         self._uuid = uuid
         self._start = start
+        self._reusable = reusable
         self._heartbeat = heartbeat
         self._running: Any = None
+
+    def reusable(self) -> Statement[Reuse | None]:
+        """Ask as `artifact.reusable` does whether exactly this job has been done before::
+
+            job = build(store, uuid7(), submit=…, package=…, …)
+            if (reuse := store.run(job.reusable())) is None:
+                with job as running:
+                    …
+
+        :returns: the newest successful job with the same fingerprint, or None
+        :raises InvalidInput: at once, when an input was given by its uuid: reuse goes by content
+        """
+        return self._reusable()
 
     def __enter__(self: "Building[Store]") -> RunningJob:
         """Start the job."""

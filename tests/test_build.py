@@ -18,8 +18,8 @@ import pytest
 from samples import create, sha256, start
 
 from butido_store import AsyncStore, Statement, Store, artifact, build, job, uuid7
-from butido_store.artifact import Output
-from butido_store.building import RunningJob
+from butido_store.artifact import Artifact, Output
+from butido_store.building import Building, RunningJob
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, Unavailable
 from butido_store.job import Job
 from butido_store.log import decode_log
@@ -108,14 +108,43 @@ def test_a_job_runs_in_a_block(store: Watched, of_submit: UUID) -> None:
     assert found.finished_at >= found.started_at
     assert store.run(job.log(one)) == "configure\nma\\xffke\n"
     assert [*made] == store.run(job.outputs(one))
-    reuse = artifact.reusable(**without(SAID, "endpoint"), inputs=[source])
-    again = store.run(reuse)
-    assert again is not None
-    assert again.outputs == made
 
 
 def without(said: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in said.items() if key != name}
+
+
+def test_a_job_tells_whether_it_was_done_before(store: Watched, of_submit: UUID) -> None:
+    source = store.run(artifact.register("src", sha256=sha256("src"), size=3))
+    other = store.run(artifact.register("src", sha256=sha256("other"), size=5))
+
+    def asked(source: Artifact, **change: object) -> Building[Store]:
+        # An iterator can be read once only.
+        said = {**SAID, **change, "inputs": iter([source])}
+        return build(store, uuid7(), submit=of_submit, **said)
+
+    first = asked(source)
+    assert store.run(first.reusable()) is None
+    with first as running:
+        made = running.finish("success", [Output("a", sha256("a"), 1)])
+    again = store.run(asked(source, endpoint="builder-2").reusable())
+    assert again == store.run(
+        artifact.reusable(**without(SAID, "endpoint"), inputs=[("src", sha256("src"))])
+    )
+    assert again is not None
+    assert (again.job_uuid, again.outputs) == (running.uuid, made)
+    assert store.run(job.inputs(running.uuid)) == [source]
+    for name in ("package", "version", "image", "script"):
+        assert store.run(asked(source, **{name: "other"}).reusable()) is None
+    assert store.run(asked(source, env={}).reusable()) is None
+    assert store.run(asked(other).reusable()) is None
+
+
+def test_reuse_is_asked_by_content(store: Watched, of_submit: UUID) -> None:
+    by_uuid = build(store, uuid7(), submit=of_submit, **SAID, inputs=[uuid7()])
+    message = r"inputs\[0\] must be an artifact, or a pair of its path and SHA-256"
+    with pytest.raises(InvalidInput, match=message):
+        by_uuid.reusable()
 
 
 def test_a_job_runs_in_a_block_that_awaits(dsn: str, schema: str, store: Watched) -> None:

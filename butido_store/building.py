@@ -94,19 +94,21 @@ def build(
     if _check.instance("heartbeat", heartbeat, timedelta) <= timedelta(0):
         raise InvalidInput(f"heartbeat is {heartbeat}; it must be above 0")
     inputs = list(_check.each("inputs", inputs))
-    start = job.start(
+    start = partial(
+        job.start,
         uuid,
         submit=submit,
         package=package,
         version=version,
         image=image,
         endpoint=endpoint,
-        started_at=datetime.now(UTC),
         script=script,
         env=env,
         inputs=inputs,
         container_hash=container_hash,
     )
+    # What cannot be stored is refused now, though the job starts when it is entered.
+    start(started_at=datetime.now(UTC))
     reusable = partial(
         artifact.reusable,
         package=package,
@@ -391,7 +393,7 @@ class Building(Generic[AnyStore]):
         self,
         store: AnyStore,
         uuid: UUID,
-        start: Statement[bytes],
+        start: Callable[..., Statement[bytes]],
         reusable: Callable[[], Statement[Reuse | None]],
         heartbeat: float,
     ) -> None:
@@ -421,7 +423,7 @@ class Building(Generic[AnyStore]):
         of_kind(self._store, Store, "async with")
         self._running = running = RunningJob(self._store, self._uuid, self._heartbeat)
         try:
-            running._begin(self._start)
+            running._begin(self._start(started_at=datetime.now(UTC)))
             return running
         except StoreError:
             raise
@@ -444,7 +446,7 @@ class Building(Generic[AnyStore]):
         of_kind(self._store, AsyncStore, "with")
         self._running = running = AsyncRunningJob(self._store, self._uuid, self._heartbeat)
         try:
-            await running._begin(self._start)
+            await running._begin(self._start(started_at=datetime.now(UTC)))
             return running
         except StoreError:
             raise

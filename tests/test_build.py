@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -138,6 +138,24 @@ def test_a_job_tells_whether_it_was_done_before(store: Watched, of_submit: UUID)
         assert store.run(asked(source, **{name: "other"}).reusable()) is None
     assert store.run(asked(source, env={}).reusable()) is None
     assert store.run(asked(other).reusable()) is None
+
+
+def test_a_job_starts_when_it_is_entered(dsn: str, schema: str, of_submit: UUID) -> None:
+    """One that waited for its turn would look silent, and be swept."""
+
+    async def main() -> None:
+        async with AsyncStore.connect(dsn, schema=schema) as waiting:
+            todo = build(waiting, uuid7(), submit=of_submit, **SAID)
+            before = datetime.now(UTC)
+            async with todo as running:
+                assert (await waiting.run(job.get(running.uuid))).started_at >= before
+
+    asyncio.run(main())
+    with Store.connect(dsn, schema=schema) as store:
+        todo = build(store, uuid7(), submit=of_submit, **SAID)
+        before = datetime.now(UTC)
+        with todo as running:
+            assert store.run(job.get(running.uuid)).started_at >= before
 
 
 def test_reuse_is_asked_by_content(store: Watched, of_submit: UUID) -> None:

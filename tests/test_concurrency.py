@@ -77,7 +77,7 @@ def test_two_that_end_the_same_job(dsn: str, schema: str) -> None:
             answers = _at_once(
                 dsn, schema, *(finish(uuid, "a", state=s) for s in ("success", "error", "lost"))
             )
-            assert sum(isinstance(answer, dict) for answer in answers) == 1
+            assert sum(isinstance(answer, tuple) for answer in answers) == 1
             assert sum(isinstance(answer, NotRunning) for answer in answers) == 2
             answers = _at_once(dsn, schema, *(finish(other, "a") for _ in range(3)))
             assert answers == answers[:1] * 3

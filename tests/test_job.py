@@ -155,6 +155,17 @@ def test_the_end_brings_outputs_time_and_state(store: AnyStore, running: UUID) -
     ]
 
 
+def test_pieces_and_an_end_that_are_repeated_together_are_no_error(
+    store: AnyStore, running: UUID
+) -> None:
+    """As a builder does that had no answer to them."""
+    pieces = [job.append_log(running, seq=n, data=text) for n, text in enumerate(("a", "b", "c"))]
+    assert store.run(*pieces, finish(running)) == store.run(*pieces, finish(running))
+    assert store.run(job.log(running)) == "abc"
+    with pytest.raises(NotRunning):
+        store.run(job.append_log(running, seq=1, data="x"))
+
+
 def test_a_repeated_end_is_no_error_and_has_the_same_artifacts(
     store: AnyStore, running: UUID
 ) -> None:

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from butido_store.admin.migrate import ZERO, Migrator
-from butido_store.errors import MigrationError, StoreError
+from butido_store.errors import InvalidInput, MigrationError, StoreError
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

@@ -238,8 +238,10 @@ class Pooled:
         :raises Unavailable: the pool had none to lend in its time
         :raises StoreError: the pool is closed, or its connections were refused by `open_schema`
         """
+        lent = False
         try:
             async with within(self._pool.connection()) as connection:
+                lent = True
                 yield connection
         except psycopg.Error as error:
             # Those of a statement are mapped where it runs.
@@ -247,6 +249,8 @@ class Pooled:
                 raise StoreError("the pool is closed") from error
             if why := refused_by_pool.get(self._pool):
                 raise type(why)(str(why)) from error
+            if not lent and not error.sqlstate:
+                raise Unavailable(f"the pool had no connection to lend: {error}") from error
             raise from_database(error, connection_lost=True) from error
 
     def apart(self) -> AbstractAsyncContextManager[Connection]:

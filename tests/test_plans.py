@@ -23,6 +23,7 @@ OF_ALL = {
     "report/failures": {"job"},
     "report/irreproducible": {"job", "artifact"},
     "report/metrics": {"job"},
+    "migration/count": {"artifact", "job", "submit"},
 }
 # They join what a walk is expected to give, thousands: for so many, all of this table is cheap.
 JOIN_THOUSANDS = ("report/impact", "report/provenance")

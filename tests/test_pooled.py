@@ -131,12 +131,12 @@ def test_the_missing_extra_is_named(
 def test_who_finds_all_connections_busy_is_told(kind: str, dsn: str, schema: str) -> None:
     async def main() -> None:
         async with AsyncStore.pooled(
-            dsn, schema=schema, min_size=1, max_size=1, retry_for=0.1
+            dsn, schema=schema, min_size=1, max_size=1, retry_for=2
         ) as store:
             await store.run(create(uuid7()))
             rows = store.stream(report.submits())
             await anext(rows)
-            with pytest.raises(Unavailable, match=r"no connection to lend within 0.1 s"):
+            with pytest.raises(Unavailable, match=r"no connection to lend"):
                 await store.run(create(uuid7()))
             await rows.aclose()
             await store.run(create(uuid7()))
@@ -144,11 +144,11 @@ def test_who_finds_all_connections_busy_is_told(kind: str, dsn: str, schema: str
     if kind == "async":
         asyncio.run(asyncio.wait_for(main(), 60))
         return
-    with Store.pooled(dsn, schema=schema, min_size=1, max_size=1, retry_for=0.1) as store:
+    with Store.pooled(dsn, schema=schema, min_size=1, max_size=1, retry_for=2) as store:
         store.run(create(uuid7()))
         rows = store.stream(report.submits())
         next(rows)
-        with pytest.raises(Unavailable, match=r"no connection to lend within 0.1 s"):
+        with pytest.raises(Unavailable, match=r"no connection to lend"):
             store.run(create(uuid7()))
         rows.close()
         store.run(create(uuid7()))

@@ -219,9 +219,14 @@ def _at_top(tokens: list[Token], texts: list[str]) -> Iterator[str]:
         depth += text == "("
 
 
+# The insert of the job, before them in the same write, tells whether it was written.
+FOLLOWING = {"job/insert_inputs", "job/insert_outputs"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_file_keeps_the_house_rules(name: str) -> None:
-    assert problems(query(name).path.read_text(encoding="utf-8")) == []
+    allowed = ["nothing returned"] if name in FOLLOWING else []
+    assert problems(query(name).path.read_text(encoding="utf-8")) == allowed
 
 
 def calls(sql: str, functions: Set[str]) -> set[str]:

@@ -4,10 +4,10 @@
 -- unqualified: the objects live in the schema that comes first in the search path, one schema for
 -- each package repository. An arrow points at what a row refers to:
 --
---   git_hash <--- submit ---> package, image, environment
---                   ^
---   endpoint <---- job -----> package, image, environment <--- environment_envvar ---> envvar
---                 ^ ^ ^
+--   git_hash <--- submit ---> package, image, environment <--- environment_envvar
+--                   ^                                                 |
+--   endpoint <---- job -----> package, image, environment             v
+--                 ^ ^ ^                                             envvar
 --                 | | +------ job_log_chunk
 --                 | +-------- artifact <------------- release ---> release_store
 --                 |              ^                       ^

@@ -62,7 +62,7 @@ def test_wheel_and_sdist_have_what_they_need(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive_:
         inside = {name.partition("/")[2] for name in archive_.getnames()}
-    assert {*SHIPPED, "LICENSE", "README.md", "tests/conftest.py", "dev"} <= inside
+    assert {*SHIPPED, "LICENSE", "README.md", "docs/demo.svg", "tests/conftest.py", "dev"} <= inside
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist", "editable"])

@@ -1,5 +1,6 @@
-"""What the README shows works."""
+"""What README.md and docs/ show is so."""
 
+import html
 import os
 import re
 import shlex
@@ -11,40 +12,88 @@ from uuid import UUID
 import pytest
 from click import Context
 from conftest import Postgres
-from pictures import draw
-from psycopg.conninfo import conninfo_to_dict
+from pictures import BLOCK, DEMO, PAGES, REPOSITORY, Stage, two_runs, typed
+from psycopg.conninfo import make_conninfo
 from samples import create, start
+from test_wheelhouse import Index, index
 
-from butido_store import Store, job, report, uuid7
+from butido_store import Store, job, uuid7
 from butido_store.cli.main import main
 
-README = Path(__file__).parent.parent / "README.md"
+__all__ = ["index"]
+
+# What needs a network, or a server of somebody's.
+NOT_RUN = [
+    "createdb builds",
+    "psql -d builds -c \"ALTER DATABASE builds SET default_toast_compression = 'lz4'\"",
+    "butido-store --dsn 'host=db dbname=builds user=owner' migrate apply",
+]
+# The picture's text, and what differs from run to run.
+TEXT = re.compile(r"<text class=\"demo-r\d+\"[^>]*? y=\"([\d.]+)\"[^>]*>(.*?)</text>")
+CHANGES = {
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "UUID",
+    r"\b(\w+-)*\w+ +\d+(\.\d+)+(?=:| )": "PACKAGE",
+    r"\d+\.\d": "SECONDS",
+    "─+": "─",
+    " +": " ",
+}
 
 
-def test_the_examples_run(
-    dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = README.read_text(encoding="utf-8")
-    (records, asks) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for key, value in conninfo_to_dict(dsn).items():
-        monkeypatch.setenv({"dbname": "PGDATABASE"}.get(key, f"PG{key.upper()}"), str(value))
-    code = records.replace("Store.connect()", f"Store.connect(schema={schema!r})")
-    of_submit = uuid7()
-    with Store.connect(dsn, schema=schema) as store:
-        store.run(create(of_submit))
-        exec(compile(code, str(README), "exec"), {"submit": of_submit})
-        found = store.run(report.jobs())
-        assert [(one.package, one.state) for one in found] == [("zlib", "running")]
-        store.run(job.finish(found[0].uuid, state="error", finished_at=found[0].started_at))
-        exec(compile(asks, str(README), "exec"), {"store": store})
-    assert capsys.readouterr().out == f"{found[0].uuid} builder-1\n"
+@pytest.fixture(scope="module")
+def stage(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    dsn = make_conninfo(host=postgres.host, port=postgres.port, user=postgres.user)
+    dsn = make_conninfo(dsn, dbname=postgres.maintenance_dbname)
+    return Stage(dsn, Path(postgres.psql).parent, tmp_path_factory.mktemp("pages"))
 
 
-def test_its_write_by_psql_is_the_librarys(dsn: str, schema: str, postgres: Postgres) -> None:
-    (block,) = re.findall(
-        r"```sh\nbutido-store (psql -1 .*?)```", README.read_text(encoding="utf-8"), re.DOTALL
-    )
-    arguments = shlex.split(block)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_shows_what_is_printed(page: Path, stage: Stage) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert stage.shown(text) == text
+
+
+def blocks(kind: str) -> list[str]:
+    """Return the blocks of this kind, of all pages."""
+    found = [one for page in PAGES for one in BLOCK.findall(page.read_text(encoding="utf-8"))]
+    return [text for name, text in found if name == kind]
+
+
+def readme() -> str:
+    return (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_all_blocks_are_of_a_kind_that_is_run() -> None:
+    kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text(encoding="utf-8"))}
+    assert kinds == {"console", "python", "text", "sh", "sql"}
+    usage = subprocess.run([REPOSITORY / "dev"], stdout=subprocess.PIPE, text=True).stdout
+    for block in blocks("sh"):
+        for line in block.replace("\\\n", "").splitlines():
+            if line.startswith("./dev "):
+                assert " ".join(shlex.split(line, comments=True)[:2]) in usage
+            elif not line.startswith("butido-store psql -1 "):
+                assert line in NOT_RUN
+
+
+def test_blocks_fit_a_terminal_of_80_columns() -> None:
+    given = [*blocks("console"), *blocks("text"), *blocks("python"), *blocks("sh"), *blocks("sql")]
+    assert [line for block in given for line in block.splitlines() if len(line) > 80] == []
+
+
+def test_the_whole_builder_is_the_example() -> None:
+    example = (REPOSITORY / "examples" / "first.py").read_text(encoding="utf-8")
+    assert f"```python\n{example}```\n" in readme()
+
+
+def test_the_tables_are_drawn_as_in_the_schema() -> None:
+    opening = (REPOSITORY / "schema" / "schema.sql").read_text(encoding="utf-8").split("\n\n")[0]
+    drawn = "\n".join(f"--   {line}" for line in blocks("text")[1].splitlines())
+    assert "submit --->" in drawn
+    assert drawn in opening
+
+
+def test_a_write_by_psql_is_the_librarys(dsn: str, schema: str, postgres: Postgres) -> None:
+    (block,) = [one for one in blocks("sh") if one.startswith("butido-store psql -1 ")]
+    arguments = shlex.split(block)[1:]
     uuid = UUID(next(text for text in arguments if text.startswith("job=")).removeprefix("job="))
     path = f"{Path(postgres.psql).parent}{os.pathsep}{os.environ['PATH']}"
     of_submit = uuid7()
@@ -52,7 +101,7 @@ def test_its_write_by_psql_is_the_librarys(dsn: str, schema: str, postgres: Post
         store.run(create(of_submit), start(uuid, of_submit))
         subprocess.run(
             [sys.executable, "-m", "butido_store", "--dsn", dsn, "--schema", schema, *arguments],
-            cwd=README.parent,
+            cwd=REPOSITORY,
             env={**os.environ, "PATH": path},
             check=True,
         )
@@ -61,19 +110,52 @@ def test_its_write_by_psql_is_the_librarys(dsn: str, schema: str, postgres: Post
         store.run(job.append_log(uuid, seq=0, data="by hand"))
 
 
-def test_its_pictures_are_what_the_commands_print(dsn: str, schema: str) -> None:
-    assert draw(dsn, schema) in README.read_text(encoding="utf-8")
+def stripped(lines: list[str]) -> list[str]:
+    """Return each line once, without what differs from run to run."""
+    for pattern, instead in CHANGES.items():
+        lines = [re.sub(pattern, instead, line).strip() for line in lines]
+    return [*dict.fromkeys(lines)]
+
+
+@pytest.mark.any_server
+def test_the_picture_is_of_the_demonstration(
+    dsn: str, schema: str, index: Index, tmp_path: Path
+) -> None:
+    drawn: dict[float, str] = {}
+    for y, text in TEXT.findall(DEMO.read_text(encoding="utf-8")):
+        drawn[float(y)] = drawn.get(float(y), "") + html.unescape(text).replace("\xa0", " ")
+    index.add("rich")
+    words = ["-m", "butido_store", "--dsn", dsn, "--schema", schema, "demo"]
+    command = shlex.join([sys.executable, *words, "--directory", str(tmp_path / "kept")])
+    path = os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])
+    shown = typed(command, {**os.environ, "TERM": "dumb", "PYTHONPATH": path}, tmp_path)
+    lines = [text for _, text in sorted(drawn.items())]
+    assert len(stripped(lines)) > 8
+    assert stripped(lines) == stripped(two_runs(shown).splitlines())
 
 
 def test_the_reports_in_its_table_are_commands() -> None:
-    text = README.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| .*\? \| (`.*`) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| .*\? \| (`.*`) \|$", readme(), re.MULTILINE)
     named = {name.strip("`") for row in rows for name in row.split(", ")}
     assert len(named) > 8
     assert named <= {*main.list_commands(Context(main))}
 
 
-def test_the_files_it_names_are_there() -> None:
-    text = README.read_text(encoding="utf-8")
-    for name in re.findall(r"\]\((?!http)([^)#]+)\)|`(tests/\S+|sql/\S+|bench/\S+)`", text):
-        assert (README.parent / (name[0] or name[1])).exists(), name
+@pytest.mark.parametrize(
+    "page",
+    [
+        *PAGES,
+        *(REPOSITORY / name for name in ("CONTRIBUTING.md", "examples/README.md")),
+        *(REPOSITORY / name for name in ("schema/README.md", "bench/README.md")),
+    ],
+    ids=lambda page: str(page.relative_to(REPOSITORY)),
+)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", text):
+        target = page.parent / name if name else page
+        assert target.exists(), name
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [one.lower().replace(" ", "-") for one in headings]
+    for name in re.findall(r"`((?:tests|sql|bench|docs|examples)/[^\s`<]+\.\w+)`", text):
+        assert (REPOSITORY / name).exists(), name

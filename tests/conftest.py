@@ -186,6 +186,8 @@ def dsn(_worker_dsn: str, schema: str) -> Iterator[str]:
             [schema, r"\_yoyo%"],
         ).fetchone()
         assert tables is not None
+        # What a test left open would keep the whole run waiting.
+        connection.execute("SET lock_timeout = '60s'")
         connection.execute(f"TRUNCATE {tables[0]}".encode())
 
 

@@ -37,6 +37,8 @@ from butido_store.artifact import Output
 from butido_store.embedded import Server
 from butido_store.errors import InvalidInput, NotFound
 
+pytestmark = pytest.mark.any_server
+
 NAIVE = datetime(2026, 1, 1)
 NODE = {"name": "a", "version": "1", "dependencies": []}
 PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}

@@ -24,6 +24,8 @@ from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, Un
 from butido_store.job import Job
 from butido_store.log import decode_log
 
+pytestmark = pytest.mark.any_server
+
 SAID: dict[str, Any] = {
     "package": "zlib",
     "version": "1.3",

@@ -10,6 +10,8 @@ from shell import Run
 
 from butido_store import Store, uuid7
 
+pytestmark = pytest.mark.any_server
+
 ODD = "Odd \\ \"schema\" 'name'"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from filled import NEXT, ODD, PROGRAM, RUNNING
 
+pytestmark = pytest.mark.any_server
+
 
 def shown(program: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
     """Run a program with its errors caught, and its output where it is not sent elsewhere."""

@@ -15,6 +15,8 @@ from samples import HASH, TIME, create, ended, later, sha256, start
 from butido_store import Store, artifact, job, release, uuid7
 from butido_store.artifact import Output
 
+pytestmark = pytest.mark.any_server
+
 IMAGE = "registry.example.org/build/debian:12-2026-11-23"
 ENDPOINT = "builder-1.build.example.org"
 # Uuids of a builder that makes those of a submit at once: they differ from the 14th digit on.

@@ -17,6 +17,8 @@ from butido_store import Store, job, release, uuid7
 from butido_store.artifact import Output
 from butido_store.cli.output import formats
 
+pytestmark = pytest.mark.any_server
+
 SUBMIT, JOB, RUNNING, TWIN, LIBRARY, PROGRAM = (UUID(int=n << 96 | n) for n in range(1, 7))
 # A title that is set, a screen that is erased, colours, text that runs backwards, what is not
 # seen, and an end of line that only some know; also after a line break, where a line begins anew.

@@ -11,6 +11,8 @@ from filled import BROKEN, DONE, LIBRARY, NEXT, PROGRAM, RUNNING, SUBMIT, TWIN
 from psycopg import sql
 from shell import Run
 
+pytestmark = pytest.mark.any_server
+
 Offered = Callable[..., list[str]]
 SHELLS = ["bash", "zsh", "fish"]
 JOBS = [BROKEN, TWIN, RUNNING, NEXT, DONE]

@@ -12,6 +12,8 @@ from shell import Run
 from butido_store import AsyncStore, Store
 from butido_store.errors import ConnectionFailed
 
+pytestmark = pytest.mark.any_server
+
 # Each has `Sup3r` and `S3cret` in its password, where libpq takes a part of that for something
 # else, or quotes it.
 UNCLEAR = [

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.any_server
+
 # Each takes longer to import than a tenth of what psycopg and click take together, or leads to
 # what does; only the command that needs it may load it.
 _HEAVY = {"butido_store.admin.migrate", "butido_store.embedded", "butido_store.report"}

@@ -11,6 +11,8 @@ from shell import Run
 from butido_store import AsyncStore, Store
 from butido_store.errors import InvalidInput
 
+pytestmark = pytest.mark.any_server
+
 BYTES = os.fsdecode(b"\xff")
 
 

@@ -6,6 +6,7 @@ connection each call has its answer at once, so that they never stop on the way.
 
 import asyncio
 import json
+import os
 import sys
 import threading
 import time
@@ -342,6 +343,19 @@ def cut(connection: Connection) -> None:
     connection.pgconn.finish()
 
 
+def cut_if_busy(connection: Connection) -> None:
+    """Close a connection that a stream has left in the midst of a statement."""
+    if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        cut(connection)
+
+
+def leave_to_parent(connection: Connection) -> None:
+    """Have nothing reach the server that a fork's child says on its parent's connection."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, connection.pgconn.socket)
+    os.close(nowhere)
+
+
 # Connections on which psycopg may take a statement for prepared although it is not: one before it
 # in the pipeline failed, which cut off its preparation.
 _unsure = WeakSet[Connection]()
@@ -377,10 +391,13 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
     return answers[1:] if lent else answers
 
 
-async def begin(connection: Connection) -> None:
-    """Make the session the library's where a pooler lends one, in a transaction that has begun."""
+async def begin(connection: Connection, *, callers: bool) -> None:
+    """Make the session the library's where a pooler lends one, in a transaction that has begun.
+
+    :param callers: the transaction is the caller's, and what it set for itself stays
+    """
     if lent := _lent.get(connection):
-        await _sent(_cursor(connection, []), lent.begin)
+        await _sent(_cursor(connection, []), lent.go_on if callers else lent.begin)
 
 
 async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: Batch) -> None:

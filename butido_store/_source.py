@@ -1,5 +1,6 @@
 """Where connections come from: the caller's, a pool's, or the store's own."""
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -8,8 +9,10 @@ from contextlib import (
     nullcontext,
 )
 from typing import Any, Protocol, Self, cast
+from weakref import WeakSet
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from butido_store._connection import (
     BLOCKING,
@@ -25,6 +28,7 @@ from butido_store._connection import (
     within,
 )
 from butido_store._target import Target, refused
+from butido_store._watch import Watched
 from butido_store.errors import (
     ConnectionFailed,
     EmbeddedServerError,
@@ -33,6 +37,11 @@ from butido_store.errors import (
     Unavailable,
     from_database,
 )
+
+# For how long the server may take to say what it has, in seconds.
+_OPENING = 30.0
+# The connections of callers that a stream has: several stores may use one.
+_streaming = WeakSet[Connection]()
 
 
 class _Loan:
@@ -54,7 +63,6 @@ class Single:
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
-        self._streams = False
         self._take_turns(way_of(connection))
 
     def _take_turns(self, way: Way) -> None:
@@ -66,7 +74,7 @@ class Single:
 
     async def take(self) -> Connection:
         """Return the connection."""
-        if self._streams:
+        if self._connection in _streaming:
             raise StoreError(
                 "a stream has this connection until it ends or is closed; "
                 "a store of its own connection, or on a pool, can do both at once"
@@ -89,11 +97,12 @@ class Single:
             with self.turn:
                 async with self.task_turn:
                     connection = await self.take()
-                    mine = self._streams = True
+                    mine = True
+                    _streaming.add(connection)
             yield connection
         finally:
             if mine:
-                self._streams = False
+                _streaming.discard(connection)
 
 
 class Own(Single):
@@ -108,7 +117,8 @@ class Own(Single):
         self._prepare_threshold = prepare_threshold
         # None while it is lent, and after an exception came before it was given back.
         self._connection = None
-        self._streams = self._closed = False
+        self._closed = False
+        self._reviving = way.lock()
         self._take_turns(way)
 
     @property
@@ -142,7 +152,9 @@ class Own(Single):
         except psycopg.Error as error:
             raise refused(error) from error
         try:
-            await open_schema(connection, self.schema)
+            cut_at = time.monotonic() + _OPENING
+            with Watched(connection, silent_for=_OPENING, cut_at=cut_at):
+                await open_schema(connection, self.schema)
         except BaseException:
             cut(connection)
             raise
@@ -159,13 +171,7 @@ class Own(Single):
         if connection is not None and not connection.closed:
             return connection
         try:
-            try:
-                return await self.connected()
-            except ConnectionFailed:
-                if not self._target.server:
-                    raise
-            await self.again()
-            return await self.connected()
+            return await self._revived()
         except (ConnectionFailed, EmbeddedServerError) as error:
             raise Unavailable(str(error)) from error
 
@@ -181,9 +187,26 @@ class Own(Single):
         if self._connection is not None:
             cut(self._connection)
 
-    async def again(self) -> None:
-        """Have the embedded server running again after it was lost, if it is the one."""
+    async def revive(self) -> None:
+        """Start the embedded server again, if it is the one and is not there.
+
+        :raises Unavailable: it could not be started
+        """
+        if self._target.server:
+            async with within(self._reviving):
+                try:
+                    cut(await self._revived())
+                except (ConnectionFailed, EmbeddedServerError) as error:
+                    raise Unavailable(str(error)) from error
+
+    async def _revived(self) -> Connection:
+        try:
+            return await self.connected()
+        except ConnectionFailed:
+            if not self._target.server:
+                raise
         await done(self.way.call(self._target.again))
+        return await self.connected()
 
     @asynccontextmanager
     async def apart(self) -> AsyncGenerator[Connection, None]:
@@ -202,7 +225,7 @@ class Own(Single):
         try:
             with self.turn:
                 async with self.task_turn:
-                    pass
+                    self._closed = True
         finally:
             self._closed = True
             if self._connection is not None:
@@ -242,7 +265,15 @@ class Pooled:
         try:
             async with within(self._pool.connection()) as connection:
                 lent = True
-                yield connection
+                # Else the pool would commit, and nobody would see a standby's warning.
+                plain = not connection.autocommit
+                if plain:
+                    await done(connection.set_autocommit(True))
+                try:
+                    yield connection
+                finally:
+                    if plain and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                        await done(connection.set_autocommit(False))
         except psycopg.Error as error:
             # Those of a statement are mapped where it runs.
             if getattr(self._pool, "closed", False):
@@ -321,15 +352,7 @@ class OwnPool(Pooled):
                     raise
         finally:
             if lost and not self._closed:
-                await self._renew()
-
-    async def _renew(self) -> None:
-        """Have the server running, and no connection in the pool that was lost like this one."""
-        try:
-            await self._own.again()
-        except (ConnectionFailed, EmbeddedServerError) as error:
-            raise Unavailable(str(error)) from error
-        await done(cast(Any, self._pool).check())
+                await self._own.revive()
 
     async def close(self) -> None:
         """Close the pool, and leave the embedded server."""

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 from psycopg import OperationalError
@@ -54,37 +55,30 @@ class Watched:
         if self._why and isinstance(error, Exception):
             raise Unavailable(self._why) from error
 
-    def verdict(self, now: float) -> str | None:
-        """Return why to cut the connection, or None."""
-        if self._cut_at is not None and now >= self._cut_at:
+    def is_late(self) -> str | None:
+        """Return why to cut the connection where its time is up."""
+        if self._cut_at is not None and time.monotonic() >= self._cut_at:
             return "the run has taken longer than its timeout"
-        if now >= self._ask_at:
-            if not self._is_there():
-                return f"the server is silent, and did not answer in {_PATIENCE:.0f} s either"
-            self._ask_at = time.monotonic() + self._silent_for
         return None
 
-    def _is_there(self) -> bool:
-        """Ask the server, as connections begin, whether it speaks TLS: any answer will do."""
-        info = self._connection.info
+    def is_silent(self, there: dict[object, bool]) -> str | None:
+        """Return why to cut the connection where its server does not answer.
+
+        :param there: which servers answered in this round, by address
+        """
+        if time.monotonic() < self._ask_at:
+            return None
         try:
+            info = self._connection.info
             host, port = info.hostaddr or info.host, info.port
         except OperationalError:
-            return True  # The connection is closed: the run is about to end.
-        kind = socket.AF_INET
-        address: str | tuple[str, int] = (host, port)
-        if host.startswith("/"):
-            kind, address = socket.AF_UNIX, f"{host}/.s.PGSQL.{port}"
-        elif ":" in host:
-            kind = socket.AF_INET6
-        try:
-            with socket.socket(kind) as asking:
-                asking.settimeout(_PATIENCE)
-                asking.connect(address)
-                asking.sendall(_SSL_REQUEST)
-                return bool(asking.recv(1))
-        except OSError:
-            return False
+            return None  # The connection is closed: the run is about to end.
+        if (host, port) not in there:
+            there[host, port] = _is_there(host, port)
+        if not there[host, port]:
+            return f"the server is silent, and did not answer in {_PATIENCE:.0f} s either"
+        self._ask_at = time.monotonic() + self._silent_for
+        return None
 
     def cut(self, why: str) -> None:
         """Have the driver find the stream at its end."""
@@ -94,6 +88,26 @@ class Watched:
             socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as end,
         ):
             end.shutdown(socket.SHUT_RDWR)
+
+
+def _is_there(host: str, port: int) -> bool:
+    """Ask a server, as connections begin, whether it speaks TLS: any answer will do."""
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address: str | tuple[str, int] = (host, port)
+    if host.startswith(("/", "@")):
+        kind, address = socket.AF_UNIX, f"{host}/.s.PGSQL.{port}".replace("@", "\0", 1)
+    try:
+        asking = socket.socket(kind)
+    except OSError:
+        return True  # This process has no descriptor left, which says nothing of the server.
+    with asking:
+        asking.settimeout(_PATIENCE)
+        try:
+            asking.connect(address)
+            asking.sendall(_SSL_REQUEST)
+            return bool(asking.recv(1))
+        except OSError:
+            return False
 
 
 class _Watch:
@@ -107,10 +121,13 @@ class _Watch:
 
     def add(self, connection: Connection, watched: Watched) -> None:
         with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._look, name="butido_store", daemon=True)
+                # At the end of the interpreter there is none to be had.
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
             self._watched[connection] = watched
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._look, name="butido_store", daemon=True)
-            self._thread.start()
         if not self._some.is_set():
             self._some.set()
 
@@ -125,14 +142,17 @@ class _Watch:
                 watched = [*self._watched.items()]
                 if not watched:
                     self._some.clear()
-            for connection, one in watched:
-                if connection.closed:
-                    self.remove(connection)
-                elif why := one.verdict(time.monotonic()):
-                    with self._lock:
-                        # Not one whose run has ended meanwhile.
-                        if self._watched.get(connection) is one:
-                            one.cut(why)
+            # Those whose time is up first, since to ask takes time; each server is asked once.
+            there: dict[object, bool] = {}
+            for judge in (Watched.is_late, partial(Watched.is_silent, there=there)):
+                for connection, one in watched:
+                    if connection.closed:
+                        self.remove(connection)
+                    elif why := judge(one):
+                        with self._lock:
+                            # Not one whose run has ended meanwhile.
+                            if self._watched.get(connection) is one:
+                                one.cut(why)
 
 
 _watch = _Watch()

@@ -192,8 +192,9 @@ class _Body:
     async def _finish(self, state: EndState, outputs: Iterable[Output]) -> tuple[Artifact, ...]:
         async with self._turn():
             # The same when it is tried again, so that it can be found to be the same.
-            self._finished_at = self._finished_at or datetime.now(UTC)
-            end = job.finish(self.uuid, state=state, finished_at=self._finished_at, outputs=outputs)
+            finished_at = self._finished_at or datetime.now(UTC)
+            end = job.finish(self.uuid, state=state, finished_at=finished_at, outputs=outputs)
+            self._finished_at = finished_at
             self._take(self._buffer.flush())
             made = await self._record(end)
             self._ended = True
@@ -204,7 +205,8 @@ class _Body:
 
         :param error: what the block was left by
         """
-        if not self._ended and not self._failure:
+        # A gap in the log, which the job can end with, may have been found between two pieces.
+        if not self._ended and not isinstance(self._failure, NotRunning | NotFound):
             state = _state(error)
             try:
                 await self._give_up(state)
@@ -401,6 +403,7 @@ class Building(Generic[AnyStore]):
         self._store: AnyStore = store
         self._uuid = uuid
         self._start = start
+        self._started_at: datetime | None = None
         self._reusable = reusable
         self._heartbeat = heartbeat
         self._running: Any = None
@@ -418,12 +421,17 @@ class Building(Generic[AnyStore]):
         """
         return self._reusable()
 
+    def _starting(self) -> Statement[bytes]:
+        # The same when the block is entered again, so that it can be found to be the same.
+        self._started_at = self._started_at or datetime.now(UTC)
+        return self._start(started_at=self._started_at)
+
     def __enter__(self: "Building[Store]") -> RunningJob:
         """Start the job."""
         of_kind(self._store, Store, "async with")
         self._running = running = RunningJob(self._store, self._uuid, self._heartbeat)
         try:
-            running._begin(self._start(started_at=datetime.now(UTC)))
+            running._begin(self._starting())
             return running
         except StoreError:
             raise
@@ -446,7 +454,7 @@ class Building(Generic[AnyStore]):
         of_kind(self._store, AsyncStore, "with")
         self._running = running = AsyncRunningJob(self._store, self._uuid, self._heartbeat)
         try:
-            await running._begin(self._start(started_at=datetime.now(UTC)))
+            await running._begin(self._starting())
             return running
         except StoreError:
             raise

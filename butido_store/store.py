@@ -142,8 +142,8 @@ class _Body(Generic[Source]):
         """Use a connection or a pool of the caller's; `open_schema` sets its search path.
 
         What runs on a connection that is in a transaction, or not in autocommit mode, is part of
-        the caller's transaction: the store neither commits it nor tries it again. What is refused
-        is undone, and the transaction goes on.
+        the caller's transaction: the store neither commits it nor tries it again. A write that is
+        refused is undone, and the transaction goes on.
 
         :param source: a psycopg connection or a psycopg_pool pool, of autocommit connections
         :param retry_for: on a pool, for how many seconds to try again while the database is
@@ -162,6 +162,7 @@ class _Body(Generic[Source]):
             kind = f"{type(source).__module__}.{type(source).__name__}"
             raise InvalidInput(f"{type(self).__name__} takes no {kind}")
         if is_connection:
+            _check.seconds("retry_for", retry_for)
             self._use(Single(cast(Any, source)), 0, timeout)
         else:
             self._use(Pooled(cast(Any, source)), retry_for, timeout)
@@ -221,6 +222,7 @@ class _Body(Generic[Source]):
         self._check_process()
         (asked,) = statement.steps
         async with self._source.apart() as connection:
+            callers = _connection.in_callers_transaction(connection)
             # Named after the report, so that the server's statistics tell it from others.
             cursor = self._way.server_cursor(connection, asked.query.name, row_factory=tuple_row)
             with (
@@ -229,16 +231,25 @@ class _Body(Generic[Source]):
             ):
                 try:
                     async with within(connection.transaction()), within(cursor):
-                        await _connection.begin(connection)
-                        if idle is not None:
+                        await _connection.begin(connection, callers=callers)
+                        # The caller's own transaction would keep it.
+                        if idle is not None and not callers:
                             limit = step("store/limit_idle", {"milliseconds": int(idle * 1000)})
                             await done(self._way.cursor(connection).execute(*limit.rendered()))
                         await done(cursor.execute(*asked.rendered(), binary=True))
                         while rows := await done(cursor.fetchmany(_FETCH)):
-                            yield statement.collect([rows])
+                            try:
+                                yield statement.collect([rows])
+                                self._check_process()
+                            except BaseException:
+                                if os.getpid() != self._process:
+                                    _connection.leave_to_parent(connection)
+                                raise
                 except DENIED as error:
                     ask = denied(error, (asked.query.name,))
                     raise await _connection.converse(connection, ask, []) from error
+                finally:
+                    _connection.cut_if_busy(connection)
 
     @classmethod
     async def _pooled(

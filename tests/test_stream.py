@@ -1,6 +1,8 @@
 """Streams: rows as they come, while the store goes on with other work."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from samples import create, finish, start
 
@@ -224,3 +227,65 @@ def test_the_last_row_of_many_comes(dsn: str, schema: str) -> None:
         found = [row.uuid for row in store.stream(report.submits(limit=None))]
         assert sorted(found) == sorted(uuids)
         assert store.run(submit.get(uuids[-1])).package == "zlib"
+
+
+def test_two_stores_on_one_connection_know_of_each_other_s_stream(
+    dsn: str, schema: str, running: list[UUID]
+) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        open_schema(connection, schema)
+        rows = Store(connection).stream(ALL)
+        row = next(rows)
+        with pytest.raises(StoreError, match="a stream has this connection"):
+            Store(connection).run(finish(row.uuid))
+        rows.close()
+        Store(connection).run(finish(row.uuid))
+
+
+def test_a_fork_s_child_leaves_a_stream_to_its_parent(
+    dsn: str, schema: str, running: list[UUID]
+) -> None:
+    with Store.connect(dsn, schema=schema) as store:
+        rows = store.stream(ALL)
+        seen = [next(rows)]
+        child = os.fork()
+        if not child:
+            try:
+                list(rows)
+            except StoreError:
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        seen.extend(rows)
+        assert {*running} <= {row.uuid for row in seen}
+
+
+def _interrupt_who_waits(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as watcher:
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        while not watcher.execute(waiting).fetchall():
+            pass
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _time_is_up(_: int, __: object) -> None:
+    raise TimeoutError
+
+
+def test_a_stream_that_a_signal_handler_breaks_off_closes_the_callers_connection(
+    dsn: str, schema: str
+) -> None:
+    before = signal.signal(signal.SIGUSR1, _time_is_up)
+    try:
+        with psycopg.connect(dsn, autocommit=True) as connection, psycopg.connect(dsn) as holder:
+            open_schema(connection, schema)
+            store = Store(connection)
+            holder.execute(sql.SQL("LOCK TABLE {}").format(sql.Identifier(schema, "job")))
+            threading.Thread(target=_interrupt_who_waits, args=[dsn]).start()
+            with pytest.raises(TimeoutError):
+                next(store.stream(ALL))
+            with pytest.raises(StoreError, match="the connection is closed"):
+                store.run(ALL)
+    finally:
+        signal.signal(signal.SIGUSR1, before)

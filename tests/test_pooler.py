@@ -72,4 +72,5 @@ def test_psql_leaves_the_search_path_to_the_role(run: Run, dsn: str, schema: str
     on = ("--dsn", dsn, "--schema", schema)
     show = ("psql", "-XAt", "-c", "SHOW search_path")
     assert run(*on, "--no-prepare", *show).stdout == '"$user", public\n'
-    assert schema in run(*on, *show).stdout
+    quoted = schema.replace('"', '""')
+    assert quoted in run(*on, *show).stdout

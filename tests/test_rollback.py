@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from migrating import Directory
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from samples import create, start
 from shell import Run
@@ -27,8 +28,9 @@ def full(clone_dsn: str, schema: str) -> str:
 
 
 def jobs(dsn: str, schema: str) -> object:
-    with psycopg.connect(dsn, options=f"-c search_path={schema}") as connection:
-        return connection.execute("SELECT count(*) FROM job").fetchall()
+    with psycopg.connect(dsn) as connection:
+        count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, "job"))
+        return connection.execute(count).fetchall()
 
 
 def test_records_are_lost_only_on_request(full: str, schema: str) -> None:

@@ -41,7 +41,7 @@ from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
 from butido_store._statement import DENIED, lacked
 from butido_store._target import DEFAULT_SCHEMA
-from butido_store.errors import MigrationError, QueryFileError, StoreError
+from butido_store.errors import MigrationError, PermissionDenied, QueryFileError, StoreError
 
 Phase = Literal["pre", "post"]
 State = Literal["applied", "pending", "edited", "unknown"]
@@ -438,7 +438,14 @@ class Migrator:
         undone = self._to_undo(files, to, session)
         lost: dict[str, int] = {}
         if not all(file.lossless for file in undone) and self._run("migration/has_records"):
-            (counts,) = self._run("migration/count")
+            try:
+                (counts,) = self._run("migration/count")
+            except PermissionDenied as error:
+                # Who may not count the records may not drop their tables, either.
+                raise MigrationError(
+                    f"role {self._connection.info.user} may not read what a rollback would lose; "
+                    "migrate as the owner of the schema"
+                ) from error
             lost = {table: count for table, count in counts.items() if count}
         info = self._connection.info
         place = (info.host or info.hostaddr, info.port, info.dbname, self._schema)

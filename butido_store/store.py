@@ -148,8 +148,8 @@ class _Body(Generic[Source]):
         :param source: a psycopg connection or a psycopg_pool pool, of autocommit connections
         :param retry_for: on a pool, for how many seconds to try again while the database is
             unavailable; on a connection nothing is tried again
-        :param timeout: for how many seconds a run may take in all; None for as long as the server
-            is there
+        :param timeout: for how many seconds a run may take, beside its wait for a turn or a
+            connection; None for as long as the server is there
         :raises InvalidInput: one of them is something else, or of the other kind: what is awaited
             where the store blocks, or the other way round
         """
@@ -300,8 +300,8 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :param schema: name of the schema that holds the tables
         :param retry_for: for how many seconds to try again while the database is unavailable; a
             server that goes silent in a run counts as unavailable after a third of it
-        :param timeout: for how many seconds a run may take in all; None for as long as the server
-            is there
+        :param timeout: for how many seconds a run may take, beside its wait for a turn or a
+            connection; None for as long as the server is there
         :param prepare_threshold: runs after which a statement is prepared. Behind a pooler such as
             pgbouncer nothing is prepared; None says that there is one, should it not be noticed
         :raises InvalidInput: a value is none that it can be

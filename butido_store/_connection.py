@@ -457,7 +457,7 @@ def _is_small(rows: Sequence[Sequence[Any]]) -> bool:
         return False
     for row in rows:
         for value in row:
-            # Not isinstance, which took a tenth of a short call.
+            # Not isinstance, which takes a tenth of a short call.
             kind = type(value)
             if kind is dict or ((kind is str or kind is list) and len(value) > 65536):
                 return False
@@ -469,7 +469,12 @@ refused_by_pool = WeakKeyDictionary[object, SchemaMismatch]()
 
 
 async def open_schema(connection: Connection, schema: str) -> None:
-    """Set up an idle connection for the schema, and check what is found there."""
+    """Set up an idle connection for the schema, and check what is found there.
+
+    :raises StoreError: it is not idle, or what is there does not fit
+    """
+    if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
+        raise StoreError("the connection is in a transaction; open_schema takes an idle one")
     _lent.pop(connection, None)
     pool = getattr(connection, "_pool", None)
     # None tells of a pooler, even of one that passes on the server's process ids.

@@ -58,7 +58,7 @@ class Watched:
     def is_late(self) -> str | None:
         """Return why to cut the connection where its time is up."""
         if self._cut_at is not None and time.monotonic() >= self._cut_at:
-            return "the run has taken longer than its timeout"
+            return "an answer of the server took longer than its timeout"
         return None
 
     def is_silent(self, there: dict[object, bool]) -> str | None:

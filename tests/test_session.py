@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from filled import DONE, NEXT, WRITTEN
 from psycopg.adapt import Loader
+from psycopg.pq import TransactionStatus
 
 from butido_store import AsyncStore, Statement, Store, job, report
 from butido_store.errors import StoreError
@@ -223,3 +224,25 @@ def test_a_run_ends_at_its_timeout(dsn: str, schema: str) -> None:
             store.run(job.sweep(silent_for=timedelta(days=1)))
         holder.rollback()
         assert store.run(report.jobs()) == []
+
+
+def test_a_schema_is_not_opened_in_a_transaction_which_would_be_committed(
+    dsn: str, schema: str
+) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SELECT 1")
+        with pytest.raises(StoreError, match="open_schema takes an idle one"):
+            open_schema(connection, schema)
+        assert connection.info.transaction_status == TransactionStatus.INTRANS
+        connection.rollback()
+        open_schema(connection, schema)
+
+
+def test_nor_where_it_is_awaited(dsn: str, schema: str) -> None:
+    async def run() -> None:
+        async with await psycopg.AsyncConnection.connect(dsn) as connection:
+            await connection.execute("SELECT 1")
+            with pytest.raises(StoreError, match="open_schema takes an idle one"):
+                await open_schema_async(connection, schema)
+
+    asyncio.run(run())

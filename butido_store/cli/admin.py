@@ -35,14 +35,29 @@ _SERVICE = "butido_store"
 _SEPARATOR = re.compile(r"[\\ \t\n\v\f\r]")
 
 
-class Command(click.Command):
-    """A command that tells a value that it cannot take as a usage error, by the option's name."""
+class _Texts(click.Command):
+    """Refuses an argument, or a variable, that is not UTF-8: the database's texts are.
+
+    A file may have any name, and psql gets its arguments as they are.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments."""
         rest = super().parse_args(ctx, args)
-        _check_texts(self, ctx)
+        for parameter in () if ctx.resilient_parsing else self.get_params(ctx):
+            if isinstance(parameter.type, click.types.StringParamType):
+                given = ctx.params.get(parameter.name or "")
+                for text in given if isinstance(given, tuple) else (given,):
+                    if isinstance(text, str) and not text.isascii():
+                        try:
+                            text.encode()
+                        except UnicodeEncodeError:
+                            raise click.BadParameter("it is not UTF-8", ctx, parameter) from None
         return rest
+
+
+class Command(_Texts):
+    """A command that tells a value that it cannot take as a usage error, by the option's name."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
@@ -57,32 +72,10 @@ class Command(click.Command):
             raise click.UsageError(f"{head}{end}{tail}", ctx) from error
 
 
-def _check_texts(command: click.Command, ctx: click.Context) -> None:
-    """Refuse an argument, or a variable, that is not UTF-8: the database's texts are.
-
-    A file may have any name, and psql gets its arguments as they are.
-    """
-    for parameter in () if ctx.resilient_parsing else command.get_params(ctx):
-        if isinstance(parameter.type, click.types.StringParamType):
-            given = ctx.params.get(parameter.name or "")
-            for text in given if isinstance(given, tuple) else (given,):
-                if isinstance(text, str) and not text.isascii():
-                    try:
-                        text.encode()
-                    except UnicodeEncodeError:
-                        raise click.BadParameter("it is not UTF-8", ctx, parameter) from None
-
-
-class Group(click.Group):
+class Group(_Texts, click.Group):
     """A group whose commands say what went wrong in one line, without a traceback."""
 
     command_class = Command
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments."""
-        rest = super().parse_args(ctx, args)
-        _check_texts(self, ctx)
-        return rest
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""

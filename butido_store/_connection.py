@@ -426,11 +426,12 @@ async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: B
         if failed and isinstance(error, psycopg.Error):
             raise failed from None
         # What came while the pipeline was left is hidden by the error that follows from it.
-        hidden = error.__context__ if isinstance(error, psycopg.Error) else None
-        while hidden is not None and hidden is not handled:
-            if not isinstance(hidden, psycopg.Error):
-                raise hidden from None
-            hidden = hidden.__context__
+        cause, hidden = error, error.__context__
+        while isinstance(cause, psycopg.Error) and hidden is not None and hidden is not handled:
+            cause, hidden = hidden, hidden.__context__
+        if cause is not error:
+            cut(connection)
+            raise cause from None
         raise
 
 

@@ -231,25 +231,25 @@ class _Body(Generic[Source]):
             ):
                 try:
                     async with within(connection.transaction()), within(cursor):
-                        await _connection.begin(connection, callers=callers)
-                        # The caller's own transaction would keep it.
-                        if idle is not None and not callers:
-                            limit = step("store/limit_idle", {"milliseconds": int(idle * 1000)})
-                            await done(self._way.cursor(connection).execute(*limit.rendered()))
-                        await done(cursor.execute(*asked.rendered(), binary=True))
-                        while rows := await done(cursor.fetchmany(_FETCH)):
-                            try:
+                        try:
+                            await _connection.begin(connection, callers=callers)
+                            # The caller's own transaction would keep it.
+                            if idle is not None and not callers:
+                                limit = step("store/limit_idle", {"milliseconds": int(idle * 1000)})
+                                await done(self._way.cursor(connection).execute(*limit.rendered()))
+                            await done(cursor.execute(*asked.rendered(), binary=True))
+                            while rows := await done(cursor.fetchmany(_FETCH)):
                                 yield statement.collect([rows])
                                 self._check_process()
-                            except BaseException:
-                                if os.getpid() != self._process:
-                                    _connection.leave_to_parent(connection)
-                                raise
+                        except BaseException:
+                            # Before the cursor and the transaction are ended on it.
+                            if os.getpid() != self._process:
+                                _connection.leave_to_parent(connection)
+                            _connection.cut_if_busy(connection)
+                            raise
                 except DENIED as error:
                     ask = denied(error, (asked.query.name,))
                     raise await _connection.converse(connection, ask, []) from error
-                finally:
-                    _connection.cut_if_busy(connection)
 
     @classmethod
     async def _pooled(

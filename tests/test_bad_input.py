@@ -312,6 +312,8 @@ def fits(kind: Any, value: Any) -> bool:
         )
     if kind in (int, float) and isinstance(value, bool):
         return False
+    if kind is float and isinstance(value, int):
+        return True
     return isinstance(value, origin or kind or types.NoneType)
 
 

@@ -41,7 +41,7 @@ from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
 from butido_store._statement import Batch, Conversation, Rows, Step, step
-from butido_store._target import Lent, opening
+from butido_store._target import GIVE_BACK, Lent, opening
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_database
 
 _END = object()
@@ -379,7 +379,13 @@ async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> 
     if len(batch) == 1:
         await _sent(cursors[0], batch[0])
     else:
-        await _pipelined(connection, cursors, batch)
+        try:
+            await _pipelined(connection, cursors, batch)
+        finally:
+            if lent and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                # What it says is nothing to the batch: its answers are there.
+                with suppress(psycopg.Error):
+                    await _sent(_cursor(connection, []), GIVE_BACK)
     answers = list[Rows]()
     for cursor in cursors:
         # A step without rows has no row number; description says the same and costs 28 µs.

@@ -59,7 +59,6 @@ auth_type = trust
 auth_file = {directory}/users
 pool_mode = {mode}
 default_pool_size = {size}
-query_timeout = 20
 """
     )
     # It refuses to run as root, and nobody but the server's own user gets at the server's socket.

@@ -1,10 +1,14 @@
 """Through pgbouncer, which in transaction mode lends each transaction another session."""
 
 import asyncio
+import socket
+import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -287,6 +291,82 @@ def test_nothing_is_left_in_the_session(
             prepared = other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
     assert after == before
     assert prepared == (0,)
+
+
+class _Late:
+    """A pooler's socket by which a Flush that follows a Sync comes after the answer to that."""
+
+    def __init__(self, directory: Path, pooler: str) -> None:
+        self._pooler = pooler
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(directory / ".s.PGSQL.5432"))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                pooler = socket.socket(socket.AF_UNIX)
+                pooler.connect(self._pooler)
+                # Each time that the pooler is ready for what comes next.
+                answered = threading.Semaphore(0)
+                for work in (self._ask, self._answer):
+                    threading.Thread(
+                        target=work, args=(client, pooler, answered), daemon=True
+                    ).start()
+
+    def _ask(
+        self, client: socket.socket, pooler: socket.socket, answered: threading.Semaphore
+    ) -> None:
+        with suppress(OSError), client, pooler, client.makefile("rb") as asks:
+            (length,) = struct.unpack("!I", start := asks.read(4))
+            pooler.sendall(start + asks.read(length - 4))
+            awaited = True
+            while head := asks.read(5):
+                if awaited:
+                    answered.acquire()
+                kind, length = struct.unpack("!cI", head)
+                pooler.sendall(head + asks.read(length - 4))
+                awaited = kind in b"SQ"
+            pooler.shutdown(socket.SHUT_RDWR)
+
+    def _answer(
+        self, client: socket.socket, pooler: socket.socket, answered: threading.Semaphore
+    ) -> None:
+        with suppress(OSError), pooler.makefile("rb") as answers:
+            while head := answers.read(5):
+                kind, length = struct.unpack("!cI", head)
+                client.sendall(head + answers.read(length - 4))
+                if kind == b"Z":
+                    answered.release()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@faces
+@kinds
+def test_no_session_is_kept_between_runs(
+    pooler: Start, tmp_path: Path, dsn: str, schema: str, face: str, kind: str
+) -> None:
+    """psycopg's Flush after a Sync may come when the session has been taken back."""
+    pgbouncer = pooler("transaction", 1)
+    late = _Late(tmp_path, str(pgbouncer.directory / ".s.PGSQL.6432"))
+    with (
+        closing(late),
+        psycopg.connect(pgbouncer.through(dsn), autocommit=True, prepare_threshold=None) as other,
+        opened(face, kind, make_conninfo(dsn, host=str(tmp_path), port=5432), schema) as door,
+    ):
+        other.execute("SELECT 1")
+        for statements in events("a"):
+            door.run(*statements)
+            other.execute("SELECT 1")
+        with pytest.raises(NotFound):
+            door.run(start(uuid7(), uuid7()))
+        other.execute("SELECT 1")
 
 
 def test_a_completion_leaves_nothing_in_the_session(

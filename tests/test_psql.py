@@ -133,6 +133,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "names": ["job", "nothing"],
         "schema": STORES,
     },
+    "store/give_back": {},
     "store/neighbours": {"uuids": [SOURCE, DONE]},
     "store/open": {"schema": STORES},
     "store/session": {"schema": STORES, "pid": 0, "begins": True},

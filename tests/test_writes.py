@@ -300,30 +300,45 @@ def test_no_job_of_many_reads_what_it_makes(store: AnyStore) -> None:
 # Somebody comes between two exchanges ------------------------------------------------------------
 
 
-def while_blocked(other: Connection, observer: Connection, statement: Statement[object]) -> None:
-    """Write in a transaction that is committed as soon as somebody waits for it."""
-    other.execute("BEGIN")
-    Store(other).run(statement)
+class WhileBlocked(Protocol):
+    """Writes in a transaction that is committed as soon as somebody waits for it."""
 
-    def commit() -> None:
+    def __call__(self, other: Connection, statement: Statement[object]) -> None: ...
+
+
+@pytest.fixture
+def while_blocked(connect: Connect) -> Iterator[WhileBlocked]:
+    """Write so, and have the last one's commit answered before its connection is closed."""
+    observer = connect()
+    threads: list[threading.Thread] = []
+
+    def commit(other: Connection) -> None:
         waiting = "SELECT FROM pg_locks WHERE NOT granted AND %s = ANY(pg_blocking_pids(pid))"
         while not observer.execute(waiting, [other.info.backend_pid]).rowcount:
             pass
         other.execute("COMMIT")
 
-    threading.Thread(target=commit).start()
+    def write(other: Connection, statement: Statement[object]) -> None:
+        other.execute("BEGIN")
+        Store(other).run(statement)
+        threads.append(threading.Thread(target=commit, args=[other]))
+        threads[-1].start()
+
+    yield write
+    for thread in threads:
+        thread.join()
 
 
 def test_others_record_one_after_the_other_what_is_recorded_together(
-    meddled: Meddled, connect: Connect, of_submit: UUID
+    meddled: Meddled, connect: Connect, while_blocked: WhileBlocked, of_submit: UUID
 ) -> None:
-    other, observer, third = connect(), connect(), connect()
+    other, third = connect(), connect()
     jobs = [ended(uuid7(), of_submit, log=str(n)) for n in range(4)]
     Store(third).run(job.record(ended(uuid7(), of_submit)))
     meddled.before = [
-        lambda: while_blocked(other, observer, job.record(jobs[1])),
+        lambda: while_blocked(other, job.record(jobs[1])),
         nothing,
-        lambda: while_blocked(other, observer, job.record(jobs[2])),
+        lambda: while_blocked(other, job.record(jobs[2])),
     ]
     assert len(Store(meddled).run(job.record_all(jobs))) == 4
     assert [Store(third).run(job.log(one.uuid)) for one in jobs] == ["0", "1", "2", "3"]
@@ -352,12 +367,14 @@ def test_the_same_file_registered_at_once_is_one(connect: Connect) -> None:
     assert answers == []
 
 
-def test_a_sweep_waits_for_its_first_attempt(connect: Connect, of_submit: UUID) -> None:
+def test_a_sweep_waits_for_its_first_attempt(
+    connect: Connect, while_blocked: WhileBlocked, of_submit: UUID
+) -> None:
     """Whose connection was lost, and which goes on on the server."""
-    first, observer, store, uuid = connect(), connect(), Store(connect()), uuid7()
+    first, store, uuid = connect(), Store(connect()), uuid7()
     sweep = job.sweep(silent_for=timedelta(microseconds=1))
     store.run(start(uuid, of_submit))
-    while_blocked(first, observer, sweep)
+    while_blocked(first, sweep)
     assert store.run(sweep) == [uuid]
 
 
@@ -796,15 +813,15 @@ def test_each_piece_is_in_the_log_once_or_refused(
 
 
 def test_an_end_waits_for_a_piece_and_a_piece_for_an_end(
-    connection: Connection, connect: Connect, of_submit: UUID
+    connection: Connection, connect: Connect, while_blocked: WhileBlocked, of_submit: UUID
 ) -> None:
-    other, observer, store = connect(), connect(), Store(connection)
+    other, store = connect(), Store(connection)
     one, two = uuid7(), uuid7()
     store.run(start(one, of_submit), start(two, of_submit))
-    while_blocked(other, observer, job.append_log(one, seq=0, data="x"))
+    while_blocked(other, job.append_log(one, seq=0, data="x"))
     store.run(finish(one))
     assert store.run(job.log(one)) == "x"
-    while_blocked(other, observer, finish(two))
+    while_blocked(other, finish(two))
     with pytest.raises(NotRunning):
         store.run(job.append_log(two, seq=0, data="x"))
     assert store.run(job.log(two)) == ""

@@ -363,7 +363,7 @@ ORDER BY s.k;
 
 INSERT INTO job (
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at, finished_at, heartbeat_at,
-    fingerprint, container_hash, script, log, log_seq
+    fingerprint, container_hash, script, log, log_seq, log_size, failure, failure_rule
 )
 SELECT
     j.uuid,
@@ -388,33 +388,11 @@ SELECT
         'make DESTDIR=/outputs/root install\ntar czf /outputs/%1$s-%2$s.tar.gz -C /outputs/root .\n',
         j.name, j.version
     ) AS script,
-    CASE
-        WHEN j.state <> 'running'
-            THEN format(
-                E'#BUTIDO:PHASE:configure\nchecking for gcc... /usr/bin/gcc\n#BUTIDO:PROGRESS:20\n'
-                '#BUTIDO:PHASE:build\nmake[1]: Entering directory /tmp/build-%3$s/%1$s-%2$s\n'
-                '  CC       src/main-%4$s.o\n  CC       src/%1$s.o\n  LD       %1$s\n',
-                j.name, j.version, j.n, j.n % 97
-            ) || CASE j.state
-                WHEN 'success' THEN E'#BUTIDO:PROGRESS:100\nall 120 tests passed\n#BUTIDO:STATE:OK\n'
-                WHEN 'error'
-                    THEN format(
-                        (ARRAY[
-                            E'/tmp/build-%s/src/%s.c:%s:12: fatal error: config.h: No such file or directory\n',
-                            E'/usr/bin/ld: /tmp/cc%s.o: undefined reference to %s_init at line %s\n',
-                            E'FAILED: %s tests of %s, %s passed\n',
-                            E'make: *** [Makefile:%s: %s] Error %s\n',
-                            E'process %s killed: out of memory building %s after %s MB\n',
-                            E'curl %s: error: %s: timed out after %s ms\n',
-                            E'configure %s: error: no acceptable %s compiler, exit %s\n',
-                            E'run %s: disk full error while writing %s at offset %s\n'
-                        ])[1 + pg_temp.pick(j.n, 42, 8, 2)],
-                        j.n, j.name, 10 + pg_temp.pick(j.n, 43, 900, 1)
-                    ) || E'#BUTIDO:STATE:ERR:build failed\n'
-                ELSE ''
-            END
-    END AS log,
-    CASE WHEN j.state <> 'running' THEN 3 END AS log_seq
+    l.log,
+    CASE WHEN j.state <> 'running' THEN 3 END AS log_seq,
+    octet_length(l.log) AS log_size,
+    CASE WHEN j.state = 'error' THEN failure_lines(l.log) END AS failure,
+    CASE WHEN j.state = 'error' THEN failure_rule() END AS failure_rule
 FROM (
     -- Sorted before the script and the log are written: ten times less to sort.
     SELECT
@@ -436,7 +414,38 @@ FROM (
     JOIN plan_env AS n ON n.key = p.environment_key
     ORDER BY p.uuid
     OFFSET 0
-) AS j;
+) AS j
+-- OFFSET: written once, used three times.
+CROSS JOIN LATERAL (
+    SELECT
+        CASE
+            WHEN j.state <> 'running'
+                THEN format(
+                    E'#BUTIDO:PHASE:configure\nchecking for gcc... /usr/bin/gcc\n#BUTIDO:PROGRESS:20\n'
+                    '#BUTIDO:PHASE:build\nmake[1]: Entering directory /tmp/build-%3$s/%1$s-%2$s\n'
+                    '  CC       src/main-%4$s.o\n  CC       src/%1$s.o\n  LD       %1$s\n',
+                    j.name, j.version, j.n, j.n % 97
+                ) || CASE j.state
+                    WHEN 'success' THEN E'#BUTIDO:PROGRESS:100\nall 120 tests passed\n#BUTIDO:STATE:OK\n'
+                    WHEN 'error'
+                        THEN format(
+                            (ARRAY[
+                                E'/tmp/build-%s/src/%s.c:%s:12: fatal error: config.h: No such file or directory\n',
+                                E'/usr/bin/ld: /tmp/cc%s.o: undefined reference to %s_init at line %s\n',
+                                E'FAILED: %s tests of %s, %s passed\n',
+                                E'make: *** [Makefile:%s: %s] Error %s\n',
+                                E'process %s killed: out of memory building %s after %s MB\n',
+                                E'curl %s: error: %s: timed out after %s ms\n',
+                                E'configure %s: error: no acceptable %s compiler, exit %s\n',
+                                E'run %s: disk full error while writing %s at offset %s\n'
+                            ])[1 + pg_temp.pick(j.n, 42, 8, 2)],
+                            j.n, j.name, 10 + pg_temp.pick(j.n, 43, 900, 1)
+                        ) || E'#BUTIDO:STATE:ERR:build failed\n'
+                    ELSE ''
+                END
+        END AS log
+    OFFSET 0
+) AS l;
 
 INSERT INTO job_log_chunk (job_uuid, seq, chunk)
 SELECT

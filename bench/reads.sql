@@ -14,7 +14,7 @@ CROSS JOIN LATERAL unnest(t.uuids) AS u (uuid);
 UPDATE job AS j
 SET
     fingerprint = job_fingerprint(
-        t.package, t.version, t.image, j.script, t.environment_sha256, t.files
+        t.package, t.version, t.image, j.image_sha256, j.script, t.environment_sha256, t.files
     )
 FROM (
     SELECT

@@ -5,7 +5,7 @@
 -- each package repository. An arrow points at what a row refers to:
 --
 --   git_hash <--- submit ---> package, image, environment <--- environment_envvar
---                   ^                                                 |
+--                   ^  ^------- reuse ---> job                         |
 --   endpoint <---- job -----> package, image, environment             v
 --                 ^ ^ ^                                             envvar
 --                 | | +------ job_log_chunk
@@ -14,8 +14,10 @@
 --                 +---- job_input_artifacts      release_withdrawal
 --
 -- A job    is there from the moment it starts: running, then once and for all success, error or lost.
---          A CHECK ties state, end and log together. Only a success is reused.
--- A log    arrives in job_log_chunk while its job runs; the job's end folds it into job.log.
+--          A CHECK ties state, end and log together. Only a success is reused; what a submit took
+--          rather than build it again is in reuse.
+-- A log    arrives in job_log_chunk while its job runs; the job's end folds it into job.log. What it
+--          says of a failure stays in job.failure when the log is removed.
 -- A file   is a path and its content: an artifact has path, SHA-256 and size. A job makes each path
 --          once; from outside each path comes once per content. So a job's inputs stay what it read.
 -- Builds   are the same if their fingerprints are: SHA-256 over package, image, script, environment
@@ -60,6 +62,7 @@ CREATE FUNCTION job_fingerprint(
     package_name text,
     package_version text,
     image_name text,
+    image_sha256 bytea,
     script text,
     environment_sha256 bytea,
     inputs text[]
@@ -72,6 +75,7 @@ RETURN CASE
             netstring(package_name)
             || netstring(package_version)
             || netstring(image_name)
+            || netstring(coalesce(encode(image_sha256, 'hex'), ''))
             || netstring(script)
             || netstring(encode(environment_sha256, 'hex'))
             -- A jsonb object is a set in one order; to sort in a subquery takes ten times as long.
@@ -79,9 +83,9 @@ RETURN CASE
         )
 END;
 
-COMMENT ON FUNCTION job_fingerprint(text, text, text, text, bytea, text[]) IS
+COMMENT ON FUNCTION job_fingerprint(text, text, text, bytea, text, bytea, text[]) IS
 'SHA-256 over all that decides what a job builds. Inputs are what sha256sum() gives, in any order; '
-'equal ones count once. NULL if anything is NULL';
+'equal ones count once. The image''s digest counts where it is known. NULL if anything else is NULL';
 
 CREATE FUNCTION sha256sum(sha256 bytea, path text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -219,13 +223,12 @@ COMMENT ON FUNCTION failure_lines(text) IS
 'The last 3 lines that tell of an error, or else the last 3, among the last 20,000 characters of a log; '
 'without the numbers, addresses and temporary paths that differ from run to run';
 
-CREATE FUNCTION failure_sha256(state text, log text) RETURNS bytea
+CREATE FUNCTION failure_rule() RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN state = 'error' THEN text_sha256(failure_lines(log)) END;
+RETURN 1;
 
-COMMENT ON FUNCTION failure_sha256(text, text) IS
-'The failure of a job that ends in this state with this log: SHA-256 of failure_lines(); NULL unless it '
-'is an error';
+COMMENT ON FUNCTION failure_rule() IS
+'The version of failure_lines(), raised when it gives other lines than before';
 
 
 -- Shared values, each stored once --------------------------------------------------------------
@@ -340,6 +343,8 @@ CREATE TABLE submit (
     environment_id bigint NOT NULL,
     tree jsonb NOT NULL,
     buildplan jsonb NOT NULL,
+    actor text COLLATE "C",
+    labels jsonb,
     CONSTRAINT submit_pkey PRIMARY KEY (uuid),
     CONSTRAINT submit_requested_image_id_fkey FOREIGN KEY (requested_image_id) REFERENCES image (id),
     CONSTRAINT submit_requested_package_id_fkey
@@ -348,7 +353,14 @@ CREATE TABLE submit (
     CONSTRAINT submit_environment_id_fkey
     FOREIGN KEY (environment_id) REFERENCES environment (id),
     CONSTRAINT submit_tree_check CHECK (tree_is_valid(tree)),
-    CONSTRAINT submit_buildplan_check CHECK (buildplan_is_valid(buildplan))
+    CONSTRAINT submit_buildplan_check CHECK (buildplan_is_valid(buildplan)),
+    CONSTRAINT submit_timestamp_check
+    CHECK (timestamp >= to_timestamp(0) AND timestamp < to_timestamp(253370764800)),
+    CONSTRAINT submit_actor_check CHECK (char_length(actor) BETWEEN 1 AND 255),
+    CONSTRAINT submit_labels_check CHECK (
+        jsonb_typeof(labels) = 'object'
+        AND NOT jsonb_path_exists(labels, 'strict $.* ? (@.type() != "string")', silent => TRUE)
+    )
 );
 
 CREATE INDEX submit_timestamp_idx ON submit (timestamp);
@@ -360,6 +372,11 @@ CREATE INDEX submit_environment_id_timestamp_idx ON submit (environment_id, time
 -- the planner read all submits instead: 443 ms, so: 0.12.
 CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree))
 WITH (fastupdate = off);
+-- Partial, so that a store that uses neither pays nothing.
+CREATE INDEX submit_actor_timestamp_idx ON submit (actor, timestamp) WHERE actor IS NOT NULL;
+CREATE INDEX submit_labels_idx ON submit USING gin (labels jsonb_path_ops)
+WITH (fastupdate = off)
+WHERE labels IS NOT NULL;
 
 COMMENT ON TABLE submit IS 'Requests to build a package with all that it depends on';
 COMMENT ON COLUMN submit.uuid IS 'The build request''s id, made by the builder';
@@ -373,6 +390,8 @@ COMMENT ON COLUMN submit.tree IS
 'a shared dependency is one node';
 COMMENT ON COLUMN submit.buildplan IS
 'Planned jobs: {"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}';
+COMMENT ON COLUMN submit.actor IS 'Who or what made the request; NULL if nobody said';
+COMMENT ON COLUMN submit.labels IS 'What else was said of it, {"key": "value"}; NULL for nothing';
 
 CREATE VIEW submitenvs AS
 SELECT
@@ -399,13 +418,19 @@ CREATE TABLE job (
     started_at timestamptz NOT NULL,
     finished_at timestamptz,
     heartbeat_at timestamptz NOT NULL,
-    fingerprint bytea NOT NULL,
+    fingerprint bytea,
+    image_sha256 bytea,
     container_hash text,
     script text NOT NULL,
     log text,
     log_seq bigint,
+    log_size bigint,
+    exit_code bigint,
+    reason text COLLATE "C",
+    failure text COLLATE "C",
+    failure_rule bigint,
+    measurements jsonb,
     swept_by uuid,
-    failure_sha256 bytea,
     CONSTRAINT job_pkey PRIMARY KEY (uuid),
     CONSTRAINT job_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
     CONSTRAINT job_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoint (id),
@@ -413,10 +438,32 @@ CREATE TABLE job (
     CONSTRAINT job_image_id_fkey FOREIGN KEY (image_id) REFERENCES image (id),
     CONSTRAINT job_environment_id_fkey FOREIGN KEY (environment_id) REFERENCES environment (id),
     CONSTRAINT job_state_check CHECK (state IN ('running', 'success', 'error', 'lost')),
-    CONSTRAINT job_finished_at_check CHECK ((state = 'running') = (finished_at IS NULL)),
-    CONSTRAINT job_log_check CHECK ((state = 'running') = (log IS NULL)),
+    -- Times between 1970 and 9998, which every time zone can show.
+    CONSTRAINT job_started_at_check
+    CHECK (started_at >= to_timestamp(0) AND started_at < to_timestamp(253370764800)),
+    CONSTRAINT job_finished_at_check CHECK (
+        (state = 'running') = (finished_at IS NULL)
+        AND finished_at >= to_timestamp(0) AND finished_at < to_timestamp(253370764800)
+    ),
+    CONSTRAINT job_heartbeat_at_check
+    CHECK (heartbeat_at >= to_timestamp(0) AND heartbeat_at < to_timestamp(253370764800)),
+    CONSTRAINT job_log_check CHECK (state <> 'running' OR log IS NULL),
+    CONSTRAINT job_log_size_check
+    CHECK (log_size >= 0 AND (state = 'running') = (log_size IS NULL)),
     CONSTRAINT job_fingerprint_check CHECK (octet_length(fingerprint) = 32),
+    CONSTRAINT job_image_sha256_check CHECK (octet_length(image_sha256) = 32),
     CONSTRAINT job_container_hash_check CHECK (char_length(container_hash) BETWEEN 1 AND 255),
+    CONSTRAINT job_exit_code_check CHECK (exit_code IS NULL OR state <> 'running'),
+    CONSTRAINT job_reason_check CHECK (reason IS NULL OR (reason <> '' AND state <> 'running')),
+    CONSTRAINT job_failure_check CHECK (num_nulls(failure, failure_rule) = 2 OR state = 'error'),
+    CONSTRAINT job_measurements_check CHECK (
+        measurements IS NULL
+        OR (
+            state <> 'running'
+            AND jsonb_typeof(measurements) = 'object'
+            AND NOT jsonb_path_exists(measurements, 'strict $.* ? (@.type() != "number")', silent => TRUE)
+        )
+    ),
     CONSTRAINT job_swept_by_check CHECK (swept_by IS NULL OR state = 'lost')
 );
 
@@ -431,8 +478,10 @@ CREATE INDEX job_environment_id_started_at_idx ON job (environment_id, started_a
 CREATE INDEX job_state_started_at_idx ON job (state, started_at);
 CREATE INDEX job_fingerprint_started_at_idx ON job (fingerprint, started_at)
 WHERE state = 'success';
-CREATE INDEX job_failure_sha256_started_at_idx ON job (failure_sha256, started_at)
-WHERE failure_sha256 IS NOT NULL;
+CREATE INDEX job_text_sha256_started_at_idx ON job (text_sha256(failure), started_at)
+WHERE failure IS NOT NULL;
+CREATE INDEX job_left_started_at_idx ON job ("left"(reason, 200), started_at)
+WHERE reason IS NOT NULL;
 CREATE INDEX job_swept_by_idx ON job (swept_by) WHERE swept_by IS NOT NULL;
 
 COMMENT ON TABLE job IS 'Builds, each one run in one container. A job is here from the moment it starts';
@@ -453,18 +502,30 @@ COMMENT ON COLUMN job.heartbeat_at IS
 'Last sign of life: when the job was added or ended, by the builder''s clock; in between, by the '
 'database''s. The later statements of the write that added or ended the job find it by this moment';
 COMMENT ON COLUMN job.fingerprint IS
-'job_fingerprint() of package, image, script, environment and inputs. Equal means: the same build';
+'job_fingerprint() of package, image, script, environment and inputs. Equal means: the same build. '
+'NULL, which equals nothing, if the content of an input is unknown';
+COMMENT ON COLUMN job.image_sha256 IS
+'What the image''s name meant then, by the SHA-256 of its manifest; NULL if that is not known';
 COMMENT ON COLUMN job.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job.script IS 'The script that ran in the container';
 COMMENT ON COLUMN job.log IS
-'The log of an ended job, NULL while it runs; job_log() adds what is still in job_log_chunk. '
-'A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
+'The log of an ended job, NULL while it runs, or if it was removed; job_log() adds what is still in '
+'job_log_chunk. A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
 COMMENT ON COLUMN job.log_seq IS
 'job_log_chunk.seq of the last chunk in log; NULL if there was none';
+COMMENT ON COLUMN job.log_size IS
+'Bytes of the log when the job ended, kept when the log is removed; NULL while it runs';
+COMMENT ON COLUMN job.exit_code IS
+'What the script''s process ended with; negative, as in Python, for a signal; NULL if nobody said';
+COMMENT ON COLUMN job.reason IS
+'Why it ended as it did, in the builder''s words: "timeout", for instance; NULL if nobody said';
+COMMENT ON COLUMN job.failure IS
+'failure_lines() of its log, written when it ended; NULL unless it failed. Equal means: the same failure';
+COMMENT ON COLUMN job.failure_rule IS 'failure_rule() when failure was written';
+COMMENT ON COLUMN job.measurements IS
+'What the builder measured, {"name": number}, as {"cpu_seconds": 1.5}; NULL for nothing';
 COMMENT ON COLUMN job.swept_by IS
 'The sweep that marked it as lost, by which a repeated one is known; NULL for all other jobs';
-COMMENT ON COLUMN job.failure_sha256 IS
-'failure_sha256() of its end, NULL unless it failed. Equal means: the same failure';
 
 CREATE VIEW jobenvs AS
 SELECT
@@ -499,8 +560,8 @@ CREATE TABLE artifact (
     job_uuid uuid,
     path text COLLATE "C" NOT NULL,
     path_sha256 bytea NOT NULL GENERATED ALWAYS AS (text_sha256(path)) STORED,
-    sha256 bytea NOT NULL,
-    size bigint NOT NULL,
+    sha256 bytea,
+    size bigint,
     CONSTRAINT artifact_pkey PRIMARY KEY (uuid),
     CONSTRAINT artifact_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
     CONSTRAINT artifact_job_uuid_path_sha256_key UNIQUE (job_uuid, path_sha256),
@@ -524,8 +585,9 @@ COMMENT ON COLUMN artifact.job_uuid IS
 'The job that made it, each path once; NULL for a file from outside, each path and content once';
 COMMENT ON COLUMN artifact.path IS 'Path relative to the root of the store that holds the file';
 COMMENT ON COLUMN artifact.path_sha256 IS 'SHA-256 of the path, which may be too long for an index';
-COMMENT ON COLUMN artifact.sha256 IS 'SHA-256 of the content';
-COMMENT ON COLUMN artifact.size IS 'Size of the content in bytes';
+COMMENT ON COLUMN artifact.sha256 IS
+'SHA-256 of the content; NULL, which equals nothing, in a record from a store that never had it';
+COMMENT ON COLUMN artifact.size IS 'Size of the content in bytes; NULL if it is not known';
 
 CREATE TABLE job_input_artifacts (
     job_uuid uuid NOT NULL,
@@ -542,6 +604,25 @@ ON job_input_artifacts (artifact_uuid, job_uuid);
 COMMENT ON TABLE job_input_artifacts IS 'Files copied into the container of a job';
 COMMENT ON COLUMN job_input_artifacts.job_uuid IS 'The job that read the file';
 COMMENT ON COLUMN job_input_artifacts.artifact_uuid IS 'The file';
+
+CREATE TABLE reuse (
+    submit_uuid uuid NOT NULL,
+    job_uuid uuid NOT NULL,
+    timestamp timestamptz NOT NULL,
+    CONSTRAINT reuse_pkey PRIMARY KEY (submit_uuid, job_uuid),
+    CONSTRAINT reuse_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
+    CONSTRAINT reuse_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
+    CONSTRAINT reuse_timestamp_check
+    CHECK (timestamp >= to_timestamp(0) AND timestamp < to_timestamp(253370764800))
+);
+
+CREATE INDEX reuse_job_uuid_timestamp_idx ON reuse (job_uuid, timestamp);
+CREATE INDEX reuse_timestamp_idx ON reuse (timestamp);
+
+COMMENT ON TABLE reuse IS 'Earlier jobs whose outputs a submit took, rather than build them again';
+COMMENT ON COLUMN reuse.submit_uuid IS 'The submit';
+COMMENT ON COLUMN reuse.job_uuid IS 'The job that was not run again';
+COMMENT ON COLUMN reuse.timestamp IS 'When the builder chose it, by the builder''s clock';
 
 CREATE FUNCTION job_log(job uuid) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -585,6 +666,8 @@ CREATE TABLE release (
     CONSTRAINT release_artifact_uuid_fkey FOREIGN KEY (artifact_uuid) REFERENCES artifact (uuid),
     CONSTRAINT release_release_store_id_fkey
     FOREIGN KEY (release_store_id) REFERENCES release_store (id),
+    CONSTRAINT release_timestamp_check
+    CHECK (timestamp >= to_timestamp(0) AND timestamp < to_timestamp(253370764800)),
     CONSTRAINT release_actor_check CHECK (char_length(actor) BETWEEN 1 AND 255)
 );
 
@@ -609,6 +692,8 @@ CREATE TABLE release_withdrawal (
     CONSTRAINT release_withdrawal_pkey PRIMARY KEY (release_uuid, artifact_uuid),
     CONSTRAINT release_withdrawal_release_uuid_artifact_uuid_fkey
     FOREIGN KEY (release_uuid, artifact_uuid) REFERENCES release (uuid, artifact_uuid),
+    CONSTRAINT release_withdrawal_timestamp_check
+    CHECK (timestamp >= to_timestamp(0) AND timestamp < to_timestamp(253370764800)),
     CONSTRAINT release_withdrawal_actor_check CHECK (char_length(actor) BETWEEN 1 AND 255),
     CONSTRAINT release_withdrawal_reason_check CHECK (reason <> '')
 );

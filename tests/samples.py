@@ -121,11 +121,15 @@ def fingerprint(
     script: str,
     env: Mapping[str, str],
     inputs: Iterable[tuple[str, bytes]],
+    image_sha256: bytes | None = None,
 ) -> bytes:
     """Return what `job_fingerprint` has to give, written a second time."""
     files = [f"{digest.hex()}  {path}" for path, digest in inputs]
     return hashlib.sha256(
-        b"".join(netstring(text.encode()) for text in (package, version, image, script))
+        b"".join(
+            netstring(text.encode())
+            for text in (package, version, image, (image_sha256 or b"").hex(), script)
+        )
         + netstring(environment_sha256(env).hex().encode())
         + netstring(as_jsonb(dict(zip(files, files, strict=True))))
     ).digest()

@@ -179,7 +179,7 @@ def test_provenance_goes_down_to_the_sources_each_once(store: AnyStore, of_submi
 def test_with_something_unknown_there_is_no_fingerprint(
     connection: psycopg.Connection[tuple[object, ...]], values: str
 ) -> None:
-    call = f"SELECT job_fingerprint('p', '1', 'i', 's', {values})"
+    call = f"SELECT job_fingerprint('p', '1', 'i', NULL, 's', {values})"
     assert connection.execute(call.encode()).fetchone() == (None,)
 
 
@@ -188,7 +188,7 @@ def test_files_are_told_apart_by_path_and_content(
     connection: psycopg.Connection[tuple[object, ...]], swapped: bool
 ) -> None:
     """Two files of one path, in any order; and which content has which path."""
-    call = "SELECT job_fingerprint('p', '1', 'i', 's', '', %s)"
+    call = "SELECT job_fingerprint('p', '1', 'i', NULL, 's', '', %s)"
 
     def fingerprint(*files: str) -> object:
         return connection.execute(call, [[*reversed(files)] if swapped else [*files]]).fetchone()

@@ -26,7 +26,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
             "UPDATE job SET state = 'lost', log = '' WHERE state = 'running'",
             "job_finished_at_check",
         ),
-        ("UPDATE job SET log = NULL WHERE state = 'success'", "job_log_check"),
+        ("UPDATE job SET log_size = NULL WHERE state = 'success'", "job_log_size_check"),
         ("UPDATE job SET log = '' WHERE state = 'running'", "job_log_check"),
         ("UPDATE job SET fingerprint = '\\x00'", "job_fingerprint_check"),
         ("UPDATE job SET container_hash = ''", "job_container_hash_check"),

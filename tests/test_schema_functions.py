@@ -40,20 +40,22 @@ def test_text_sha256_is_that_of_the_utf8(text: str, connection: Connection) -> N
         st.tuples(TEXTS, st.sampled_from([b"", b"a", b"\xff"]).map(lambda b: b.ljust(32, b"\0"))),
         max_size=5,
     ),
+    image_sha256=st.none() | st.binary(min_size=32, max_size=32),
 )
 @ON_A_CONNECTION
 def test_job_fingerprint_is_what_it_says(
     texts: tuple[str, str, str, str],
     env: dict[str, str],
     inputs: list[tuple[str, bytes]],
+    image_sha256: bytes | None,
     connection: Connection,
 ) -> None:
     files = [f"{digest.hex()}  {path}" for path, digest in inputs]
     found = connection.execute(
-        "SELECT job_fingerprint(%s, %s, %s, %s, environment_sha256(%s), %s::text[])",
-        [*texts, Jsonb(env), files],
+        "SELECT job_fingerprint(%s, %s, %s, %s, %s, environment_sha256(%s), %s::text[])",
+        [*texts[:3], image_sha256, texts[3], Jsonb(env), files],
     ).fetchone()
-    assert found == (fingerprint(*texts, env, inputs),)
+    assert found == (fingerprint(*texts, env, inputs, image_sha256),)
 
 
 @pytest.mark.parametrize("environment", ["null", "[]", '"A"', '{"A": null}', '{"A": 1}'])

@@ -105,7 +105,7 @@ class _Floor:
         for job in jobs:
             files = {self._files[uuid] for uuid in job.inputs}
             parts = [
-                *(text.encode() for text in (job.package, job.version, job.image, job.script)),
+                *(text.encode() for text in (job.package, job.version, job.image, "", job.script)),
                 _environment(job.env).hex().encode(),
                 _object({file: file for file in files}),
             ]
@@ -114,7 +114,7 @@ class _Floor:
                 [
                     *(job.uuid, job.submit, *self._keys(job), job.state, job.started_at),
                     *(job.finished_at, job.finished_at, fingerprint),
-                    *(job.container_hash, job.script, job.log),
+                    *(job.container_hash, job.script, job.log, len(job.log.encode())),
                 ]
             )
             for output in job.outputs:

@@ -17,7 +17,7 @@ WITH newest AS (
             -- A subquery is computed once, whatever the plan.
             SELECT
                 job_fingerprint(
-                    :'package'::text, :'version'::text, :'image'::text, :'script'::text,
+                    :'package'::text, :'version'::text, :'image'::text, NULL, :'script'::text,
                     environment_sha256(:'env'::jsonb),
                     ARRAY(SELECT i.file FROM jsonb_array_elements_text(:'inputs'::jsonb) AS i (file))
                 )

@@ -13,21 +13,23 @@ SET
     finished_at = :'finished_at'::timestamptz,
     heartbeat_at = :'at'::timestamptz,
     log = l.text,
-    failure_sha256 = failure_sha256(:'state'::text, l.text),
-    log_seq = l.seq
+    log_seq = l.seq,
+    log_size = l.size,
+    failure = CASE WHEN :'state'::text = 'error' THEN failure_lines(l.text) END,
+    failure_rule = CASE WHEN :'state'::text = 'error' THEN failure_rule() END
 FROM (
     SELECT
         coalesce(string_agg(c.chunk, '' ORDER BY c.seq), '') AS text,
-        max(c.seq) AS seq
-    FROM job_log_chunk AS c
-    WHERE
-        c.job_uuid = :'job'::uuid
-        -- A text holds 1 GB at most. A log over half of it stays in its chunks.
-        AND (
-            SELECT sum(octet_length(k.chunk))
-            FROM job_log_chunk AS k
-            WHERE k.job_uuid = :'job'::uuid
-        ) <= 536870912
+        max(c.seq) AS seq,
+        s.size
+    FROM (
+        SELECT coalesce(sum(octet_length(k.chunk)), 0) AS size
+        FROM job_log_chunk AS k
+        WHERE k.job_uuid = :'job'::uuid
+    ) AS s
+    -- A text holds 1 GB at most. A log over half of it stays in its chunks.
+    LEFT JOIN job_log_chunk AS c ON c.job_uuid = :'job'::uuid AND s.size <= 536870912
+    GROUP BY s.size
 ) AS l
 WHERE j.uuid = :'job'::uuid AND j.state = 'running'
 RETURNING j.uuid;

@@ -14,7 +14,7 @@
 
 INSERT INTO job (
 \if :{?finished_at}
-    finished_at, log, failure_sha256,
+    finished_at, log, log_size, failure, failure_rule,
 \endif
 \if :{?container_hash}
     container_hash,
@@ -26,7 +26,9 @@ SELECT
 \if :{?finished_at}
     :'finished_at'::timestamptz AS finished_at,
     :'log'::text AS log,
-    failure_sha256(:'state'::text, :'log'::text) AS failure_sha256,
+    octet_length(:'log'::text) AS log_size,
+    CASE WHEN :'state'::text = 'error' THEN failure_lines(:'log'::text) END AS failure,
+    CASE WHEN :'state'::text = 'error' THEN failure_rule() END AS failure_rule,
 \endif
 \if :{?container_hash}
     :'container_hash'::text AS container_hash,
@@ -45,7 +47,9 @@ SELECT
     ) AS state,
     :'started_at'::timestamptz AS started_at,
     :'at'::timestamptz AS heartbeat_at,
-    job_fingerprint(p.name, p.version, i.name, :'script'::text, n.sha256, f.files) AS fingerprint,
+    job_fingerprint(
+        p.name, p.version, i.name, NULL, :'script'::text, n.sha256, f.files
+    ) AS fingerprint,
     :'script'::text AS script
 FROM submit AS s
 CROSS JOIN endpoint AS e

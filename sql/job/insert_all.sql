@@ -76,7 +76,8 @@ given AS MATERIALIZED (
         d.finished_at,
         -- NULL if an input is missing.
         job_fingerprint(
-            d.package, d.version, d.image, d.script, d.environment_sha256, coalesce(i.files, '{}')
+            d.package, d.version, d.image, NULL, d.script, d.environment_sha256,
+            coalesce(i.files, '{}')
         ) AS fingerprint,
         d.container_hash,
         d.script,
@@ -89,7 +90,7 @@ given AS MATERIALIZED (
 INSERT INTO job (
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
     finished_at, heartbeat_at, fingerprint, container_hash, script, log,
-    failure_sha256
+    log_size, failure, failure_rule
 )
 SELECT
     g.uuid,
@@ -106,7 +107,9 @@ SELECT
     g.container_hash,
     g.script,
     g.log,
-    failure_sha256(g.state, g.log) AS failure_sha256
+    octet_length(g.log) AS log_size,
+    CASE WHEN g.state = 'error' THEN failure_lines(g.log) END AS failure,
+    CASE WHEN g.state = 'error' THEN failure_rule() END AS failure_rule
 FROM given AS g
 WHERE (
     SELECT

@@ -56,6 +56,7 @@ lost AS (
         finished_at = greatest(j.started_at, j.heartbeat_at),
         log = coalesce((SELECT l.text FROM log AS l WHERE l.job_uuid = j.uuid), ''),
         log_seq = (SELECT l.seq FROM log AS l WHERE l.job_uuid = j.uuid),
+        log_size = coalesce((SELECT size.octets FROM size WHERE size.job_uuid = j.uuid), 0),
         swept_by = :'sweep'::uuid
     FROM silent
     WHERE j.uuid = silent.uuid

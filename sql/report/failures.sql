@@ -10,7 +10,7 @@
 -- limit: at most this many
 
 SELECT
-    f.failure_sha256,
+    text_sha256(f.failure) AS failure_sha256,
     f.jobs,
     f.packages,
     f.first_at,
@@ -18,10 +18,10 @@ SELECT
     f.first_job,
     f.last_at,
     f.last_job,
-    failure_lines(lj.log) AS lines
+    f.failure AS lines
 FROM (
     SELECT
-        j.failure_sha256,
+        j.failure,
         count(*) AS jobs,
         array_agg(DISTINCT p.name ORDER BY p.name) AS packages,
         min(j.started_at) AS first_at,
@@ -32,12 +32,12 @@ FROM (
     JOIN package AS p ON p.id = j.package_id
     WHERE
         j.state = 'error'
-        AND j.failure_sha256 IS NOT NULL
+        AND j.failure IS NOT NULL
 \if :{?package}
         AND p.name = :'package'::text
 \endif
 \if :{?failure}
-        AND j.failure_sha256 = :'failure'::bytea
+        AND text_sha256(j.failure) = :'failure'::bytea
 \endif
 \if :{?newer_than}
         AND j.started_at >= :'newer_than'::timestamptz
@@ -45,14 +45,13 @@ FROM (
 \if :{?older_than}
         AND j.started_at < :'older_than'::timestamptz
 \endif
-    GROUP BY j.failure_sha256
-    ORDER BY jobs DESC, last_at DESC, j.failure_sha256 DESC
+    GROUP BY j.failure
+    ORDER BY jobs DESC, last_at DESC, j.failure DESC
 \if :{?limit}
     LIMIT :limit
 \endif
 ) AS f
-JOIN job AS lj ON lj.uuid = f.last_job
 JOIN job AS fj ON fj.uuid = f.first_job
 JOIN submit AS s ON s.uuid = fj.submit_uuid
 JOIN git_hash AS g ON g.id = s.repo_hash_id
-ORDER BY f.jobs DESC, f.last_at DESC, f.failure_sha256 DESC;
+ORDER BY f.jobs DESC, f.last_at DESC, f.failure DESC;

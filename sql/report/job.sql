@@ -19,7 +19,7 @@ SELECT
     j.heartbeat_at,
     j.container_hash,
     j.fingerprint,
-    j.failure_sha256,
+    text_sha256(j.failure) AS failure_sha256,
     (
         SELECT
             coalesce(

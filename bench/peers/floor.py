@@ -114,7 +114,8 @@ class _Floor:
                 [
                     *(job.uuid, job.submit, *self._keys(job), job.state, job.started_at),
                     *(job.finished_at, job.finished_at, fingerprint),
-                    *(job.container_hash, job.script, job.log, len(job.log.encode())),
+                    # The workload's logs are ASCII.
+                    *(job.container_hash, job.script, job.log, len(job.log)),
                 ]
             )
             for output in job.outputs:

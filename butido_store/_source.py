@@ -1,5 +1,6 @@
 """Where connections come from: the caller's, a pool's, or the store's own."""
 
+import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import (
@@ -61,6 +62,9 @@ class _Loan:
 class Single:
     """A single connection, the caller's; threads or tasks take turns."""
 
+    # Whose turn it is: a thread that comes again is one that a signal has interrupted.
+    _taker: int | None = None
+
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
         self._take_turns(way_of(connection))
@@ -84,10 +88,18 @@ class Single:
                 "the connection is closed: by the caller, by the server, or since an exception "
                 "came in the midst of a statement"
             )
+        status, thread = self._connection.pgconn.transaction_status, threading.get_ident()
+        if status == TransactionStatus.ACTIVE and self._taker == thread:
+            raise StoreError(
+                "this connection is in the midst of a run, which a signal handler has interrupted; "
+                "a store of its own connection, or on a pool, can run in one"
+            )
+        self._taker = thread
         return self._connection
 
     def give(self, connection: Connection) -> None:
         """Take the connection back."""
+        self._taker = None
 
     @asynccontextmanager
     async def apart(self) -> AsyncGenerator[Connection, None]:

@@ -43,7 +43,8 @@ WITH candidate AS (
 
 wanted_env AS (
     SELECT
-        split_part(w.entry, '=', 1) AS name,
+        -- Of a text without "=" an error, which split_part() would not be.
+        substr(w.entry, 1, strpos(w.entry, '=') - 1) AS name,
         substr(w.entry, strpos(w.entry, '=') + 1) AS value
     FROM unnest(:'env'::text[]) AS w (entry)
     WHERE w.entry <> ''
@@ -51,9 +52,8 @@ wanted_env AS (
 
 wanted_input AS (
     SELECT
-        -- 64 digits, two spaces, the path.
-        substr(w.entry, 67) AS path,
-        decode(left(w.entry, 64), 'hex') AS sha256
+        substr(w.entry, strpos(w.entry, '  ') + 2) AS path,
+        encode(decode(split_part(w.entry, '  ', 1), 'hex'), 'hex') AS sha256
     FROM unnest(:'inputs'::text[]) AS w (entry)
     WHERE w.entry <> ''
 )
@@ -90,29 +90,53 @@ CROSS JOIN LATERAL (
     SELECT
         json_agg(
             json_strip_nulls(
-                json_build_object(
-                    'path', coalesce(o.path, w.path), 'old', encode(o.sha256, 'hex'),
-                    'new', encode(w.sha256, 'hex'), 'job', made.job_uuid
-                )
-            ) ORDER BY coalesce(o.path, w.path), o.sha256, w.sha256
+                json_build_object('path', d.path, 'old', d.old, 'new', d.new, 'job', made.job_uuid)
+            ) ORDER BY d.path, d.place
         ) AS differences
     FROM (
         SELECT
-            a.path,
-            a.sha256
-        FROM job_input_artifacts AS ji
-        JOIN artifact AS a ON a.uuid = ji.artifact_uuid
-        WHERE ji.job_uuid = c.uuid
-    ) AS o
-    FULL JOIN wanted_input AS w ON o.path = w.path
+            t.path,
+            t.place,
+            max(t.sha256) FILTER (WHERE t.is_old) AS old,
+            max(t.sha256) FILTER (WHERE NOT t.is_old) AS new
+        FROM (
+            -- Equal files go first, each counted once as in a fingerprint; of the rest, those of one
+            -- path are told in pairs.
+            SELECT
+                r.path,
+                r.sha256,
+                bool_and(r.is_old) AS is_old,
+                row_number() OVER (PARTITION BY r.path, bool_and(r.is_old) ORDER BY r.sha256) AS place
+            FROM (
+                SELECT
+                    a.path,
+                    coalesce(encode(a.sha256, 'hex'), 'unknown') AS sha256,
+                    TRUE AS is_old
+                FROM job_input_artifacts AS ji
+                JOIN artifact AS a ON a.uuid = ji.artifact_uuid
+                WHERE ji.job_uuid = c.uuid
+                UNION ALL
+                SELECT
+                    w.path,
+                    w.sha256,
+                    FALSE AS is_old
+                FROM wanted_input AS w
+            ) AS r
+            GROUP BY r.path, r.sha256
+            HAVING bool_and(r.is_old) = bool_or(r.is_old)
+        ) AS t
+        GROUP BY t.path, t.place
+    ) AS d
     LEFT JOIN LATERAL (
         SELECT a.job_uuid
         FROM artifact AS a
-        WHERE a.path_sha256 = text_sha256(w.path) AND a.sha256 = w.sha256 AND a.job_uuid IS NOT NULL
+        WHERE
+            a.path_sha256 = text_sha256(d.path)
+            AND a.sha256 = decode(d.new, 'hex')
+            AND a.job_uuid IS NOT NULL
         ORDER BY a.uuid DESC
         LIMIT 1
     ) AS made ON TRUE
-    WHERE o.sha256 IS DISTINCT FROM w.sha256
 ) AS f
 ORDER BY
     (c.state <> 'success')::int + (c.version <> :'version'::text)::int + (c.image <> :'image'::text)::int

@@ -91,31 +91,36 @@ CROSS JOIN LATERAL (
         coalesce(
             json_agg(
                 json_strip_nulls(
-                    json_build_object(
-                        'path', coalesce(o.path, n.path), 'old', encode(o.sha256, 'hex'),
-                        'new', encode(n.sha256, 'hex'), 'job', n.job_uuid
-                    )
-                ) ORDER BY coalesce(o.path, n.path), o.sha256, n.sha256
+                    json_build_object('path', d.path, 'old', d.old, 'new', d.new, 'job', d.job_uuid)
+                ) ORDER BY d.path, d.place
             ), '[]'
         ) AS inputs
     FROM (
         SELECT
-            a.path,
-            a.sha256
-        FROM job_input_artifacts AS ji
-        JOIN artifact AS a ON a.uuid = ji.artifact_uuid
-        WHERE ji.job_uuid = g.uuid
-    ) AS o
-    FULL JOIN (
-        SELECT
-            a.path,
-            a.sha256,
-            a.job_uuid
-        FROM job_input_artifacts AS ji
-        JOIN artifact AS a ON a.uuid = ji.artifact_uuid
-        WHERE ji.job_uuid = b.uuid
-    ) AS n ON o.path = n.path
-    WHERE o.sha256 IS DISTINCT FROM n.sha256 AND b.uuid IS NOT NULL
+            t.path,
+            t.place,
+            max(t.sha256) FILTER (WHERE t.is_old) AS old,
+            max(t.sha256) FILTER (WHERE NOT t.is_old) AS new,
+            max(t.job_uuid) FILTER (WHERE NOT t.is_old) AS job_uuid
+        FROM (
+            -- As in report/explain_miss: equal files first. An unknown content equals itself alone.
+            SELECT
+                a.path,
+                coalesce(encode(a.sha256, 'hex'), 'unknown') AS sha256,
+                bool_and(ji.job_uuid <> b.uuid) AS is_old,
+                max(a.job_uuid::text) AS job_uuid,
+                row_number() OVER (
+                    PARTITION BY a.path, bool_and(ji.job_uuid <> b.uuid)
+                    ORDER BY a.sha256, CASE WHEN a.sha256 IS NULL THEN a.uuid END
+                ) AS place
+            FROM job_input_artifacts AS ji
+            JOIN artifact AS a ON a.uuid = ji.artifact_uuid
+            WHERE ji.job_uuid IN (g.uuid, b.uuid) AND b.uuid IS NOT NULL
+            GROUP BY a.path, a.sha256, CASE WHEN a.sha256 IS NULL THEN a.uuid END
+            HAVING bool_and(ji.job_uuid <> b.uuid) = bool_or(ji.job_uuid <> b.uuid)
+        ) AS t
+        GROUP BY t.path, t.place
+    ) AS d
 ) AS i
 WHERE e.jobs > 0
 ORDER BY g.uuid;

@@ -8,6 +8,7 @@ rows unless its variable is set. Every other parameter that is None counts as no
 raises InvalidInput at once, which names it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +30,12 @@ R = TypeVar("R")
 Texts = list[str] | tuple[str, ...]
 # A variable of an environment with its value.
 Variable = Annotated[str, "NAME=VALUE"]
+# A whole environment.
+Variables = Annotated[Texts, "NAME=VALUE"]
+# Files by path and content.
+Files = Annotated[Texts, "digest, two spaces, path"]
 _Check = Callable[[str, Any], object]
+_FILE = re.compile(r"[0-9a-f]{64}  .+", re.DOTALL)
 
 
 # Rows; what is JSON in a row is a TypedDict, with uuids, digests and times as texts -----------
@@ -192,7 +198,10 @@ class ChangedVariable(TypedDict):
 
 
 class ChangedFile(TypedDict):
-    """An input that differs, by digest, as a variable does; `job` made the new one."""
+    """An input that differs, by digest, as a variable does; `job` made the new one.
+
+    A digest that the store does not know is "unknown".
+    """
 
     path: str
     old: NotRequired[str]
@@ -450,8 +459,32 @@ def _texts(field: str, value: object) -> list[str]:
 
 def _variable(field: str, value: object) -> str:
     text = _check.text(field, value)
-    if "=" not in text:
+    if "=" not in text[1:]:
         raise InvalidInput(f"{field} is {text!r}; it must be NAME=VALUE")
+    return text
+
+
+def _each(check: Callable[[str, str], R], field: str, value: object) -> list[R]:
+    """Return the texts, each checked; a single empty one stands for none."""
+    texts = _texts(field, value)
+    return [check(f"{field}[{place}]", text) for place, text in enumerate(texts) if texts != [""]]
+
+
+def _variables(field: str, value: object) -> list[str]:
+    """Return an environment as it is asked for, the empty one too."""
+    checked = _each(_variable, field, value)
+    names = [text.partition("=")[0] for text in checked]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InvalidInput(f"{field}[{place}] is {checked[place]!r}; {name} was given before")
+    return checked or [""]
+
+
+def _file(field: str, text: str) -> str:
+    if not _FILE.fullmatch(text):
+        raise InvalidInput(
+            f"{field} is {text!r}; it must be 64 lower-case hexadecimal digits, two spaces, a path"
+        )
     return text
 
 
@@ -466,6 +499,8 @@ _NEEDED: Mapping[Any, _Check] = {
     State: lambda field, value: _check.choice(field, value, get_args(State)),
     Texts: _texts,
     Variable: _variable,
+    Variables: _variables,
+    Files: partial(_each, _file),
     bool: _flag,
     bytes: _check.sha256,
     datetime: _check.time,
@@ -596,8 +631,8 @@ def explain_miss(
     version: str,
     image: str,
     script: str,
-    env: Texts,
-    inputs: Texts,
+    env: Variables,
+    inputs: Files,
     limit: int | None = 50,
 ) -> Statement[list[Miss]]:
     """Which earlier jobs of this package come nearest to what is about to be built, and what
@@ -660,7 +695,7 @@ def find_artifact(
     allow_image: Texts | None = None,
     deny_image: Texts | None = None,
     script: str | None = None,
-    env: Texts | None = None,
+    env: Variables | None = None,
     limit: int | None = 50,
 ) -> Statement[list[Found]]:
     """Which files can stand for this package's build, released ones first, then newest first?

@@ -54,6 +54,12 @@ def choices() -> Iterator[Any]:
             yield pytest.param(name, given, id="+".join([name, *chosen][:3]))
 
 
+def as_sha256sum(text: str) -> str:
+    """Return a file as the program prints it: a path that it cannot show has escapes."""
+    escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"\\{escaped}" if escaped != text else text
+
+
 def as_option(name: str, given: Mapping[str, object]) -> list[str]:
     """Return the parameters of a report as somebody would type them."""
     file, words, arguments = query(f"report/{name}"), [], []
@@ -70,6 +76,8 @@ def as_option(name: str, given: Mapping[str, object]) -> list[str]:
                 texts = [str(item) for item in value]
             case _:
                 texts = [str(value)]
+        if field == "inputs":
+            texts = [as_sha256sum(text) for text in texts]
         if field == first:
             arguments = texts
         else:
@@ -187,7 +195,7 @@ TYPES: dict[str, tuple[Any, ...]] = {
     "boolean": (bool,),
     "bytea": (bytes,),
     "text": (str, report.Variable, job.State),
-    "text[]": (report.Texts,),
+    "text[]": (report.Texts, report.Variables, report.Files),
     "timestamptz": (datetime,),
     "uuid": (UUID,),
 }

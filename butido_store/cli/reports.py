@@ -32,6 +32,13 @@ _Report = Callable[..., Statement[list[Any]]]
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _HEX = re.compile(r"[0-9a-f]{1,32}")
+# A line with a backslash before it has the path's line breaks and backslashes as escapes.
+_SHA256SUM = re.compile(
+    r"(?:(?P<escaped>\\)(?=(?:[^\\]|\\[\\nr])+\Z))?"
+    r"(?P<digest>[0-9a-f]{64}) [ *](?P<path>.+)"
+)
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPED = {"\\": "\\", "n": "\n", "r": "\r"}
 # A pager that is left open must not hold up a migration for longer.
 _IDLE_SECONDS = 600.0
 # The first eight digits of a uuid of version 7 are a minute, about.
@@ -84,6 +91,20 @@ class _Sha256(click.ParamType[bytes]):
         return digest
 
 
+def read_text(
+    name: str, kind: click.ParamType[Any], param: click.Parameter | None, ctx: click.Context | None
+) -> str:
+    """Return what a file holds, with the line breaks that it has.
+
+    :param name: of the file
+    :param kind: whose value it is
+    """
+    try:
+        return Path(name).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        kind.fail(f"{name} cannot be read: {error}", param, ctx)
+
+
 class _Script(click.ParamType[str]):
     """A script, or @ and the file that holds it."""
 
@@ -92,10 +113,36 @@ class _Script(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value.startswith("@"):
             return str(value)
-        try:
-            return Path(value[1:]).read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            self.fail(f"{value[1:]} cannot be read: {error}", param, ctx)
+        return read_text(value[1:], self, param, ctx)
+
+
+class _Files(click.ParamType[list[str]]):
+    """Files as sha256sum prints them, a line each, or @ and the file that it wrote."""
+
+    name = "line|@file"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        where, text = "", value
+        if value.startswith("@"):
+            where, text = f"{value[1:]}, ", read_text(value[1:], self, param, ctx)
+        lines = text.removesuffix("\n").split("\n") if text else []
+        found = []
+        for number, line in enumerate(lines, 1):
+            match = _SHA256SUM.fullmatch(line)
+            if match is None or line.endswith("\r"):
+                self.fail(
+                    f"{where}line {number}: {line!r} is not what sha256sum prints: 64 hexadecimal "
+                    "digits in lower case, two spaces or a space and *, a path",
+                    param,
+                    ctx,
+                )
+            path = match["path"]
+            if match["escaped"]:
+                path = _ESCAPE.sub(lambda escape: _ESCAPED[escape[1]], path)
+            found.append(f"{match['digest']}  {path}")
+        return found
 
 
 class _Columns(click.ParamType[list[str]]):
@@ -122,6 +169,8 @@ _NEEDED: dict[Any, dict[str, Any]] = {
     State: {"type": click.Choice(get_args(State))},
     report.Texts: {"multiple": True},
     report.Variable: {},
+    report.Variables: {"multiple": True},
+    report.Files: {"multiple": True, "type": _Files()},
     bool: {"is_flag": True},
     bytes: {"type": _Sha256()},
     datetime: {"type": _When()},
@@ -274,6 +323,8 @@ def _value(store: Store, parameter: Parameter, typed: Any) -> Any:
         return resolve(store, typed, parameter.name)
     if parameter.name == "limit":
         return typed or None
+    if parameter.annotation == report.Files:
+        return [file for files in typed for file in files]
     return None if typed == () and parameter.default is None else typed
 
 

@@ -58,7 +58,9 @@ fitting AS NOT MATERIALIZED (
                 SELECT
                     coalesce(
                         jsonb_object_agg(
-                            split_part(w.entry, '=', 1), substr(w.entry, strpos(w.entry, '=') + 1)
+                            -- Of a text without "=" an error, which split_part() would not be.
+                            substr(w.entry, 1, strpos(w.entry, '=') - 1),
+                            substr(w.entry, strpos(w.entry, '=') + 1)
                         ), '{}'
                     )
                 FROM unnest(:'env'::text[]) AS w (entry)

@@ -19,7 +19,8 @@ variable AS (
     SELECT v.id
     FROM envvar AS v
     WHERE
-        v.name = split_part(:'env'::text, '=', 1)
+        -- Of a text without "=" an error, which split_part() would not be.
+        v.name = substr(:'env'::text, 1, strpos(:'env'::text, '=') - 1)
         AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
 ),
 \endif

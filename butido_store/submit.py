@@ -1,9 +1,9 @@
 """Submits: what was asked for, at which commit, with the tree and the plan that came of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict, cast
+from typing import NamedTuple, TypedDict, cast
 from uuid import UUID
 
 from butido_store import _check
@@ -16,11 +16,13 @@ from butido_store._statement import (
     read,
     single,
     step,
+    typed,
     variables,
     write,
     written,
 )
-from butido_store.errors import Conflict
+from butido_store.artifact import Reuse
+from butido_store.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,18 @@ class SubmitDetail(Submit):
 
     tree: Tree
     buildplan: BuildPlan
+
+
+class _ComparedReuse(NamedTuple):
+    """What speaks against a reuse, a row of sql/submit/compare_reuse.sql.
+
+    `job_uuid` is None where no job was named, `state` where the store has no such job.
+    """
+
+    job_uuid: UUID | None
+    state: str | None
+    is_own: bool | None
+    is_recorded: bool
 
 
 def create(
@@ -144,6 +158,47 @@ def create(
         collect=created,
         why=lambda: read("submit/compare", parameters, repeated),
         shared=shared,
+    )
+
+
+def reuse(uuid: UUID, jobs: Iterable[UUID | Reuse], *, timestamp: datetime) -> Statement[None]:
+    """Record that a submit takes the outputs of earlier jobs, rather than run them again.
+
+    All of them are recorded, or none. What is recorded already keeps its time.
+
+    :param uuid: the submit's uuid
+    :param jobs: successful jobs of other submits: their uuids, or what `artifact.reusable` gives
+    :param timestamp: when the builder chose them, an aware datetime
+    :raises InvalidInput: at once, when a value cannot be stored
+    :raises NotFound: when run, if the submit or a job is not in the store
+    :raises Conflict: when run, if a job did not end with success, or is the submit's own
+    """
+    earlier = [one.job_uuid if isinstance(one, Reuse) else one for one in _check.each("jobs", jobs)]
+    named = {"submit": _check.uuid("uuid", uuid), "jobs": _check.uuids("jobs", earlier)}
+
+    def recorded(answers: Sequence[Rows]) -> None:
+        written(answers[0])
+
+    def repeated(rows: Rows) -> None:
+        if not rows:
+            raise NotFound(f"there is no submit {uuid} in the store")
+        found = [one for one in typed(_ComparedReuse, rows) if one.job_uuid]
+        if missing := [str(one.job_uuid) for one in found if one.state is None]:
+            raise NotFound(f"jobs: there is no job {', '.join(missing)} in the store")
+        for one in found:
+            if one.state != "success":
+                raise Conflict(
+                    f"jobs: job {one.job_uuid} did not end with success: its state is {one.state}"
+                )
+            if one.is_own:
+                raise Conflict(f"jobs: submit {uuid} ran job {one.job_uuid} itself")
+        if not all(one.is_recorded for one in found):
+            raise Unwritten
+
+    return write(
+        step("submit/reuse", {**named, "timestamp": _check.timestamp("timestamp", timestamp)}),
+        collect=recorded,
+        why=lambda: read("submit/compare_reuse", named, repeated),
     )
 
 

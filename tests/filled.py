@@ -43,6 +43,7 @@ WRITTEN: tuple[Statement[object], ...] = (
     start(BROKEN, SUBMIT, started_at=later(90), env=ENV, inputs=[OTHER]),
     job.append_log(BROKEN, seq=0, data=f"{ODD}\nerror: no space\n"),
     finish(BROKEN, state="error", finished_at=later(95)),
+    submit.reuse(LATER, [DONE, NEXT], timestamp=later(3)),
     release.create(RELEASE, store="stable", timestamp=TIME, actor=ODD, artifacts=[LIBRARY, OTHER]),
     release.withdraw(
         store="stable", artifact=OTHER, timestamp=later(1), actor=ODD, reason="differs"
@@ -112,6 +113,7 @@ STATEMENTS: tuple[Statement[object], ...] = (
     release.withdraw(store="stable", artifact=LIBRARY, timestamp=TIME, actor=ODD, reason=ODD),
     submit.env(SUBMIT),
     submit.get(SUBMIT),
+    submit.reuse(LATER, [TWIN, DONE], timestamp=later(4)),
     create(NEW, env=ENV, tree=tree("zlib", ODD.replace("\t", "")), buildplan=buildplan(NEW)),
 )
 

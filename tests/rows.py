@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from samples import TIME, create, finish, sha256, start
 
-from butido_store import Store, artifact, job, release, uuid7
+from butido_store import Store, artifact, job, release, submit, uuid7
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -15,12 +15,13 @@ Connection = psycopg.Connection[tuple[object, ...]]
 def fill(dsn: str, schema: str) -> None:
     """Put a row into every table."""
     with Store.connect(dsn, schema=schema) as store:
-        submit, done, running, act = uuid7(), uuid7(), uuid7(), uuid7()
+        of_submit, other, done, running, act = (uuid7() for _ in range(5))
         source = store.run(artifact.register("src", sha256=sha256("src"), size=3))
-        store.run(create(submit))
-        store.run(start(done, submit, inputs=[source.uuid]))
+        store.run(create(of_submit), create(other))
+        store.run(start(done, of_submit, inputs=[source.uuid]))
         store.run(finish(done, "out"))
-        store.run(start(running, submit))
+        store.run(submit.reuse(other, [done], timestamp=TIME))
+        store.run(start(running, of_submit))
         store.run(job.append_log(running, seq=0, data="so far"))
         said: dict[str, Any] = {"store": "stable", "actor": "somebody", "timestamp": TIME}
         store.run(release.create(act, artifacts=[source.uuid], **said))

@@ -260,6 +260,7 @@ TAKEN: Mapping[str, dict[str, Any]] = {
     },
     "submit.env": OF_JOB,
     "submit.get": OF_JOB,
+    "submit.reuse": {"uuid": UUID(int=1), "jobs": [UUID(int=3)], "timestamp": TIME},
     **{f"report.{name}": dict(values) for name, values in REPORTS.items()},
 }
 MODULES: Mapping[str, Any] = {

@@ -194,7 +194,7 @@ def _try(row: Connection, column: str, document: object, valid: bool) -> None:
         sql.Identifier(column), json.dumps(document)
     )
     if valid:
-        assert row.execute(statement).rowcount == 1
+        assert row.execute(statement).rowcount == 2
     else:
         with pytest.raises(errors.CheckViolation) as caught:
             row.execute(statement)

@@ -32,6 +32,7 @@ from butido_store import (
     open_schema_async,
     release,
     report,
+    submit,
     uuid7,
 )
 from butido_store.artifact import Output
@@ -459,11 +460,21 @@ class Model:
     submits: dict[int, int] = field(default_factory=dict)
     jobs: dict[int, Kept] = field(default_factory=dict)
     artifacts: set[int] = field(default_factory=lambda: {0})
+    reuses: set[tuple[int, int]] = field(default_factory=set)
 
     def create(self, number: int, variant: int) -> None:
         """Record a submit."""
         if self.submits.setdefault(number, variant) != variant:
             raise Conflict
+
+    def reuse(self, number: int, jobs: frozenset[int]) -> None:
+        """Record what a submit reused."""
+        if number not in self.submits or not jobs <= self.jobs.keys():
+            raise NotFound
+        found = [self.jobs[one] for one in jobs]
+        if any(one.state != "success" or one.variant // 10 == number for one in found):
+            raise Conflict
+        self.reuses |= {(number, one) for one in jobs}
 
     def running(self, number: int) -> Kept:
         """Return a job that takes more."""
@@ -533,10 +544,10 @@ class Model:
     ) -> None:
         """Record jobs that have ended."""
         new = []
-        for number, submit, variant, inputs, letter, outputs in jobs:
-            said = Kept(variant + 10 * submit, inputs, "success", [letter], None, outputs, True)
+        for number, of_submit, variant, inputs, letter, outputs in jobs:
+            said = Kept(variant + 10 * of_submit, inputs, "success", [letter], None, outputs, True)
             if not (found := self.jobs.get(number)):
-                new.append((number, submit, said))
+                new.append((number, of_submit, said))
             elif (
                 (found.variant, found.inputs, found.state, found.container)
                 != (said.variant, inputs, "success", None)
@@ -544,10 +555,10 @@ class Model:
                 or found.outputs.keys() != outputs.keys()
             ):
                 raise Conflict
-        for number, submit, said in new:
+        for number, of_submit, said in new:
             others = [each for other, _, each in new if other != number]
             made = {file for each in others for file in each.outputs.values()}
-            if submit not in self.submits or not said.inputs <= self.artifacts | made:
+            if of_submit not in self.submits or not said.inputs <= self.artifacts | made:
                 raise NotFound
         for number, _, said in new:
             self.add(said.outputs)
@@ -559,6 +570,7 @@ INPUTS = st.frozensets(st.integers(0, 4), max_size=2)
 OUTPUTS = st.dictionaries(st.sampled_from(["p", "q"]), st.integers(1, 5), max_size=2)
 OPERATIONS: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
     st.tuples(st.just("create"), st.integers(1, 2), st.integers(0, 1)),
+    st.tuples(st.just("reuse"), st.integers(1, 2), st.frozensets(NUMBERS, max_size=2)),
     st.tuples(st.just("start"), NUMBERS, st.just(1), st.integers(0, 1), INPUTS),
     st.tuples(st.just("start"), NUMBERS, st.integers(1, 2), st.just(0), INPUTS),
     st.tuples(st.just("append"), NUMBERS, st.integers(0, 2), LETTERS),
@@ -597,6 +609,9 @@ class Numbered:
         """Return the statement of an operation."""
         if name == "create":
             return create(self.submits[said[0]], package=f"p{said[1]}")
+        if name == "reuse":
+            reused = [self.jobs[number] for number in sorted(said[1])]
+            return submit.reuse(self.submits[said[0]], reused, timestamp=later(0))
         if name == "record_all":
             jobs = [self._ended(*one) for one in said[0]]
             return job.record(jobs[0]) if len(jobs) == 1 else job.record_all(jobs)
@@ -656,6 +671,15 @@ class Numbered:
                 )
         return rows
 
+    def reuses(self, connection: Connection) -> set[tuple[int, int]]:
+        """Return which submits reuse which jobs."""
+        rows = connection.execute("SELECT submit_uuid, job_uuid FROM reuse").fetchall()
+        return {
+            (self.submits.index(cast(UUID, one)), self.jobs.index(cast(UUID, two)))
+            for one, two in rows
+            if one in self.submits
+        }
+
 
 def kept(model: Model) -> dict[int, tuple[object, ...]]:
     """Return what must be in the store of each job."""
@@ -688,7 +712,9 @@ def together(model: Model, operations: Sequence[tuple[Any, ...]]) -> tuple[Model
     return (model if failed else after), failed
 
 
-def test_any_writes_leave_what_the_model_says(dsn: str, schema: str) -> None:
+def test_any_writes_leave_what_the_model_says(
+    dsn: str, schema: str, connection: Connection
+) -> None:
     @settings(deadline=None, max_examples=40)
     @given(batches=BATCHES)
     def check(batches: Any) -> None:
@@ -715,6 +741,7 @@ def test_any_writes_leave_what_the_model_says(dsn: str, schema: str) -> None:
                 other.sql("COMMIT" if keep or who == "nested" else "ROLLBACK")
                 model = model if keep else before
             assert numbered.found(own) == kept(model)
+            assert numbered.reuses(connection) == model.reuses
 
     with Store.connect(dsn, schema=schema) as own, callers("sync", dsn, schema, 1) as other:
         check()
@@ -903,7 +930,7 @@ class Cutter:
 
 def all_writes() -> list[list[Statement[object]]]:
     """Return every kind of write, of values that are new."""
-    of_submit, one, two, three, silent = (uuid7() for _ in range(5))
+    of_submit, other, one, two, three, silent = (uuid7() for _ in range(6))
     made = Output("a", sha256("a"), 1)
     said: dict[str, Any] = {"store": "stable", "actor": "me", "timestamp": later(0)}
     file = artifact.register(str(one), sha256=sha256("a"), size=1, uuid=uuid7())
@@ -926,6 +953,8 @@ def all_writes() -> list[list[Statement[object]]]:
         ],
         [start(silent, of_submit), job.append_log(silent, seq=0, data="z")],
         [job.sweep(silent_for=timedelta(microseconds=1))],
+        [create(other), submit.reuse(other, [one], timestamp=later(0))],
+        [submit.reuse(other, [one, three], timestamp=later(1))],
         [release.create(uuid7(), artifacts=[made.uuid], **said)],
         [release.create(uuid7(), submit=of_submit, **said)],
         [release.withdraw(artifact=made.uuid, reason="bad", **said)],
@@ -937,7 +966,8 @@ SELECT
     (SELECT count(*) FROM submit), (SELECT count(*) FROM job),
     (SELECT count(*) FROM artifact), (SELECT count(*) FROM job_input_artifacts),
     (SELECT count(*) FROM job_log_chunk), (SELECT sum(octet_length(log)) FROM job),
-    (SELECT count(*) FROM release), (SELECT count(*) FROM release_withdrawal)
+    (SELECT count(*) FROM release), (SELECT count(*) FROM release_withdrawal),
+    (SELECT count(*) FROM reuse)
 """
 
 

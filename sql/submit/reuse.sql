@@ -1,0 +1,32 @@
+-- Record that a submit takes the outputs of earlier jobs, rather than run them again.
+--
+-- All or none; a row for each job that the submit was not known to reuse. Without a row submit/compare_reuse
+-- tells why.
+--
+-- jobs: uuids of successful jobs of other submits
+-- timestamp: when the builder chose them
+
+WITH wanted AS (
+    SELECT w.uuid
+    FROM unnest(:'jobs'::uuid[]) AS w (uuid)
+)
+
+INSERT INTO reuse (submit_uuid, job_uuid, timestamp)
+SELECT
+    s.uuid,
+    w.uuid,
+    :'timestamp'::timestamptz
+FROM submit AS s
+CROSS JOIN wanted AS w
+WHERE
+    s.uuid = :'submit'::uuid
+    AND NOT EXISTS (
+        SELECT 1
+        FROM wanted AS v
+        LEFT JOIN job AS j ON j.uuid = v.uuid
+        WHERE j.uuid IS NULL OR j.state <> 'success' OR j.submit_uuid = :'submit'::uuid
+    )
+-- Sorted, so that two that record the same at once do not wait for each other in a ring.
+ORDER BY w.uuid
+ON CONFLICT (submit_uuid, job_uuid) DO NOTHING
+RETURNING job_uuid;

@@ -363,7 +363,7 @@ ORDER BY s.k;
 
 INSERT INTO job (
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at, finished_at, heartbeat_at,
-    fingerprint, container_hash, script, log, log_seq, log_size, failure, failure_rule
+    fingerprint, container_hash, script, log, log_pieces, log_size, failure, failure_rule
 )
 SELECT
     j.uuid,
@@ -389,7 +389,9 @@ SELECT
         j.name, j.version
     ) AS script,
     l.log,
-    CASE WHEN j.state <> 'running' THEN 3 END AS log_seq,
+    CASE
+        WHEN j.state <> 'running' THEN ARRAY[1, 1, 1, char_length(l.log) - 3]
+    END AS log_pieces,
     octet_length(l.log) AS log_size,
     CASE WHEN j.state = 'error' THEN failure_lines(l.log) END AS failure,
     CASE WHEN j.state = 'error' THEN failure_rule() END AS failure_rule

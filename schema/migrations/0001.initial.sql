@@ -395,7 +395,7 @@ CREATE TABLE job (
     container_hash text,
     script text NOT NULL,
     log text,
-    log_seq bigint,
+    log_pieces integer[],
     log_size bigint,
     exit_code bigint,
     reason text COLLATE "C",
@@ -481,8 +481,9 @@ COMMENT ON COLUMN job.script IS 'The script that ran in the container';
 COMMENT ON COLUMN job.log IS
 'The log of an ended job, NULL while it runs, or if it was removed; job_log() adds what is still in '
 'job_log_chunk. A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
-COMMENT ON COLUMN job.log_seq IS
-'job_log_chunk.seq of the last chunk in log; NULL if there was none';
+COMMENT ON COLUMN job.log_pieces IS
+'Characters of each chunk that log was made of, in order: where each begins, so that a repeated one is '
+'told from another; NULL if it was not made of chunks';
 COMMENT ON COLUMN job.log_size IS
 'Bytes of the log when the job ended, kept when the log is removed; NULL while it runs';
 COMMENT ON COLUMN job.exit_code IS
@@ -522,7 +523,7 @@ COMMENT ON TABLE job_log_chunk IS
 'Logs of running jobs, as they arrive. The end of a job folds its chunks into job.log; '
 'a log over 512 MiB stays here';
 COMMENT ON COLUMN job_log_chunk.job_uuid IS 'The job';
-COMMENT ON COLUMN job_log_chunk.seq IS 'Place in the log, counted from 0 by the builder';
+COMMENT ON COLUMN job_log_chunk.seq IS 'Place in the log, counted from 0 by the builder, without a gap';
 COMMENT ON COLUMN job_log_chunk.chunk IS 'A piece of the log, escaped as job.log is';
 
 CREATE TABLE artifact (

@@ -377,15 +377,17 @@ def _stored(rows: list[_Compared], made_by: Mapping[str, str] | None = None) -> 
 def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
     """Append a piece to the log of a running job; also its sign of life.
 
-    A `butido_store.log.LogBuffer` cuts output into pieces and counts them.
+    A `butido_store.log.LogBuffer` cuts output into pieces and counts them. A piece that is in its
+    place already may be said again, also once the job has ended, unless its log was removed.
 
     :param uuid: the job's uuid
-    :param seq: place of the piece in the log, counted from 0; pieces come in order
+    :param seq: place of the piece in the log: 0, or one above that of the piece before
     :param data: output as it came; what is no UTF-8 text is kept, escaped
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if there is no such job
-    :raises NotRunning: when run, if the job has ended
-    :raises Conflict: when run, if another piece has this place, or the one before it is missing
+    :raises NotRunning: when run, if the job has ended without this piece in this place
+    :raises Conflict: when run, if another piece has this place, or the place that comes next is a
+        lower one, which it names
     """
     job, piece = {"job": _check.uuid("uuid", uuid)}, encode_log(_check.output("data", data))
     parameters = {**job, "seq": _check.count("seq", seq), "chunk": piece}

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import create, ended, fingerprint, finish, later, sha256, start
 
@@ -164,6 +164,74 @@ def test_pieces_and_an_end_that_are_repeated_together_are_no_error(
     assert store.run(job.log(running)) == "abc"
     with pytest.raises(NotRunning):
         store.run(job.append_log(running, seq=1, data="x"))
+
+
+PIECES = st.lists(st.text("ab\\x\0é", max_size=3), max_size=4)
+
+
+@pytest.mark.parametrize("end", ["finish", "sweep", None])
+def test_only_a_piece_in_its_own_place_is_a_repeated_one(
+    store: AnyStore, connection: psycopg.Connection[Any], of_submit: UUID, end: str | None
+) -> None:
+    """Said in any order and again, before and after the end, also where the log has its text."""
+
+    @settings(deadline=None, max_examples=30)
+    @given(
+        pieces=PIECES, said=st.lists(st.tuples(st.integers(0, 5), st.text("ab\\x\0é", max_size=3)))
+    )
+    def check(pieces: list[str], said: list[tuple[int, str]]) -> None:
+        uuid = uuid7()
+        store.run(start(uuid, of_submit))
+        log, followed, after = list[str](), "", None
+
+        def follow() -> None:
+            nonlocal followed, after
+            piece = store.run(job.log_after(uuid, after=after, characters=len(followed)))
+            followed, after = followed + piece.text, after if piece.seq is None else piece.seq
+
+        def append(seq: int, data: str, *, ended: bool) -> None:
+            statement = job.append_log(uuid, seq=seq, data=data)
+            if log[seq : seq + 1] == [data]:
+                store.run(statement)
+            elif ended:
+                with pytest.raises(NotRunning):
+                    store.run(statement)
+            elif seq != len(log):
+                place = "another piece at place" if seq < len(log) else f"no piece {len(log)} yet"
+                with pytest.raises(Conflict, match=place):
+                    store.run(statement)
+            else:
+                store.run(statement)
+                log.append(data)
+
+        for seq, data in [*said, *enumerate(pieces)]:
+            append(seq, data, ended=False)
+            follow()
+        if end == "finish":
+            store.run(finish(uuid))
+        elif end == "sweep":
+            silent = "UPDATE job SET heartbeat_at = heartbeat_at - interval '1 day'"
+            connection.execute(f"{silent} WHERE uuid = %s", [uuid])
+            store.run(job.sweep(silent_for=timedelta(hours=1)))
+        for seq, data in [*said, *enumerate(pieces), *enumerate(list(log))]:
+            append(seq, data, ended=end is not None)
+        follow()
+        text = store.run(job.log(uuid))
+        assert text == followed
+        assert decode_log(text) == "".join(log).encode()
+
+    check()
+
+
+def test_a_piece_of_a_log_that_was_removed_is_not_taken_for_a_repeated_one(
+    store: AnyStore, running: UUID, connection: psycopg.Connection[Any]
+) -> None:
+    piece = job.append_log(running, seq=0, data="")
+    store.run(piece, finish(running))
+    store.run(piece)
+    connection.execute("UPDATE job SET log = NULL")
+    with pytest.raises(NotRunning):
+        store.run(piece)
 
 
 def test_a_repeated_end_is_no_error_and_has_the_same_artifacts(

@@ -498,12 +498,9 @@ class Model:
         """Append to a log."""
         found = self.jobs.get(number)
         if found and not found.recorded and seq < len(found.log):
-            if found.state == "running" or seq == len(found.log) - 1:
-                if found.log[seq] == letter:
-                    return
-                if found.state == "running":
-                    raise Conflict
-            raise NotRunning
+            if found.log[seq] == letter:
+                return
+            raise Conflict if found.state == "running" else NotRunning
         if seq > len(self.running(number).log):
             raise Conflict
         self.running(number).log.append(letter)
@@ -853,6 +850,21 @@ def test_an_end_waits_for_a_piece_and_a_piece_for_an_end(
         store.run(job.append_log(two, seq=0, data="x"))
     assert store.run(job.log(two)) == ""
     assert connection.execute("SELECT count(*) FROM job_log_chunk").fetchone() == (0,)
+
+
+def test_a_piece_waits_for_another_of_its_place(
+    connection: Connection, connect: Connect, while_blocked: WhileBlocked, of_submit: UUID
+) -> None:
+    other, store, uuid = connect(), Store(connection), uuid7()
+    store.run(start(uuid, of_submit))
+    while_blocked(other, job.append_log(uuid, seq=0, data="x"))
+    store.run(job.append_log(uuid, seq=0, data="x"))
+    while_blocked(connect(), job.append_log(uuid, seq=1, data="y"))
+    with pytest.raises(Conflict, match="another piece at place 1"):
+        store.run(job.append_log(uuid, seq=1, data="z"))
+    while_blocked(connect(), job.append_log(uuid, seq=2, data="z"))
+    store.run(job.append_log(uuid, seq=3, data="!"))
+    assert store.run(job.log(uuid)) == "xyz!"
 
 
 def test_a_job_that_somebody_works_on_is_not_swept(

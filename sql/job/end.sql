@@ -13,14 +13,14 @@ SET
     finished_at = :'finished_at'::timestamptz,
     heartbeat_at = :'at'::timestamptz,
     log = l.text,
-    log_seq = l.seq,
+    log_pieces = l.pieces,
     log_size = l.size,
     failure = CASE WHEN :'state'::text = 'error' THEN failure_lines(l.text) END,
     failure_rule = CASE WHEN :'state'::text = 'error' THEN failure_rule() END
 FROM (
     SELECT
         coalesce(string_agg(c.chunk, '' ORDER BY c.seq), '') AS text,
-        max(c.seq) AS seq,
+        array_agg(char_length(c.chunk) ORDER BY c.seq) FILTER (WHERE c.seq IS NOT NULL) AS pieces,
         s.size
     FROM (
         SELECT coalesce(sum(octet_length(k.chunk)), 0) AS size

@@ -44,7 +44,7 @@ log AS (
     SELECT
         f.job_uuid,
         string_agg(f.chunk, '' ORDER BY f.seq) AS text,
-        max(f.seq) AS seq
+        array_agg(char_length(f.chunk) ORDER BY f.seq) AS pieces
     FROM folded AS f
     GROUP BY f.job_uuid
 ),
@@ -55,7 +55,7 @@ lost AS (
         state = 'lost',
         finished_at = greatest(j.started_at, j.heartbeat_at),
         log = coalesce((SELECT l.text FROM log AS l WHERE l.job_uuid = j.uuid), ''),
-        log_seq = (SELECT l.seq FROM log AS l WHERE l.job_uuid = j.uuid),
+        log_pieces = (SELECT l.pieces FROM log AS l WHERE l.job_uuid = j.uuid),
         log_size = coalesce((SELECT size.octets FROM size WHERE size.job_uuid = j.uuid), 0),
         swept_by = :'sweep'::uuid
     FROM silent

@@ -177,17 +177,15 @@ CREATE FUNCTION failure_lines(log text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 -- A setting keeps the planner from inlining the function into statements that write jobs.
 SET jit = off
--- From the inside out: colours, temporary paths, addresses and numbers, white space.
+-- First each line as a terminal would show it at last, then the choice, then what differs from run to
+-- run: temporary paths, addresses and numbers, white space. COLLATE "C": whatever the database's locale.
 RETURN (
     SELECT
         string_agg(
             left(
                 regexp_replace(
                     regexp_replace(
-                        regexp_replace(
-                            regexp_replace(l.line, '\x1b\[[0-9;]*[A-Za-z]', '', 'g'),
-                            '/(tmp|var/tmp)/[^ :''")\]]*', '/tmp/#', 'g'
-                        ),
+                        regexp_replace(l.line, '/(tmp|var/tmp)/[^\s:''")\]]*', '/tmp/#', 'g'),
                         '\m0x[0-9a-f]+\M|\m[0-9a-f]{7,}\M|[0-9]+', '#', 'gi'
                     ),
                     '\s+', ' ', 'g'
@@ -206,11 +204,30 @@ RETURN (
                 t.place,
                 rank() OVER (
                     ORDER BY
-                        t.line ~* '\m(error|err|fatal|fail|fails|failed|failure|exception|panic|undefined|killed)\M'
-                        OR t.line ~ '[A-Za-z](Error|Exception)\M' DESC
+                        -- What is before the first line break is empty, or a part of a line.
+                        t.place = 1,
+                        -- Not with \m and \M: 3.1 ms for 20,000 characters, so: 2.2.
+                        t.line ~* '(^|[^a-z0-9_])(error|err|fatal|fail|fails|failed|failure|exception|panic|undefined|killed)($|[^a-z0-9_])'
+                        OR t.line ~ '[A-Za-z](Error|Exception)($|[^A-Za-z0-9_])' DESC
                 ) AS kind
-            FROM string_to_table(right(log, 20000), E'\n') WITH ORDINALITY AS t (line, place)
-            WHERE t.line ~ '\S'
+            FROM (
+                SELECT
+                    -- What came before a CR was overwritten.
+                    rtrim(split_part(rtrim(s.line, E'\r'), E'\r', -1), E' \t\f\x0b') AS line,
+                    s.place
+                FROM string_to_table(
+                    regexp_replace(
+                        right(E'\n' || log, 20001) COLLATE "C",
+                        -- CSI, as of colours; OSC, as of links and titles, and others that end as it does;
+                        -- other escape sequences; other control characters.
+                        '(\e\[|\u009b)[0-?]*[ -/]*[@-~]?|\e[\]PX^_][^\a\e\n]*(\a|\e\\(x5c)?)?|\e[ -/]*[0-~]?|[\u0001-\u0008\u000e-\u001f\u007f]',
+                        '', 'g'
+                    ), E'\n'
+                ) WITH ORDINALITY AS s (line, place)
+                -- Lest each use of the line makes it anew.
+                OFFSET 0
+            ) AS t
+            WHERE t.line <> ''
         ) AS m
         -- The lines that tell of an error; all of them where none does.
         WHERE m.kind = 1
@@ -220,8 +237,9 @@ RETURN (
 );
 
 COMMENT ON FUNCTION failure_lines(text) IS
-'The last 3 lines that tell of an error, or else the last 3, among the last 20,000 characters of a log; '
-'without the numbers, addresses and temporary paths that differ from run to run';
+'The last 3 lines that tell of an error, or else the last 3, among the last 20,000 characters of a log, '
+'each as a terminal would show it; without the numbers, addresses and temporary paths that differ from '
+'run to run';
 
 CREATE FUNCTION failure_rule() RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

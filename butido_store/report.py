@@ -748,6 +748,7 @@ def impact(
     *,
     artifact: UUID | None = None,
     package: str | None = None,
+    version: str | None = None,
     commit: str | None = None,
     image: str | None = None,
     endpoint: str | None = None,
@@ -756,18 +757,22 @@ def impact(
     """What was made from this, directly or by further jobs, and where is it released?
 
     :param artifact: from this artifact
-    :param package: from what jobs made for this package: NAME, or 'NAME VERSION'
+    :param package: from what jobs made for the package of this name
+    :param version: of this package, only from what jobs made for this version
     :param commit: from what jobs made for submits at this commit of the package repository
     :param image: from what jobs made in this image
     :param endpoint: from what jobs made on this endpoint
     :param limit: at most this many; None for all
     """
     _one_of(artifact=artifact, package=package, commit=commit, image=image, endpoint=endpoint)
+    if version is not None and package is None:
+        raise InvalidInput("version is of a package, and none is given")
     return _ask(
         Product,
         "impact",
         artifact=artifact,
         package=package,
+        version=version,
         commit=commit,
         image=image,
         endpoint=endpoint,

@@ -125,6 +125,8 @@ ONE_OF: Mapping[str, tuple[str, ...]] = {
     "impact": ("artifact", "package", "commit", "image", "endpoint"),
     "search_log": ("text", "regex"),
 }
+# And these only beside another.
+BESIDE: Mapping[str, Mapping[str, str]] = {"impact": {"version": "package"}}
 
 REPORTS: Mapping[str, Mapping[str, object]] = {
     "artifacts": {
@@ -174,7 +176,8 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
     "images": {"limit": 1},
     "impact": {
         "artifact": SOURCE,
-        "package": "zlib 1.3",
+        "package": "zlib",
+        "version": "1.3",
         "commit": HASH,
         "image": "debian:12",
         "endpoint": "builder-1",

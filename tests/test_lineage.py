@@ -150,9 +150,10 @@ def test_impact_starts_at_packages_commits_images_and_endpoints(store: Store) ->
         return {row.uuid for row in store.run(report.impact(**origin))}
 
     assert impact(package="zlib") == {library, program, other}
-    assert impact(package="zlib 1") == {library, program}
-    assert impact(package="zlib 2") == impact(package="zlib 2", limit=9) == {other}
-    assert impact(package="zli") == set()
+    assert impact(package="zlib", version="1") == {library, program}
+    assert impact(package="zlib", version="2") == impact(package="zlib", version="2", limit=9)
+    assert impact(package="zlib", version="2") == {other}
+    assert impact(package="zli") == impact(package="zlib 1") == set()
     assert impact(commit=HASH) == impact(image="a") == impact(endpoint="x") == {library, program}
     assert impact(commit="d" * 40) == impact(image="b") == {program, other}
     released = {row.uuid: row.released for row in store.run(report.impact(artifact=library))}

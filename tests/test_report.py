@@ -19,7 +19,19 @@ from click import Context
 from commandline import Shell
 from conftest import Postgres
 from doors import Both, Connection
-from filled import DONE, NEXT, ODD, ONE_OF, PROGRAM, REPORTS, ROW_TYPES, RUNNING, SOURCE, SUBMIT
+from filled import (
+    BESIDE,
+    DONE,
+    NEXT,
+    ODD,
+    ONE_OF,
+    PROGRAM,
+    REPORTS,
+    ROW_TYPES,
+    RUNNING,
+    SOURCE,
+    SUBMIT,
+)
 from psycopg.adapt import Transformer
 from psycopg.pq import Format
 from samples import TIME, create, ended, finish, later, sha256, start
@@ -48,7 +60,8 @@ def choices() -> Iterator[Any]:
         file = query(f"report/{name}")
         optional = [field for field in sample if field not in file.required]
         for chosen in dict.fromkeys([(), *((field,) for field in optional), tuple(optional)]):
-            one_of = ONE_OF.get(name, ())
+            one_of, beside = ONE_OF.get(name, ()), BESIDE.get(name, {})
+            chosen = (*dict.fromkeys([*(beside[f] for f in chosen if f in beside), *chosen]),)
             needed = one_of[:1] if {*one_of}.isdisjoint(chosen) else ()
             given = {field: sample[field] for field in (*file.required, *needed, *chosen)}
             yield pytest.param(name, given, id="+".join([name, *chosen][:3]))
@@ -257,6 +270,7 @@ def test_the_default_limit_is_the_same_in_python_and_on_the_shell(
         (report.find_artifact, {"package": "zlib", "env": [1]}, r"env\[0\]"),
         (report.job, {"job": DONE, "log": "yes"}, "log"),
         (report.impact, {}, "one of artifact, package, commit, image, endpoint must be given"),
+        (report.impact, {"artifact": SOURCE, "version": "1"}, "version"),
         (report.search_log, {"package": "zlib"}, "one of text, regex must be given"),
     ],
 )

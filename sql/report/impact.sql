@@ -1,94 +1,170 @@
 -- What was made from this, directly or by further jobs, and where is it released?
 --
--- With several filters, what was made from any of them. The files at the start are rows as well.
+-- With several filters, what was made from any of them. The files at the start come first, newest jobs
+-- first; then what jobs made that read these, and so on, each file once.
 --
 -- artifact: from this artifact
--- package, -p: from what jobs made for this package: NAME, or 'NAME VERSION'
+-- package, -p: from what jobs made for the package of this name
+-- version: of this package, only from what jobs made for this version
 -- commit: from what jobs made for submits at this commit of the package repository
 -- image, -I: from what jobs made in this image
 -- endpoint, -e: from what jobs made on this endpoint
 -- limit: at most this many
 
-WITH RECURSIVE origin (uuid) AS (
-    -- No row: what the optional clauses add to.
-    SELECT NULL::uuid AS uuid
-    WHERE FALSE
-\if :{?artifact}
-    UNION ALL
-    SELECT :'artifact'::uuid AS uuid
-\endif
-\if :{?package}
-    UNION ALL
-    SELECT a.uuid
+WITH RECURSIVE wanted AS (
+    SELECT p.id
     FROM package AS p
-    JOIN job AS j ON j.package_id = p.id
-    JOIN artifact AS a ON a.job_uuid = j.uuid
-    WHERE :'package'::text IN (p.name, p.name || ' ' || p.version)
+    WHERE
+        TRUE
+\if :{?package}
+        AND p.name = :'package'::text
 \endif
-\if :{?commit}
-    UNION ALL
-    SELECT a.uuid
-    FROM git_hash AS g
-    JOIN submit AS s ON s.repo_hash_id = g.id
-    JOIN job AS j ON j.submit_uuid = s.uuid
-    JOIN artifact AS a ON a.job_uuid = j.uuid
-    WHERE g.hash = :'commit'::text
-\endif
-\if :{?image}
-    UNION ALL
-    SELECT a.uuid
-    FROM image AS i
-    JOIN job AS j ON j.image_id = i.id
-    JOIN artifact AS a ON a.job_uuid = j.uuid
-    WHERE i.name = :'image'::text
-\endif
-\if :{?endpoint}
-    UNION ALL
-    SELECT a.uuid
-    FROM endpoint AS e
-    JOIN job AS j ON j.endpoint_id = e.id
-    JOIN artifact AS a ON a.job_uuid = j.uuid
-    WHERE e.name = :'endpoint'::text
+\if :{?version}
+        AND p.version = :'version'::text
 \endif
 ),
 
--- Walks over jobs and artifacts in turn: each is followed once, however many ways lead to it, so that the
--- time grows with the edges. The array: the planner expects ten rows of it, but so many of origin
--- that it would read all jobs and artifacts.
-node (is_job, uuid) AS (
-    SELECT
-        FALSE AS is_job,
-        o.uuid
-    FROM unnest(ARRAY(SELECT t.uuid FROM origin AS t)) AS o (uuid)
+-- A node is one artifact, or a job and with it all that it made: each job is followed once, however many
+-- ways lead to it, so that the time grows with the edges. Nothing sorts what the walk gives, so it ends
+-- with the page: of the 44,000 jobs of a package 1,700 buffers. Each look-up in LATERAL keeps the order.
+node (artifact_uuid, job_uuid) AS (
+    (
+        -- No row: what the optional clauses add to.
+        SELECT
+            NULL::uuid AS artifact_uuid,
+            NULL::uuid AS job_uuid
+        WHERE FALSE
+\if :{?artifact}
+        UNION ALL
+        SELECT
+            a.uuid AS artifact_uuid,
+            NULL::uuid AS job_uuid
+        FROM artifact AS a
+        WHERE a.uuid = :'artifact'::uuid
+\endif
+-- A page is full of what as many jobs made, if each made something.
+\if :{?package}
+        UNION ALL
+        (
+            SELECT
+                NULL::uuid AS artifact_uuid,
+                j.uuid AS job_uuid
+            FROM wanted AS p
+            CROSS JOIN LATERAL (
+                SELECT
+                    j.uuid,
+                    j.started_at
+                FROM job AS j
+                WHERE
+                    j.package_id = ANY(ARRAY(SELECT p.id))
+                    AND (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) <> 0
+\if :{?limit}
+                ORDER BY j.package_id DESC, j.started_at DESC, j.uuid DESC
+                LIMIT :limit
+\endif
+            ) AS j
+            ORDER BY j.started_at DESC, j.uuid DESC
+\if :{?limit}
+            LIMIT :limit
+\endif
+        )
+\endif
+\if :{?commit}
+        UNION ALL
+        (
+            SELECT
+                NULL::uuid AS artifact_uuid,
+                j.uuid AS job_uuid
+            FROM submit AS s
+            JOIN job AS j ON j.submit_uuid = s.uuid
+            WHERE
+                s.repo_hash_id = (SELECT g.id FROM git_hash AS g WHERE g.hash = :'commit'::text)
+                AND (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) <> 0
+            ORDER BY s.timestamp DESC, s.uuid DESC, j.started_at DESC, j.uuid DESC
+\if :{?limit}
+            LIMIT :limit
+\endif
+        )
+\endif
+\if :{?image}
+        UNION ALL
+        (
+            SELECT
+                NULL::uuid AS artifact_uuid,
+                j.uuid AS job_uuid
+            FROM job AS j
+            WHERE
+                j.image_id = ANY(ARRAY(SELECT i.id FROM image AS i WHERE i.name = :'image'::text))
+                AND (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) <> 0
+            -- One image, which = ANY hides: else the planner may walk all jobs by time.
+            ORDER BY j.image_id DESC, j.started_at DESC, j.uuid DESC
+\if :{?limit}
+            LIMIT :limit
+\endif
+        )
+\endif
+\if :{?endpoint}
+        UNION ALL
+        (
+            SELECT
+                NULL::uuid AS artifact_uuid,
+                j.uuid AS job_uuid
+            FROM job AS j
+            WHERE
+                j.endpoint_id = ANY(ARRAY(SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text))
+                AND (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) <> 0
+            ORDER BY j.endpoint_id DESC, j.started_at DESC, j.uuid DESC
+\if :{?limit}
+            LIMIT :limit
+\endif
+        )
+\endif
+    )
     UNION
     SELECT
-        NOT n.is_job AS is_job,
-        x.uuid
+        NULL::uuid AS artifact_uuid,
+        r.job_uuid
     FROM node AS n
     CROSS JOIN LATERAL (
-        SELECT a.uuid
-        FROM artifact AS a
-        WHERE n.is_job AND a.job_uuid = n.uuid
+        SELECT n.artifact_uuid AS uuid
         UNION ALL
+        (
+            SELECT a.uuid
+            FROM artifact AS a
+            WHERE a.job_uuid = n.job_uuid
+            ORDER BY a.path
+        )
+    ) AS f
+    CROSS JOIN LATERAL (
         SELECT ji.job_uuid
         FROM job_input_artifacts AS ji
-        WHERE NOT n.is_job AND ji.artifact_uuid = n.uuid
-    ) AS x
+        WHERE ji.artifact_uuid = f.uuid
+        ORDER BY ji.job_uuid DESC
+    ) AS r
 ),
 
 chosen AS (
     SELECT
-        a.uuid,
-        a.path,
-        a.sha256,
-        a.size,
-        a.job_uuid
+        row_number() OVER () AS place,
+        f.uuid
     FROM node AS n
-    JOIN artifact AS a ON a.uuid = n.uuid
-    WHERE NOT n.is_job
-    ORDER BY a.path, a.uuid
+    CROSS JOIN LATERAL (
+        SELECT n.artifact_uuid AS uuid
+        WHERE n.artifact_uuid IS NOT NULL
+        UNION ALL
+        (
+            SELECT a.uuid
+            FROM artifact AS a
+            WHERE
+                a.job_uuid = n.job_uuid
+\if :{?artifact}
+                AND a.uuid <> :'artifact'::uuid
+\endif
+            ORDER BY a.path
+        )
+    ) AS f
 \if :{?limit}
-    LIMIT :limit
+    LIMIT :limit -- noqa: AM09
 \endif
 )
 
@@ -103,10 +179,10 @@ SELECT
     j.state,
     j.finished_at,
     ARRAY(
-        SELECT DISTINCT c.store
-        FROM release_current AS c
-        WHERE c.artifact_uuid = a.uuid
-        ORDER BY c.store
+        SELECT DISTINCT r.store
+        FROM release_current AS r
+        WHERE r.artifact_uuid = a.uuid
+        ORDER BY r.store
     ) AS released,
     ARRAY(
         SELECT ji.artifact_uuid
@@ -114,7 +190,8 @@ SELECT
         WHERE ji.job_uuid = a.job_uuid
         ORDER BY ji.artifact_uuid
     ) AS inputs
-FROM chosen AS a
+FROM chosen AS c
+JOIN artifact AS a ON a.uuid = c.uuid
 LEFT JOIN job AS j ON j.uuid = a.job_uuid
 LEFT JOIN package AS p ON p.id = j.package_id
-ORDER BY a.path, a.uuid;
+ORDER BY c.place;

@@ -109,7 +109,6 @@ def test_a_dump_moves_a_store_to_another_version_and_back(
 def test_after_replication_a_sequence_that_is_behind_is_told_with_what_mends_it(
     servers: tuple[Server, Server], schema: str
 ) -> None:
-    old, new = servers
     source, target = (migrated(server, "replicated", schema) for server in servers)
     with Store.connect(source, schema=schema) as store:
         for statement in WRITTEN:

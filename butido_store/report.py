@@ -30,11 +30,18 @@ R = TypeVar("R")
 Texts = list[str] | tuple[str, ...]
 # A variable of an environment with its value.
 Variable = Annotated[str, "NAME=VALUE"]
+# A uniform resource identifier (RFC 3986).
+Uri = Annotated[str, "URI"]
 # A whole environment.
 Variables = Annotated[Texts, "NAME=VALUE"]
 # Files by path and content.
 Files = Annotated[Texts, "digest, two spaces, path"]
 _Check = Callable[[str, Any], object]
+_URI = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?:[\w.~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})+"
+    r"(?:#(?:[\w.~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?",
+    re.ASCII,
+)
 _FILE = re.compile(r"[0-9a-f]{64}  .+", re.DOTALL)
 
 
@@ -271,11 +278,19 @@ class Product:
     inputs: list[UUID]
 
 
-class SlsaResource(TypedDict):
-    """A file or commit with its digests in hexadecimal, by algorithm."""
+class SlsaSubject(TypedDict):
+    """A file that the job made, with its digests in hexadecimal, by algorithm."""
 
     name: str
     digest: dict[str, str]
+
+
+class SlsaResource(TypedDict):
+    """A file or commit that was read; a file whose content is not known has a URI instead."""
+
+    name: str
+    digest: NotRequired[dict[str, str]]
+    uri: NotRequired[str]
 
 
 class SlsaExternalParameters(TypedDict):
@@ -335,17 +350,17 @@ class SlsaPredicate(TypedDict):
 
 
 class SlsaStatement(TypedDict):
-    """What is said of which artifact."""
+    """What is said of which artifacts."""
 
     _type: str
-    subject: list[SlsaResource]
+    subject: list[SlsaSubject]
     predicateType: str
     predicate: SlsaPredicate
 
 
 @dataclass(frozen=True, slots=True)
 class Slsa:
-    """An in-toto statement about an artifact: https://slsa.dev/spec/v1.0/provenance."""
+    """An in-toto statement about all that a job made: https://slsa.dev/spec/v1.0/provenance."""
 
     statement: SlsaStatement
 
@@ -488,6 +503,13 @@ def _file(field: str, text: str) -> str:
     return text
 
 
+def _uri(field: str, value: object) -> str:
+    text = _check.text(field, value)
+    if not _URI.fullmatch(text):
+        raise InvalidInput(f"{field} is {text!r}; it must be a URI, such as https://example.org/x")
+    return text
+
+
 def _flag(field: str, value: object) -> bool | None:
     """Return True, or None for False: a flag that is not set is not given."""
     return _check.instance(field, value, bool) or None
@@ -501,6 +523,7 @@ _NEEDED: Mapping[Any, _Check] = {
     Variable: _variable,
     Variables: _variables,
     Files: partial(_each, _file),
+    Uri: _uri,
     bool: _flag,
     bytes: _check.sha256,
     datetime: _check.time,
@@ -966,7 +989,7 @@ def search_log(
     )
 
 
-def slsa(artifact: UUID, *, builder: str | None = None) -> Statement[list[Slsa]]:
+def slsa(artifact: UUID, *, builder: Uri | None = None) -> Statement[list[Slsa]]:
     """How was this artifact built, as an in-toto statement with a SLSA provenance predicate?
 
     :param artifact: the artifact's uuid

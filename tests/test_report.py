@@ -207,7 +207,7 @@ TYPES: dict[str, tuple[Any, ...]] = {
     "bigint": (int,),
     "boolean": (bool,),
     "bytea": (bytes,),
-    "text": (str, report.Variable, job.State),
+    "text": (str, report.Variable, report.Uri, job.State),
     "text[]": (report.Texts, report.Variables, report.Files),
     "timestamptz": (datetime,),
     "uuid": (UUID,),

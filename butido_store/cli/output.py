@@ -24,7 +24,7 @@ from butido_store.cli.tables import (
     typed,
     visible,
 )
-from butido_store.report import Found, JobReport, Metric, Product, Release
+from butido_store.report import Found, JobReport, Metric, Product, Release, Slsa
 
 _PAGE = 1000
 _SHORT = 12
@@ -132,6 +132,11 @@ def _prometheus(rows: Iterable[Any]) -> Iterator[str]:
 def _label(value: str) -> str:
     text = visible(value, keep="\n").replace("\\", "\\\\")
     return '"{}"'.format(text.replace('"', '\\"').replace("\n", "\\n"))
+
+
+def _statement(rows: Iterable[Any]) -> Iterator[str]:
+    """Yield the statement of each row alone, as what signs it reads it."""
+    return (_dump(row.statement, indent=2) for row in rows)
 
 
 # Graphs ---------------------------------------------------------------------------------------
@@ -319,6 +324,7 @@ _PICTURES: Mapping[str, _Picture] = {
     "dot": _dot,
     "mermaid": _mermaid,
     "prometheus": _prometheus,
+    "statement": _statement,
 }
 
 
@@ -327,6 +333,8 @@ def formats(row_type: type) -> list[str]:
     usual = [*WITH_COLUMNS]
     if get_type_hints(row_type).get("inputs") == list[UUID]:
         return ["tree", *usual, "dot", "mermaid"]
+    if row_type is Slsa:
+        return ["statement", *usual]
     return [*usual, "prometheus"] if row_type is Metric else usual
 
 

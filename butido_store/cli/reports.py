@@ -169,6 +169,7 @@ _NEEDED: dict[Any, dict[str, Any]] = {
     State: {"type": click.Choice(get_args(State))},
     report.Texts: {"multiple": True},
     report.Variable: {},
+    report.Uri: {},
     report.Variables: {"multiple": True},
     report.Files: {"multiple": True, "type": _Files()},
     bool: {"is_flag": True},

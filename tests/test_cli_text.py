@@ -11,11 +11,14 @@ from uuid import UUID
 import pytest
 from commandline import Shell, Terminal
 from filled import REPORTS, ROW_TYPES
+from hypothesis import given
+from hypothesis import strategies as st
 from samples import TIME, create, ended, finish, later, sha256, start
 
 from butido_store import Store, job, release, uuid7
 from butido_store.artifact import Output
 from butido_store.cli.output import formats
+from butido_store.cli.tables import text_of
 
 pytestmark = pytest.mark.any_server
 
@@ -177,3 +180,24 @@ def test_csv_parses_to_what_is_stored(shell: Shell, store: Store, odd: str) -> N
     # A column alone, whose lines are no cells beside others.
     text = shell("endpoints", "--format=csv", "--columns=name").stdout_bytes.decode()
     assert [*csv.reader(io.StringIO(text, newline=""), strict=True)] == [["name"], [odd]]
+
+
+def test_a_job_that_ended_before_it_started_has_a_negative_duration(
+    shell: Shell, terminal: Terminal, store: Store
+) -> None:
+    """As builders whose clock was set back record them."""
+    store.run(create(SUBMIT), job.record(ended(JOB, SUBMIT, finished_at=later(-4))))
+    words = ["job", "--columns=duration", str(JOB)]
+    for shown in (shell(*words).stdout, terminal(*words).text):
+        assert shown.split() == ["duration", "-0:00:05"]
+    assert json.loads(shell(*words, "--format=jsonl").stdout) == {"duration": -5.0}
+    assert shell(*words, "--format=csv").stdout.split() == ["duration", "-5.0"]
+
+
+@given(seconds=st.integers(-(10**7), 10**7))
+def test_a_duration_has_its_sign_first(seconds: int) -> None:
+    text = text_of(timedelta(seconds=seconds))
+    days, _, clock = text.removeprefix("-").rpartition(", ")
+    hours, minutes, rest = map(int, clock.split(":"))
+    whole = int(days.split()[0] if days else 0) * 86400 + hours * 3600 + minutes * 60 + rest
+    assert (-whole if text.startswith("-") else whole) == seconds

@@ -413,6 +413,8 @@ CREATE TABLE job (
     container_hash text,
     script text NOT NULL,
     log text,
+    -- A text has at most 2^30 characters.
+    -- squawk-ignore prefer-bigint-over-int
     log_pieces integer[],
     log_size bigint,
     exit_code bigint,
@@ -455,6 +457,11 @@ CREATE TABLE job (
         )
     ),
     CONSTRAINT job_swept_by_check CHECK (swept_by IS NULL OR state = 'lost')
+) WITH (
+    fillfactor = 95,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_insert_scale_factor = 0.02,
+    autovacuum_analyze_scale_factor = 0.02
 );
 
 CREATE INDEX job_started_at_idx ON job (started_at);
@@ -535,6 +542,11 @@ CREATE TABLE job_log_chunk (
     CONSTRAINT job_log_chunk_pkey PRIMARY KEY (job_uuid, seq),
     CONSTRAINT job_log_chunk_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
     CONSTRAINT job_log_chunk_seq_check CHECK (seq >= 0)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    vacuum_truncate = off,
+    toast.vacuum_truncate = off
 );
 
 COMMENT ON TABLE job_log_chunk IS
@@ -557,6 +569,9 @@ CREATE TABLE artifact (
     CONSTRAINT artifact_path_check CHECK (path <> ''),
     CONSTRAINT artifact_sha256_check CHECK (octet_length(sha256) = 32),
     CONSTRAINT artifact_size_check CHECK (size >= 0)
+) WITH (
+    autovacuum_vacuum_insert_scale_factor = 0.02,
+    autovacuum_analyze_scale_factor = 0.02
 );
 
 CREATE UNIQUE INDEX artifact_path_sha256_sha256_idx ON artifact (path_sha256, sha256)

@@ -1,6 +1,6 @@
 """Jobs: from their start over their log to their end."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -318,12 +318,23 @@ def test_a_silent_job_is_lost_and_a_beating_one_is_not(
     assert store.run(job.sweep(silent_for=half_an_hour, endpoint="builder-1")) == [silent]
     lost, alive = store.run(job.get(silent), job.get(beating))
     assert (lost.state, alive.state) == ("lost", "running")
-    # Its builder's clock is ahead of the database's here; no job ends before it starts.
-    assert lost.finished_at == max(lost.started_at, lost.heartbeat_at)
     assert store.run(job.log(silent)) == "so far"
     assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == []
     with pytest.raises(NotRunning, match="lost"):
         store.run(finish(silent))
+
+
+@pytest.mark.parametrize("year", [1970, 9998])
+def test_a_lost_job_ends_with_its_last_sign_of_life_but_not_before_its_start(
+    store: AnyStore, of_submit: UUID, connection: psycopg.Connection[Any], year: int
+) -> None:
+    """Its builder's clock may be far from the database's."""
+    uuid = uuid7()
+    store.run(start(uuid, of_submit, started_at=datetime(year, 6, 1, tzinfo=UTC)))
+    connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
+    assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == [uuid]
+    lost = store.run(job.get(uuid))
+    assert lost.finished_at == (lost.heartbeat_at if year == 1970 else lost.started_at)
 
 
 def test_ended_jobs_are_recorded_at_once(store: AnyStore, of_submit: UUID) -> None:

@@ -1,0 +1,153 @@
+"""What a worker does within pytest: it notes what each test uses, or runs tests against mutants.
+
+All of it happens in one process, on one server: a mutant costs the time of its tests alone.
+`BUTIDO_MUTATE` names the file that says what to do; results are appended to another one.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+
+from butido_store import _query
+
+_TASK: dict[str, Any] = json.loads(Path(os.environ["BUTIDO_MUTATE"]).read_text())
+_used: set[str] = set()
+_failed: list[str] = []
+
+
+def pytest_configure() -> None:
+    """Draw the same examples each time, and make no failing one smaller."""
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutate", phases=phases, database=None, derandomize=True)
+    settings.load_profile("mutate")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note what failed."""
+    if report.failed:
+        _failed.append(report.nodeid)
+
+
+def _tell(**result: Any) -> None:
+    with open(_TASK["results"], "a") as file:
+        file.write(json.dumps(result) + "\n")
+
+
+def _run(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Run a test, and return whether it passed."""
+    _failed.clear()
+    if hasattr(item, "_initrequest"):
+        item._initrequest()  # as what runs tests again does
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+    return not _failed
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Run the tests of the task."""
+    if session.testsfailed:
+        raise session.Interrupted("errors during collection")
+    if _TASK["mutants"] is None:
+        _record(session.items)
+    else:
+        _kill(session.items)
+    return True
+
+
+# Which test uses what --------------------------------------------------------------------------
+
+
+def _record(items: list[pytest.Item]) -> None:
+    with _recording():
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            _used.clear()
+            begun = time.monotonic()
+            passed = _run(item, following)
+            seconds = round(time.monotonic() - begun, 3)
+            _tell(test=item.nodeid, passed=passed, seconds=seconds, uses=sorted(_used))
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """Note each query that is rendered, or each function of the mutated modules that is called."""
+    if _TASK["kind"] == "python":
+        from mutmut.mutation import trampoline
+
+        def hit(name: str, **_: object) -> None:
+            _used.add(name)
+
+        trampoline.record_trampoline_hit = hit
+        trampoline.set_mutant_under_test("stats")
+        yield
+        trampoline.set_mutant_under_test("")
+        return
+    render = _query.Query.render
+
+    def noting(self: _query.Query, given: frozenset[str]) -> _query.Rendered:
+        _used.add(self.name)
+        return render(self, given)
+
+    _query.Query.render = noting  # type: ignore[method-assign]
+    yield
+    _query.Query.render = render  # type: ignore[method-assign]
+
+
+# Mutants -----------------------------------------------------------------------------------------
+
+
+def _kill(items: list[pytest.Item]) -> None:
+    known = {item.nodeid: item for item in items}
+    # Opens the server and its databases as they are.
+    _run(items[0], items[0])
+    for mutant in _TASK["mutants"]:
+        tests = [known[name] for name in mutant["tests"] if name in known]
+        begun = time.monotonic()
+        killer, late = None, False
+        with _mutated(mutant):
+            for test in tests:
+                if not _run(test, test):
+                    killer = test
+                    break
+                late = time.monotonic() - begun > _TASK["limit"]
+                if late:
+                    break
+        # What fails without the mutant as well has killed nothing.
+        if killer is not None and not _run(killer, killer):
+            os._exit(3)
+        outcome = "killed" if killer else "late" if late else "survived" if tests else "untested"
+        _tell(number=mutant["number"], outcome=outcome, by=killer.nodeid if killer else "")
+    _run(items[0], None)
+
+
+@contextmanager
+def _mutated(mutant: dict[str, Any]) -> Iterator[None]:
+    """Put a mutant in its place: on disk for psql, and in each step that was made of the query."""
+    if _TASK["kind"] == "python":
+        from mutmut.mutation.trampoline import set_mutant_under_test
+
+        set_mutant_under_test(mutant["name"])
+        yield
+        set_mutant_under_test("")
+        return
+    query = _query.query(mutant["name"])
+    original = query.path.read_text()
+    try:
+        _replace(query, mutant["text"])
+        yield
+    finally:
+        _replace(query, original)
+
+
+def _replace(query: _query.Query, text: str) -> None:
+    query.path.write_text(text)
+    other = _query.parse(query.name, text, query.path)
+    for field in ("types", "required", "clauses", "_written", "_tokens"):
+        object.__setattr__(query, field, getattr(other, field))
+    query._rendered.clear()

@@ -6,11 +6,13 @@ constraints.
 """
 
 import json
+import math
 import re
 import secrets
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, TypeVar
 from uuid import UUID
@@ -64,7 +66,7 @@ def name(field: str, value: object, *, length: int = NAME_LENGTH) -> str:
     return checked
 
 
-def path(field: str, value: object) -> str:
+def some_text(field: str, value: object) -> str:
     """Return the value if it is a text that is not empty, of any length."""
     checked = text(field, value)
     if not checked:
@@ -193,6 +195,40 @@ def count(field: str, value: object) -> int:
     if not 0 <= value < 2**63:
         raise InvalidInput(f"{field} is {value}; it must be from 0 to 2^63 - 1")
     return value
+
+
+def integer(field: str, value: object) -> int:
+    """Return the value if it is a whole number that a bigint can hold."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(f"{field} must be an int, not {type(value).__name__}")
+    if not -(2**63) <= value < 2**63:
+        raise InvalidInput(f"{field} is {value}; it must be from -2^63 to 2^63 - 1")
+    return value
+
+
+def number(field: str, value: object) -> int | float:
+    """Return the value if it is a number that double precision has, a Decimal as a float."""
+    if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
+        raise InvalidInput(
+            f"{field} must be an int, a float or a Decimal, not {type(value).__name__}"
+        )
+    try:
+        double = float(value)
+    except (ValueError, OverflowError):  # a signalling NaN, an int that is too large
+        double = math.nan
+    if not math.isfinite(double) or (not double and value):
+        raise InvalidInput(f"{field} must be finite, as double precision has numbers")
+    return int(value) if isinstance(value, int) else double
+
+
+def measurements(field: str, value: object) -> dict[str, int | float]:
+    """Return the value if it is a mapping of names to numbers."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{field} must be a mapping of names to numbers")
+    return {
+        name(f"a name in {field}", key): number(f"{field}[{key!r}]", content)
+        for key, content in value.items()
+    }
 
 
 def seconds(field: str, value: object) -> float:
@@ -373,6 +409,14 @@ def encode_log(data: bytes | str) -> str:
     elif encode is _ENCODE_BACKSLASH and "\\" not in text:
         return text
     return encode.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
+
+
+def storable(value: str) -> str:
+    """Return a text as it is if PostgreSQL can hold it, else escaped as a log is."""
+    try:
+        return text("value", value)
+    except InvalidInput:
+        return encode_log(value)
 
 
 def decode_log(text: str) -> bytes:

@@ -56,7 +56,7 @@ class Output:
 
         :raises InvalidInput: it names the field
         """
-        path = _check.path("path of an output", self.path)
+        path = _check.some_text("path of an output", self.path)
         _check.sha256(f"sha256 of output {path!r}", self.sha256)
         _check.count(f"size of output {path!r}", self.size)
         _check.uuid(f"uuid of output {path!r}", self.uuid)
@@ -73,7 +73,7 @@ class Output:
         :raises InvalidInput: at once, when the path cannot be stored
         :raises OSError: the file cannot be read
         """
-        checked = _check.path("path", path)
+        checked = _check.some_text("path", path)
         with open(file, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").digest()
             # What was read, even of a file that grew meanwhile.
@@ -102,7 +102,7 @@ def register(
     :raises InvalidInput: at once, when a value cannot be stored
     :raises Conflict: when run, if it is there with another size
     """
-    name = {"path": _check.path("path", path), "sha256": _check.sha256("sha256", sha256)}
+    name = {"path": _check.some_text("path", path), "sha256": _check.sha256("sha256", sha256)}
 
     def registered(rows: Rows) -> Artifact:
         (stored,) = typed(Artifact, [written(rows)])
@@ -160,7 +160,7 @@ def reusable(
     files = [
         _check.sha256(f"inputs[{path!r}]", sha256).hex()
         + "  "
-        + _check.path("a path in inputs", path)
+        + _check.some_text("a path in inputs", path)
         for path, sha256 in _check.pairs(
             "inputs",
             (

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from hashlib import sha256
 from itertools import count
-from typing import Literal, NamedTuple, TypeVar, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 from uuid import UUID
 
 from butido_store import _check
@@ -34,6 +35,8 @@ R = TypeVar("R")
 State = Literal["running", "success", "error", "lost"]
 EndState = Literal["success", "error", "lost"]
 _END_STATES = get_args(EndState)
+# What a builder may measure, finite; a Decimal is kept as the nearest float.
+Number = int | float | Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Job:
     """A job, without its script and log.
 
     `heartbeat_at` is the builder's last sign of life, `fingerprint` the SHA-256 of all that decides
-    what the job makes, 32 bytes.
+    what the job makes, 32 bytes. `reason`, `exit_code` and `measurements` are what `finish` was
+    told; None where nobody said.
     """
 
     uuid: UUID
@@ -56,6 +60,9 @@ class Job:
     heartbeat_at: datetime
     container_hash: str | None
     fingerprint: bytes
+    reason: str | None
+    exit_code: int | None
+    measurements: dict[str, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,9 @@ class EndedJob:
     env: Mapping[str, str] = field(repr=False)
     inputs: Sequence[UUID | Artifact] = ()
     outputs: Sequence[Output] = ()
+    reason: str | None = None
+    exit_code: int | None = None
+    measurements: Mapping[str, Number] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class _Document:
     """What is recorded of a job, checked and copied, in the forms that its statements need."""
 
     # The columns of job, with names in place of ids, under the names of the statements' parameters.
-    values: dict[str, str]
+    values: dict[str, Any]
     env: dict[str, str]
     inputs: list[dict[str, str]]
     outputs: list[dict[str, str | int]]
@@ -108,7 +118,7 @@ class _Document:
 
     @property
     def uuid(self) -> str:
-        return self.values["uuid"]
+        return str(self.values["uuid"])
 
     def said(self, *, ended: bool) -> dict[str, object]:
         """Return what sql/job/compare.sql compares: how the job ends only if it has ended."""
@@ -154,12 +164,15 @@ def _document(
     env: Mapping[str, str],
     inputs: Iterable[UUID | Artifact],
     container_hash: str | None,
-    state: str = "",
-    finished_at: datetime | None = None,
+    end: Mapping[str, Any] | None = None,
     outputs: Iterable[Output] = (),
     log: bytes | str = "",
 ) -> _Document:
-    """Check what is recorded of a job; `names` are of package, version, image and endpoint."""
+    """Check what is recorded of a job.
+
+    :param names: of package, version, image and endpoint
+    :param end: what `_end` gives, of a job that has ended
+    """
     package, version, image, endpoint = names
     values = {
         "uuid": str(_check.uuid("uuid", uuid)),
@@ -170,10 +183,8 @@ def _document(
         "endpoint": _check.name("endpoint", endpoint),
         "started_at": _check.timestamp("started_at", started_at),
         "script": _check.text("script", script),
+        **(end or {}),
     }
-    if finished_at is not None:
-        values["finished_at"] = _check.timestamp("finished_at", finished_at)
-        values["state"] = _check.choice("state", state, _END_STATES)
     if container_hash is not None:
         values["container_hash"] = _check.name("container_hash", container_hash)
     return _Document(
@@ -186,6 +197,34 @@ def _document(
         _outputs(values["uuid"], outputs),
         encode_log(_check.output("log", log)),
     )
+
+
+def _end(
+    state: EndState,
+    finished_at: datetime,
+    reason: str | None,
+    exit_code: int | None,
+    measurements: Mapping[str, Number] | None,
+) -> dict[str, Any]:
+    """Check how a job ends, under the names of columns; what nobody said is None."""
+    return {
+        "state": _check.choice("state", state, _END_STATES),
+        "finished_at": _check.timestamp("finished_at", finished_at),
+        "reason": _check.given(_check.some_text, "reason", reason),
+        "exit_code": _check.given(_check.integer, "exit_code", exit_code),
+        "measurements": _check.given(_check.measurements, "measurements", measurements) or None,
+    }
+
+
+def _parameters(end: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a job ends as parameters, all of them always, so that one plan serves all."""
+    exit_code = end["exit_code"]
+    return {
+        **end,
+        "reason": end["reason"] or "",
+        "exit_code": "" if exit_code is None else str(exit_code),
+        "measurements": json_text(end["measurements"] or {}),
+    }
 
 
 def _outputs(job: str, outputs: Iterable[Output]) -> list[dict[str, str | int]]:
@@ -220,10 +259,10 @@ def _now() -> str:
 def _insert(one: _Document) -> tuple[Step | None, ...]:
     """Return the steps that add one job, running or ended, with its outputs and inputs."""
     at, inputs = _now(), json_text(one.inputs)
-    values: dict[str, object] = {**one.values, "job": one.uuid, "at": at, "inputs": inputs}
+    values = {**one.values, "job": one.uuid, "at": at, "inputs": inputs}
     del values["uuid"]
     if "finished_at" in values:
-        values["log"] = one.log
+        values = {**_parameters(values), "log": one.log}
     return (
         step("job/insert", {**values, "env": json_text(one.env)}),
         *_belongings(at, json_text(one.outputs), inputs),
@@ -469,6 +508,9 @@ def finish(
     state: EndState,
     finished_at: datetime,
     outputs: Iterable[Output] = (),
+    reason: str | None = None,
+    exit_code: int | None = None,
+    measurements: Mapping[str, Number] | None = None,
 ) -> Statement[tuple[Artifact, ...]]:
     """End a running job: its state, its time, its outputs, and its log in one piece.
 
@@ -476,6 +518,11 @@ def finish(
     :param state: `success`, `error` or `lost`
     :param finished_at: when it ended, an aware datetime
     :param outputs: the files that it made
+    :param reason: why it ended so, in the builder's words: `timeout`, or what
+        `butido_store.log.read_outcome` found
+    :param exit_code: what the script's process ended with; negative for a signal, as in Python
+    :param measurements: what was measured of it, by name and in the builder's units:
+        `{"cpu_seconds": 1.5}`; an empty mapping is none
     :returns: the artifacts that its outputs have become, by path, as `artifact.reusable` gives them
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if there is no such job
@@ -485,10 +532,7 @@ def finish(
     job, at = {"job": _check.uuid("uuid", uuid)}, _now()
     outputs = _check.instances("outputs", outputs, Output)
     made = _outputs(str(uuid), outputs)
-    end = {
-        "state": _check.choice("state", state, _END_STATES),
-        "finished_at": _check.timestamp("finished_at", finished_at),
-    }
+    end = _end(state, finished_at, reason, exit_code, measurements)
 
     def why() -> Statement[tuple[Artifact, ...]]:
         said = {"uuid": str(uuid), **end, "outputs": _without_uuids(made)}
@@ -510,7 +554,7 @@ def finish(
 
     return write(
         step("job/lock", job),
-        step("job/end", {**job, **end, "at": at}),
+        step("job/end", {**job, **_parameters(end), "at": at}),
         step("job/delete_chunks", job),
         *_belongings(at, json_text(made), "[]"),
         collect=finished,
@@ -560,8 +604,7 @@ def _ended_document(ended: EndedJob) -> _Document:
         env=ended.env,
         inputs=ended.inputs,
         container_hash=ended.container_hash,
-        state=ended.state,
-        finished_at=_check.time("finished_at", ended.finished_at),
+        end=_end(ended.state, ended.finished_at, ended.reason, ended.exit_code, ended.measurements),
         outputs=ended.outputs,
         log=ended.log,
     )

@@ -140,6 +140,9 @@ class JobReport:
     started_at: datetime
     finished_at: datetime | None
     duration: timedelta | None
+    reason: str | None
+    exit_code: int | None
+    measurements: dict[str, float] | None
     heartbeat_at: datetime
     container_hash: str | None
     fingerprint: bytes
@@ -848,6 +851,7 @@ def jobs(
     image: str | None = None,
     endpoint: str | None = None,
     state: State | None = None,
+    reason: str | None = None,
     env: Variable | None = None,
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
@@ -862,6 +866,7 @@ def jobs(
     :param image: only those in this image
     :param endpoint: only those on this endpoint
     :param state: only those in this state
+    :param reason: only those that ended for exactly this reason
     :param env: only those with this variable, NAME=VALUE, in their environment
     :param newer_than: only those started at or after this time
     :param older_than: only those started before this time
@@ -877,6 +882,7 @@ def jobs(
         image=image,
         endpoint=endpoint,
         state=state,
+        reason=reason,
         env=env,
         newer_than=newer_than,
         older_than=older_than,

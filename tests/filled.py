@@ -23,6 +23,7 @@ LAST = UUID(int=2**128 - 1)
 ODD = "it's \"odd\", {NULL} \\ \\n :'x' $1 %s ü🐘\n\t,;"
 ENV = {"LANG": "C.UTF-8", "ODD": ODD}
 FILE = ("src/zlib.tar.gz", sha256("src/zlib.tar.gz"), 15)
+MEASURED = {"cpu_seconds": 1.5, ODD: -1, "large": 1e16}
 STARTED: dict[str, Any] = {"env": ENV, "script": ODD, "inputs": [LIBRARY, SOURCE]}
 
 WRITTEN: tuple[Statement[object], ...] = (
@@ -34,7 +35,14 @@ WRITTEN: tuple[Statement[object], ...] = (
     job.append_log(DONE, seq=1, data=b"\xff\0\\x41"),
     finish(DONE, outputs=[Output("lib/libz.a", sha256("libz.a"), 6, LIBRARY)]),
     start(NEXT, SUBMIT, started_at=later(70), **STARTED),
-    finish(NEXT, finished_at=later(79), outputs=[Output(ODD, sha256(ODD), 0, PROGRAM)]),
+    finish(
+        NEXT,
+        finished_at=later(79),
+        outputs=[Output(ODD, sha256(ODD), 0, PROGRAM)],
+        reason=ODD,
+        exit_code=0,
+        measurements=MEASURED,
+    ),
     start(RUNNING, SUBMIT, started_at=later(80), **STARTED),
     job.append_log(RUNNING, seq=0, data=ODD),
     # Just what was done before, with another outcome; then a failure.
@@ -42,7 +50,7 @@ WRITTEN: tuple[Statement[object], ...] = (
     finish(TWIN, finished_at=later(78), outputs=[Output("lib/libz.a", sha256("other"), 6, OTHER)]),
     start(BROKEN, SUBMIT, started_at=later(90), env=ENV, inputs=[OTHER]),
     job.append_log(BROKEN, seq=0, data=f"{ODD}\nerror: no space\n"),
-    finish(BROKEN, state="error", finished_at=later(95)),
+    finish(BROKEN, state="error", finished_at=later(95), exit_code=-9),
     submit.reuse(LATER, [DONE, NEXT], timestamp=later(3)),
     release.create(RELEASE, store="stable", timestamp=TIME, actor=ODD, artifacts=[LIBRARY, OTHER]),
     release.withdraw(
@@ -73,6 +81,9 @@ STATEMENTS: tuple[Statement[object], ...] = (
         RUNNING,
         state="error",
         outputs=[Output("b", sha256("b"), 1, MADE), Output(ODD, sha256("a"), 2**62, NEW)],
+        reason=ODD,
+        exit_code=-(2**63),
+        measurements=MEASURED,
     ),
     job.outputs(NEXT),
     job.record_all(
@@ -93,6 +104,9 @@ STATEMENTS: tuple[Statement[object], ...] = (
                 env=ENV,
                 log=b"\xff",
                 container_hash=ODD,
+                reason=ODD,
+                exit_code=2**63 - 1,
+                measurements=MEASURED,
             ),
         ]
     ),
@@ -105,6 +119,9 @@ STATEMENTS: tuple[Statement[object], ...] = (
             log=b"\xff" + ODD.encode(),
             container_hash=ODD,
             outputs=[Output(ODD, sha256(""), 0, MADE)],
+            reason=ODD,
+            exit_code=1,
+            measurements=MEASURED,
         )
     ),
     job.script(NEXT),
@@ -192,6 +209,7 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "image": "debian:12",
         "endpoint": "builder-1",
         "state": "success",
+        "reason": ODD,
         "env": f"ODD={ODD}",
         "before": RUNNING,
         "limit": 1,

@@ -6,6 +6,8 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 from uuid import UUID, uuid4
@@ -112,6 +114,24 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("size", lambda: Output("a", sha256("a"), -1)),
         ("size", lambda: replace(Output("a", sha256("a"), 1), size=2**63)),
         (r"outputs\[0\]", lambda: finish(uuid7(), outputs=["a"])),
+        ("reason is empty", lambda: finish(uuid7(), reason="")),
+        ("reason.*NUL", lambda: finish(uuid7(), reason="a\0")),
+        ("reason", lambda: job.record(ended(uuid7(), uuid7(), reason=1))),
+        ("exit_code", lambda: finish(uuid7(), exit_code=True)),
+        ("exit_code", lambda: finish(uuid7(), exit_code=1.0)),
+        ("exit_code", lambda: finish(uuid7(), exit_code=2**63)),
+        ("exit_code", lambda: job.record_all([ended(uuid7(), uuid7(), exit_code="1")])),
+        ("measurements", lambda: finish(uuid7(), measurements=[("a", 1)])),
+        ("name in measurements", lambda: finish(uuid7(), measurements={"": 1})),
+        ("name in measurements", lambda: finish(uuid7(), measurements={"a\0": 1})),
+        ("name in measurements", lambda: finish(uuid7(), measurements={1: 1})),
+        *(
+            (r"measurements\['a'\]", partial(finish, uuid7(), measurements={"a": number}))
+            for number in (
+                *(True, None, "1", 1j, {"b": 1}, [1], float("nan"), float("-inf"), 10**309),
+                *map(Decimal, ("NaN", "sNaN", "Infinity", "1e309", "-1e-400")),
+            )
+        ),
         ("inputs", lambda: start(uuid7(), uuid7(), inputs=uuid7())),
         ("env", lambda: create(uuid7(), env=[])),
         ("finished_at", lambda: job.record(ended(uuid7(), uuid7(), finished_at=NAIVE))),
@@ -231,7 +251,15 @@ TAKEN: Mapping[str, dict[str, Any]] = {
     },
     "job.append_log": {**OF_JOB, "seq": 0, "data": b"x"},
     "job.env": OF_JOB,
-    "job.finish": {**OF_JOB, "state": "lost", "finished_at": TIME, "outputs": [Output(**OUTPUT)]},
+    "job.finish": {
+        **OF_JOB,
+        "state": "lost",
+        "finished_at": TIME,
+        "outputs": [Output(**OUTPUT)],
+        "reason": "timeout",
+        "exit_code": -9,
+        "measurements": {"cpu_seconds": 1.5},
+    },
     "job.get": OF_JOB,
     "job.heartbeat": OF_JOB,
     "job.inputs": OF_JOB,

@@ -1,13 +1,15 @@
 """Jobs: from their start over their log to their end."""
 
+import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import create, ended, fingerprint, finish, later, sha256, start
 
@@ -55,6 +57,9 @@ def test_a_job_is_there_from_its_start(store: AnyStore, of_submit: UUID) -> None
         found.heartbeat_at,
         None,
         print_,
+        None,
+        None,
+        None,
     )
     assert store.run(job.script(uuid)) == "#!/bin/sh\nmake\n"
     assert store.run(job.env(uuid)) == {"LANG": "C.UTF-8", "CC": "gcc"}
@@ -253,6 +258,9 @@ def test_a_repeated_end_is_no_error_and_has_the_same_artifacts(
         (["a", "b"], {}, Conflict),
         ([], {"outputs": [Output("a", sha256("other"), 1)]}, Conflict),
         ([], {"outputs": [Output("a", sha256("a"), 2)]}, Conflict),
+        (["a"], {"reason": "timeout"}, Conflict),
+        (["a"], {"exit_code": 0}, Conflict),
+        (["a"], {"measurements": {"cpu_seconds": 0}}, Conflict),
     ],
 )
 def test_another_end_is_refused(
@@ -267,6 +275,84 @@ def test_another_end_is_refused(
     with pytest.raises(error, match=str(running)):
         store.run(finish(running, *paths, **change))
     assert store.run(job.get(running), job.outputs(running)) == before
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
+NUMBERS = (
+    st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([sys.float_info.max, int(sys.float_info.max), 5e-324, -0.0])
+    | st.decimals(-(10**9), 10**9, places=6)
+)
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    reason=st.none() | TEXTS.filter(bool),
+    exit_code=st.none() | st.integers(-(2**63), 2**63 - 1),
+    measured=st.none()
+    | st.dictionaries(
+        TEXTS.filter(bool),
+        NUMBERS,
+        max_size=3,
+    ),
+)
+def test_why_and_how_a_job_ended_is_kept_however_it_is_written(
+    store: AnyStore,
+    of_submit: UUID,
+    reason: str | None,
+    exit_code: int | None,
+    measured: dict[str, job.Number] | None,
+) -> None:
+    how: dict[str, Any] = {
+        "state": "error",
+        "reason": reason,
+        "exit_code": exit_code,
+        "measurements": measured,
+    }
+    one, two, three = uuid7(), uuid7(), uuid7()
+    for _ in range(2):
+        store.run(start(one, of_submit), finish(one, **how))
+        store.run(job.record(ended(two, of_submit, **how)))
+        store.run(job.record_all([ended(three, of_submit, **how)]))
+    for uuid in (one, two, three):
+        found = store.run(job.get(uuid))
+        assert (found.reason, found.exit_code) == (reason, exit_code)
+        assert {n: float(v) for n, v in (found.measurements or {}).items()} == {
+            n: float(v) for n, v in (measured or {}).items()
+        }
+
+
+@pytest.mark.parametrize("again", [{"a": 1.0, "b": Decimal("2.50")}, {"b": 2.5, "a": Decimal(1)}])
+def test_equal_numbers_are_the_same_end(
+    store: AnyStore, running: UUID, again: dict[str, job.Number]
+) -> None:
+    store.run(finish(running, measurements={"a": 1, "b": 2.5}))
+    assert store.run(finish(running, measurements=again)) == ()
+    with pytest.raises(Conflict, match=r"other content: measurements$"):
+        store.run(finish(running, measurements={"a": 1}))
+
+
+def test_nothing_measured_is_none(
+    store: AnyStore, running: UUID, connection: psycopg.Connection[Any]
+) -> None:
+    store.run(finish(running, measurements={}))
+    assert store.run(finish(running)) == ()
+    asked = connection.execute("SELECT measurements IS NULL FROM job").fetchall()
+    assert asked == [(True,)]
+
+
+def test_a_swept_job_has_no_reason_and_its_builder_learns_that_it_ended(
+    store: AnyStore, running: UUID, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 day'")
+    connection.commit()
+    assert store.run(job.sweep(silent_for=timedelta(minutes=1))) == [running]
+    assert store.run(job.get(running)).reason is None
+    with pytest.raises(NotRunning, match="lost"):
+        store.run(finish(running, state="lost", reason="timeout"))
 
 
 @pytest.mark.parametrize("state", ["success", "error", "lost"])
@@ -371,6 +457,9 @@ def test_a_recorded_job_has_the_fingerprint_of_a_started_one(
         {"state": "error"},
         {"finished_at": later(61)},
         {"container_hash": "x"},
+        {"reason": "timeout"},
+        {"exit_code": 0},
+        {"measurements": {"cpu_seconds": 0}},
         {"endpoint": "other"},
         {"env": {}},
         {"outputs": [Output("b", sha256("a"), 1)]},

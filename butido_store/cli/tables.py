@@ -18,9 +18,10 @@ _LEAST, _FEWEST = 40, 4
 # Columns that are left out where the terminal has no room, the first of these first. What is not
 # named here stays.
 _SPARE = (
-    *("inputs", "fingerprint", "container_hash", "heartbeat_at", "help", "sha256", "repo_hash"),
-    *("submit_uuid", "previous_job", "first_job", "withdrawn_by", "last_at", "finished_at"),
-    *("first_at", "size", "endpoint", "image", "first_commit", "started_at", "state", "version"),
+    *("measurements", "inputs", "fingerprint", "container_hash", "heartbeat_at", "help", "sha256"),
+    *("repo_hash", "submit_uuid", "previous_job", "first_job", "withdrawn_by", "last_at"),
+    *("finished_at", "first_at", "exit_code", "size", "endpoint", "image", "first_commit"),
+    *("reason", "started_at", "state", "version"),
 )
 # What acts on a terminal or is not seen there: controls, format characters such as those of
 # bidirectional text, halves of surrogate pairs, and separators of lines.
@@ -105,9 +106,11 @@ def text_of(value: object) -> str:
             seconds = round(value.total_seconds())
             return f"{'-' if seconds < 0 else ''}{timedelta(seconds=abs(seconds))}"
         case float():
-            return f"{value:.3f}".rstrip("0").rstrip(".")
+            # Thousandths, but never none of them for what is not 0.
+            is_small = value and abs(value) < 0.001
+            return f"{value:.3g}" if is_small else f"{value:.3f}".rstrip("0").rstrip(".")
         case dict():
-            text = " ".join(f"{name}={item}" for name, item in value.items())
+            text = " ".join(f"{name}={text_of(item)}" for name, item in value.items())
         case list():
             text = " ".join(map(str, value))
         case _:

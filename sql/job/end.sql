@@ -6,11 +6,17 @@
 -- at: the moment of this write; job/insert_outputs finds the job by it
 -- state: success, error or lost
 -- finished_at: when it ended
+-- reason: why it ended so; empty where nobody said
+-- exit_code: of the script's process; empty where nobody said
+-- measurements: what was measured, {"name": number}; {} for nothing
 
 UPDATE job AS j
 SET
     state = :'state'::text,
     finished_at = :'finished_at'::timestamptz,
+    reason = nullif(:'reason'::text, ''),
+    exit_code = nullif(:'exit_code'::text, '')::bigint,
+    measurements = nullif(:'measurements'::jsonb, '{}'),
     heartbeat_at = :'at'::timestamptz,
     log = l.text,
     log_pieces = l.pieces,

@@ -12,7 +12,10 @@ SELECT
     j.finished_at,
     j.heartbeat_at,
     j.container_hash,
-    j.fingerprint
+    j.fingerprint,
+    j.reason,
+    j.exit_code,
+    j.measurements
 FROM job AS j
 JOIN package AS p ON p.id = j.package_id
 JOIN image AS i ON i.id = j.image_id

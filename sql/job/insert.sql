@@ -8,6 +8,9 @@
 -- finished_at: when it ended; without it the job is running
 -- state: success, error or lost, of an ended job
 -- log: the whole log of an ended job; a byte that text cannot hold is \xHH
+-- reason: why it ended so; empty where nobody said
+-- exit_code: of the script's process; empty where nobody said
+-- measurements: what was measured, {"name": number}; {} for nothing
 -- container_hash: the container's id, if it is known already
 -- env: its whole environment, {"name": "value"}
 -- inputs: the artifacts that are copied into the container, [{"job": "uuid", "artifact": "uuid"}]
@@ -15,6 +18,7 @@
 INSERT INTO job (
 \if :{?finished_at}
     finished_at, log, log_size, failure, failure_rule,
+    reason, exit_code, measurements,
 \endif
 \if :{?container_hash}
     container_hash,
@@ -29,6 +33,9 @@ SELECT
     octet_length(:'log'::text) AS log_size,
     CASE WHEN :'state'::text = 'error' THEN failure_lines(:'log'::text) END AS failure,
     CASE WHEN :'state'::text = 'error' THEN failure_rule() END AS failure_rule,
+    nullif(:'reason'::text, '') AS reason,
+    nullif(:'exit_code'::text, '')::bigint AS exit_code,
+    nullif(:'measurements'::jsonb, '{}') AS measurements,
 \endif
 \if :{?container_hash}
     :'container_hash'::text AS container_hash,

@@ -6,7 +6,8 @@
 --
 -- at: the moment of this write; job/insert_outputs and job/insert_inputs find the jobs by it
 -- jobs: what is recorded of each, [{"uuid", "submit", "package", "version", "image", "endpoint",
---   "state", "started_at", "finished_at", "container_hash", "script", "env": {"name": "value"}}]
+--   "state", "started_at", "finished_at", "container_hash", "script", "env": {"name": "value"},
+--   "reason", "exit_code", "measurements": {"name": number}}]
 -- logs: the whole log of each; a byte that text cannot hold is \xHH
 -- inputs: the artifacts that were copied into their containers, [{"job": "uuid", "artifact": "uuid"}]
 -- outputs: the files that they made, [{"job", "uuid", "path", "sha256", "size"}]
@@ -24,12 +25,16 @@ WITH document AS MATERIALIZED (
         d.finished_at,
         d.container_hash,
         d.script,
+        d.reason,
+        d.exit_code,
+        d.measurements,
         environment_sha256(d.env) AS environment_sha256,
         (:'logs'::text[])[t.place] AS log
     FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS t (job, place)
     CROSS JOIN LATERAL jsonb_to_record(t.job) AS d (
         uuid uuid, submit uuid, package text, version text, image text, endpoint text, state text,
-        started_at timestamptz, finished_at timestamptz, container_hash text, script text, env jsonb
+        started_at timestamptz, finished_at timestamptz, container_hash text, script text, env jsonb,
+        reason text, exit_code bigint, measurements jsonb
     )
 ),
 
@@ -81,6 +86,9 @@ given AS MATERIALIZED (
         ) AS fingerprint,
         d.container_hash,
         d.script,
+        d.reason,
+        d.exit_code,
+        d.measurements,
         d.log,
         (SELECT j.uuid FROM job AS j WHERE j.uuid = d.uuid) IS NOT NULL AS is_stored
     FROM document AS d
@@ -89,7 +97,7 @@ given AS MATERIALIZED (
 
 INSERT INTO job (
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
-    finished_at, heartbeat_at, fingerprint, container_hash, script, log,
+    finished_at, heartbeat_at, fingerprint, container_hash, script, reason, exit_code, measurements, log,
     log_size, failure, failure_rule
 )
 SELECT
@@ -106,6 +114,9 @@ SELECT
     g.fingerprint,
     g.container_hash,
     g.script,
+    g.reason,
+    g.exit_code,
+    g.measurements,
     g.log,
     octet_length(g.log) AS log_size,
     CASE WHEN g.state = 'error' THEN failure_lines(g.log) END AS failure,

@@ -6,6 +6,7 @@
 -- image, -I: only those in this image
 -- endpoint, -e: only those on this endpoint
 -- state {running|success|error|lost}: only those in this state
+-- reason: only those that ended for exactly this reason
 -- env, -E: only those with this variable, NAME=VALUE, in their environment
 -- newer_than: only those started at or after this time
 -- older_than: only those started before this time
@@ -53,6 +54,10 @@ matching AS NOT MATERIALIZED (
 \endif
 \if :{?state}
         AND j.state = :'state'
+\endif
+\if :{?reason}
+        -- The index holds the beginning of a reason, which may be long.
+        AND "left"(j.reason, 200) = "left"(:'reason'::text, 200) AND j.reason = :'reason'::text
 \endif
 \if :{?newer_than}
         AND j.started_at >= :'newer_than'::timestamptz
@@ -192,7 +197,10 @@ SELECT
     j.finished_at,
     j.heartbeat_at,
     j.container_hash,
-    j.fingerprint
+    j.fingerprint,
+    j.reason,
+    j.exit_code,
+    j.measurements
 FROM chosen AS c
 JOIN job AS j ON j.uuid = c.uuid
 JOIN package AS p ON p.id = j.package_id

@@ -40,9 +40,24 @@ def _tell(**result: Any) -> None:
         file.write(json.dumps(result) + "\n")
 
 
-def _run(item: pytest.Item, following: pytest.Item | None) -> bool:
-    """Run a test, and return whether it passed."""
+class _Nothing:
+    """What follows a test, for pytest: something that shares only the session with it."""
+
+    def __init__(self, session: pytest.Session) -> None:
+        self._session = session
+
+    def listchain(self) -> list[pytest.Session]:
+        """Return what stays set up."""
+        return [self._session]
+
+
+def _run(item: pytest.Item, *, last: bool = False) -> bool:
+    """Run a test, and return whether it passed.
+
+    :param last: take down what the whole session shares
+    """
     _failed.clear()
+    following = None if last else _Nothing(item.session)
     if hasattr(item, "_initrequest"):
         item._initrequest()  # as what runs tests again does
     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -66,10 +81,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
 
 def _record(items: list[pytest.Item]) -> None:
     with _recording():
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item in items:
             _used.clear()
             begun = time.monotonic()
-            passed = _run(item, following)
+            passed = _run(item, last=item is items[-1])
             seconds = round(time.monotonic() - begun, 3)
             _tell(test=item.nodeid, passed=passed, seconds=seconds, uses=sorted(_used))
 
@@ -105,25 +120,25 @@ def _recording() -> Iterator[None]:
 def _kill(items: list[pytest.Item]) -> None:
     known = {item.nodeid: item for item in items}
     # Opens the server and its databases as they are.
-    _run(items[0], items[0])
+    _run(items[0])
     for mutant in _TASK["mutants"]:
         tests = [known[name] for name in mutant["tests"] if name in known]
         begun = time.monotonic()
         killer, late = None, False
         with _mutated(mutant):
             for test in tests:
-                if not _run(test, test):
+                if not _run(test):
                     killer = test
                     break
                 late = time.monotonic() - begun > _TASK["limit"]
                 if late:
                     break
         # What fails without the mutant as well has killed nothing.
-        if killer is not None and not _run(killer, killer):
+        if killer is not None and not _run(killer):
             os._exit(3)
         outcome = "killed" if killer else "late" if late else "survived" if tests else "untested"
         _tell(number=mutant["number"], outcome=outcome, by=killer.nodeid if killer else "")
-    _run(items[0], None)
+    _run(items[0], last=True)
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def _notes(given: argparse.Namespace, rooms: Sequence[Path]) -> dict[str, Any]:
         print(f"noting what {len(stale)} test files use", file=sys.stderr)
     parts = [stale[number :: len(rooms)] for number in range(len(rooms))]
     with ThreadPoolExecutor(len(rooms)) as pool:
-        for rows in pool.map(lambda room, part: _work(given, room, part, None), rooms, parts):
+        for rows in pool.map(lambda room, part: [*_work(given, room, part, None)], rooms, parts):
             for row in rows:
                 file = row["test"].partition("::")[0]
                 of_file = known.setdefault(file, {})
@@ -176,10 +176,10 @@ def _work(
     room: Path,
     files: Sequence[str],
     found: Sequence[dict[str, Any]] | None,
-) -> list[Any]:
-    """Run pytest in a copy, and return the rows that it wrote."""
+) -> Iterator[Any]:
+    """Run pytest in a copy, and yield the rows that it writes, as they come."""
     if not files:
-        return []
+        return
     task, results = room / "task.json", room / "results.jsonl"
     results.write_text("")
     task.write_text(
@@ -189,8 +189,8 @@ def _work(
     )
     kept = {name: value for name, value in os.environ.items() if name != "MUTANT_UNDER_TEST"}
     path = os.pathsep.join(filter(None, [str(room), os.environ.get("PYTHONPATH")]))
-    with open(room / "log", "ab") as log:
-        subprocess.run(
+    with open(room / "log", "ab") as log, open(results) as rows:
+        process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "pytest", "-q", "--tb=line", f"--timeout={given.limit}"),
                 *("-p", "mutate.plugin", "-p", "no:cacheprovider", "-p", "no:xdist", *files),
@@ -200,7 +200,13 @@ def _work(
             stdout=log,
             stderr=log,
         )
-    return [json.loads(line) for line in results.read_text().splitlines()]
+        while True:
+            ended = process.poll() is not None
+            # A row is written in one piece.
+            yield from (json.loads(line) for line in rows)
+            if ended:
+                return
+            time.sleep(0.2)
 
 
 def _outcomes(
@@ -209,9 +215,9 @@ def _outcomes(
     """Yield each mutant's number and outcome; a session that broke is begun anew."""
     tried: Counter[int] = Counter()
     while found:
-        rows = _work(given, room, files, found)
-        yield from ((row["number"], row["outcome"]) for row in rows)
-        found = found[len(rows) :]
+        for row in _work(given, room, files, found):
+            yield row["number"], row["outcome"]
+            found = found[1:]
         if found:
             first = found[0]["number"]
             tried[first] += 1

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def _of_core(names: Sequence[str]) -> Iterator[Mutant]:
             yield Mutant(file, whole, f"butido_store.{module}.{function}", "", diff)
 
 
+@cache
 def _with_trampolines(file: str) -> Any:
     from mutmut.mutation.file_mutation import mutate_file_contents
 

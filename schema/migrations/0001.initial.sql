@@ -845,6 +845,7 @@ SELECT
     j.finished_at,
     j.finished_at - j.started_at AS duration,
     j.heartbeat_at,
+    encode(j.image_sha256, 'hex') AS image_sha256,
     j.container_hash,
     encode(j.fingerprint, 'hex') AS fingerprint,
     (SELECT count(*) FROM environment_envvar AS ee WHERE ee.environment_id = j.environment_id) AS envs,
@@ -868,6 +869,8 @@ COMMENT ON COLUMN job_overview.started_at IS 'Start';
 COMMENT ON COLUMN job_overview.finished_at IS 'End; NULL while it runs';
 COMMENT ON COLUMN job_overview.duration IS 'From start to end; NULL while it runs';
 COMMENT ON COLUMN job_overview.heartbeat_at IS 'Last sign of life';
+COMMENT ON COLUMN job_overview.image_sha256 IS
+'job.image_sha256 in hexadecimal; NULL if it is not known';
 COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job_overview.fingerprint IS 'job.fingerprint in hexadecimal';
 COMMENT ON COLUMN job_overview.envs IS 'Variables of its environment';

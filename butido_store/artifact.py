@@ -142,6 +142,7 @@ def reusable(
     package: str,
     version: str,
     image: str,
+    image_sha256: bytes | None = None,
     script: str,
     env: Mapping[str, str],
     inputs: Iterable[Artifact | tuple[str, bytes]],
@@ -151,6 +152,8 @@ def reusable(
     :param package: name of the package
     :param version: its version
     :param image: name of the image
+    :param image_sha256: the digest that the name means, 32 bytes; without it only a job of which
+        that is not known is the same
     :param script: the script that would run
     :param env: the job's whole environment: the package's own and the submit's additional one
     :param inputs: each file that the job would read: an artifact, or its path and SHA-256, 32 bytes
@@ -186,6 +189,7 @@ def reusable(
             "package": _check.name("package", package),
             "version": _check.name("version", version),
             "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
+            "image_sha256": _check.given(_check.sha256, "image_sha256", image_sha256),
             "script": _check.text("script", script),
             "env": json_text(_check.env("env", env)),
             "inputs": json_text(files),

@@ -43,6 +43,7 @@ def build(
     package: str,
     version: str,
     image: str,
+    image_sha256: bytes | None = None,
     endpoint: str,
     script: str,
     env: Mapping[str, str],
@@ -80,6 +81,8 @@ def build(
     :param package: name of the package that it builds
     :param version: its version
     :param image: name of the image
+    :param image_sha256: the digest that the name means, 32 bytes, where that is known; then the job
+        is another build than one with another digest, or with none
     :param endpoint: name of the build host
     :param script: the script that runs in the container
     :param env: its whole environment: the package's own and the submit's additional one
@@ -105,6 +108,7 @@ def build(
         script=script,
         env=env,
         inputs=inputs,
+        image_sha256=image_sha256,
         container_hash=container_hash,
     )
     # What cannot be stored is refused now, though the job starts when it is entered.
@@ -114,6 +118,7 @@ def build(
         package=package,
         version=version,
         image=image,
+        image_sha256=image_sha256,
         script=script,
         env=env,
         # A uuid among them is refused when it is asked.

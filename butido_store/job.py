@@ -43,9 +43,10 @@ Number = int | float | Decimal
 class Job:
     """A job, without its script and log.
 
-    `heartbeat_at` is the builder's last sign of life, `fingerprint` the SHA-256 of all that decides
-    what the job makes, 32 bytes. `reason`, `exit_code` and `measurements` are what `finish` was
-    told; None where nobody said.
+    `heartbeat_at` is the builder's last sign of life, `image_sha256` the digest that the image's
+    name meant, where it is known, `fingerprint` the SHA-256 of all that decides what the job makes;
+    both have 32 bytes. `reason`, `exit_code` and `measurements` are what `finish` was told; None
+    where nobody said.
     """
 
     uuid: UUID
@@ -58,6 +59,7 @@ class Job:
     started_at: datetime
     finished_at: datetime | None
     heartbeat_at: datetime
+    image_sha256: bytes | None
     container_hash: str | None
     fingerprint: bytes
     reason: str | None
@@ -96,6 +98,7 @@ class EndedJob:
     finished_at: datetime
     script: str = field(repr=False)
     log: bytes | str = field(default="", repr=False)
+    image_sha256: bytes | None = None
     container_hash: str | None = None
     env: Mapping[str, str] = field(repr=False)
     inputs: Sequence[UUID | Artifact] = ()
@@ -126,6 +129,7 @@ class _Document:
             **self.values,
             "script": _digest(self.values["script"]),
             "env": self.env,
+            "image_sha256": self.values.get("image_sha256"),
             "inputs": sorted(one["artifact"] for one in self.inputs),
         }
         if ended:
@@ -163,6 +167,7 @@ def _document(
     script: str,
     env: Mapping[str, str],
     inputs: Iterable[UUID | Artifact],
+    image_sha256: bytes | None,
     container_hash: str | None,
     end: Mapping[str, Any] | None = None,
     outputs: Iterable[Output] = (),
@@ -185,6 +190,8 @@ def _document(
         "script": _check.text("script", script),
         **(end or {}),
     }
+    if image_sha256 is not None:
+        values["image_sha256"] = _check.sha256("image_sha256", image_sha256).hex()
     if container_hash is not None:
         values["container_hash"] = _check.name("container_hash", container_hash)
     return _Document(
@@ -261,6 +268,8 @@ def _insert(one: _Document) -> tuple[Step | None, ...]:
     at, inputs = _now(), json_text(one.inputs)
     values = {**one.values, "job": one.uuid, "at": at, "inputs": inputs}
     del values["uuid"]
+    if "image_sha256" in values:
+        values["image_sha256"] = bytes.fromhex(one.values["image_sha256"])
     if "finished_at" in values:
         values = {**_parameters(values), "log": one.log}
     return (
@@ -342,6 +351,7 @@ def start(
     package: str,
     version: str,
     image: str,
+    image_sha256: bytes | None = None,
     endpoint: str,
     started_at: datetime,
     script: str,
@@ -356,6 +366,8 @@ def start(
     :param package: name of the package that it builds
     :param version: its version
     :param image: name of the image
+    :param image_sha256: the digest that the name means, 32 bytes, where that is known; then the job
+        is another build than one with another digest, or with none
     :param endpoint: name of the build host
     :param started_at: when it starts, an aware datetime
     :param script: the script that runs in the container
@@ -375,6 +387,7 @@ def start(
         script=script,
         env=env,
         inputs=inputs,
+        image_sha256=image_sha256,
         container_hash=container_hash,
     )
     return write(
@@ -603,6 +616,7 @@ def _ended_document(ended: EndedJob) -> _Document:
         script=ended.script,
         env=ended.env,
         inputs=ended.inputs,
+        image_sha256=ended.image_sha256,
         container_hash=ended.container_hash,
         end=_end(ended.state, ended.finished_at, ended.reason, ended.exit_code, ended.measurements),
         outputs=ended.outputs,

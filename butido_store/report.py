@@ -144,6 +144,7 @@ class JobReport:
     exit_code: int | None
     measurements: dict[str, float] | None
     heartbeat_at: datetime
+    image_sha256: bytes | None
     container_hash: str | None
     fingerprint: bytes
     failure_sha256: bytes | None

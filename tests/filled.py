@@ -24,7 +24,13 @@ ODD = "it's \"odd\", {NULL} \\ \\n :'x' $1 %s ü🐘\n\t,;"
 ENV = {"LANG": "C.UTF-8", "ODD": ODD}
 FILE = ("src/zlib.tar.gz", sha256("src/zlib.tar.gz"), 15)
 MEASURED = {"cpu_seconds": 1.5, ODD: -1, "large": 1e16}
-STARTED: dict[str, Any] = {"env": ENV, "script": ODD, "inputs": [LIBRARY, SOURCE]}
+IMAGE = sha256("debian:12")
+STARTED: dict[str, Any] = {
+    "env": ENV,
+    "script": ODD,
+    "inputs": [LIBRARY, SOURCE],
+    "image_sha256": IMAGE,
+}
 
 WRITTEN: tuple[Statement[object], ...] = (
     create(SUBMIT, env=ENV),
@@ -48,7 +54,7 @@ WRITTEN: tuple[Statement[object], ...] = (
     # Just what was done before, with another outcome; then a failure.
     start(TWIN, SUBMIT, started_at=later(72), env=ENV, inputs=[SOURCE]),
     finish(TWIN, finished_at=later(78), outputs=[Output("lib/libz.a", sha256("other"), 6, OTHER)]),
-    start(BROKEN, SUBMIT, started_at=later(90), env=ENV, inputs=[OTHER]),
+    start(BROKEN, SUBMIT, started_at=later(90), env=ENV, inputs=[OTHER], image_sha256=IMAGE),
     job.append_log(BROKEN, seq=0, data=f"{ODD}\nerror: no space\n"),
     finish(BROKEN, state="error", finished_at=later(95), exit_code=-9),
     submit.reuse(LATER, [DONE, NEXT], timestamp=later(3)),
@@ -69,6 +75,7 @@ STATEMENTS: tuple[Statement[object], ...] = (
         script=ODD,
         env=ENV,
         inputs=[FILE[:2], ("lib/libz.a", sha256("libz.a"))],
+        image_sha256=IMAGE,
     ),
     job.append_log(RUNNING, seq=1, data=ODD + "\0"),
     job.env(DONE),
@@ -103,6 +110,7 @@ STATEMENTS: tuple[Statement[object], ...] = (
                 inputs=[MADE],
                 env=ENV,
                 log=b"\xff",
+                image_sha256=IMAGE,
                 container_hash=ODD,
                 reason=ODD,
                 exit_code=2**63 - 1,
@@ -117,6 +125,7 @@ STATEMENTS: tuple[Statement[object], ...] = (
             inputs=[SOURCE],
             env=ENV,
             log=b"\xff" + ODD.encode(),
+            image_sha256=IMAGE,
             container_hash=ODD,
             outputs=[Output(ODD, sha256(""), 0, MADE)],
             reason=ODD,

@@ -134,6 +134,17 @@ def test_whatever_differs_is_no_reuse(
     assert store.run(artifact.reusable(**ASKED | change)) is None
 
 
+@pytest.mark.parametrize("stored", [sha256("image"), None], ids=["known", "unknown"])
+def test_only_an_equal_digest_of_the_image_is_reuse(
+    store: AnyStore, of_submit: UUID, stored: bytes | None
+) -> None:
+    inputs = [register(store, "src", "src")]
+    store.run(job.record(ended(uuid7(), of_submit, inputs=inputs, image_sha256=stored)))
+    for asked in (sha256("image"), sha256("moved"), None):
+        found = store.run(artifact.reusable(**ASKED, image_sha256=asked))
+        assert (found is not None) == (asked == stored)
+
+
 def test_a_rebuilt_dependency_is_no_reuse_but_the_same_content_is(
     store: AnyStore, of_submit: UUID
 ) -> None:

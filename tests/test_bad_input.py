@@ -98,6 +98,8 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("script", lambda: start(uuid7(), uuid7(), script="a\0")),
         ("script", lambda: start(uuid7(), uuid7(), script="\udcff")),
         ("started_at", lambda: start(uuid7(), uuid7(), started_at=NAIVE)),
+        ("image_sha256", lambda: start(uuid7(), uuid7(), image_sha256=b"debian:12")),
+        ("image_sha256", lambda: start(uuid7(), uuid7(), image_sha256="0" * 64)),
         ("container_hash", lambda: start(uuid7(), uuid7(), container_hash="")),
         ("inputs", lambda: start(uuid7(), uuid7(), inputs=["src"])),
         ("inputs", lambda: start(uuid7(), uuid7(), inputs=[UUID(int=1)] * 2)),
@@ -226,6 +228,7 @@ STARTED: dict[str, Any] = {
     "script": "make",
     "env": {"LANG": "C"},
     "inputs": [UUID(int=3)],
+    "image_sha256": sha256("debian:12"),
     "container_hash": "c0ffee",
 }
 OF_JOB: dict[str, Any] = {"uuid": UUID(int=1)}
@@ -247,6 +250,7 @@ TAKEN: Mapping[str, dict[str, Any]] = {
     "artifact.register": OUTPUT,
     "artifact.reusable": {
         **{name: STARTED[name] for name in ("package", "version", "image", "script", "env")},
+        "image_sha256": STARTED["image_sha256"],
         "inputs": [("src", sha256("src"))],
     },
     "job.append_log": {**OF_JOB, "seq": 0, "data": b"x"},

@@ -71,6 +71,7 @@ def _store(dsn: str, schema: str) -> None:
                         SUBMIT,
                         package=name,
                         version="24.8.3.2",
+                        image_sha256=sha256(IMAGE),
                         container_hash=sha256("container").hex(),
                         env=env,
                         inputs=MADE[:place],

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import create, ended, fingerprint, finish, later, sha256, start
 
-from butido_store import artifact, job, report, uuid7
+from butido_store import Statement, artifact, job, report, uuid7
 from butido_store.artifact import Artifact, Output
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning
 from butido_store.log import decode_log
@@ -56,6 +56,7 @@ def test_a_job_is_there_from_its_start(store: AnyStore, of_submit: UUID) -> None
         None,
         found.heartbeat_at,
         None,
+        None,
         print_,
         None,
         None,
@@ -77,12 +78,29 @@ def test_the_fingerprint_is_over_all_that_decides(store: AnyStore, of_submit: UU
     )
 
 
+def test_each_way_to_record_a_job_counts_its_images_digest(
+    store: AnyStore, of_submit: UUID
+) -> None:
+    digest, values = sha256("image"), ("zlib", "1.3", "debian:12", "#!/bin/sh\nmake\n")
+    env = {"LANG": "C.UTF-8", "CC": "gcc"}
+    known, unknown = fingerprint(*values, env, [], digest), fingerprint(*values, env, [])
+    one, two, three, four = uuids = [uuid7() for _ in range(4)]
+    assert store.run(start(one, of_submit, image_sha256=digest)) == known
+    assert store.run(job.record(ended(two, of_submit, image_sha256=digest))) == known
+    both = [ended(three, of_submit, image_sha256=digest), ended(four, of_submit)]
+    assert store.run(job.record_all(both)) == [known, unknown]
+    found = [store.run(job.get(uuid)) for uuid in uuids]
+    assert [each.image_sha256 for each in found] == [digest, digest, digest, None]
+    assert [each.fingerprint for each in found] == [known, known, known, unknown]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"package": "other"},
         {"version": "2"},
         {"image": "other"},
+        {"image_sha256": sha256("image")},
         {"endpoint": "other"},
         {"script": "other"},
         {"env": {}},
@@ -100,6 +118,25 @@ def test_a_repeated_start_is_no_error_but_a_different_one_is(
     with pytest.raises(Conflict, match=str(uuid)):
         store.run(start(uuid, of_submit, **change))
     assert store.run(job.get(uuid)).fingerprint == first
+
+
+@pytest.mark.parametrize("again", [sha256("new"), None], ids=["another", "none"])
+@pytest.mark.parametrize("record", [False, True])
+def test_a_digest_of_the_image_is_part_of_what_is_repeated(
+    store: AnyStore, of_submit: UUID, again: bytes | None, record: bool
+) -> None:
+    uuid = uuid7()
+
+    def said(image_sha256: bytes | None) -> Statement[bytes]:
+        if record:
+            return job.record(ended(uuid, of_submit, image_sha256=image_sha256))
+        return start(uuid, of_submit, image_sha256=image_sha256)
+
+    first = store.run(said(sha256("image")))
+    assert store.run(said(sha256("image"))) == first
+    with pytest.raises(Conflict, match=r"other content: image_sha256$"):
+        store.run(said(again))
+    assert store.run(job.get(uuid)).image_sha256 == sha256("image")
 
 
 def test_an_unknown_submit_or_input_is_named(store: AnyStore, of_submit: UUID) -> None:

@@ -1,5 +1,7 @@
 """What a statement or a job shows of itself: which queries, and no script, log or environment."""
 
+from typing import Any
+
 import pytest
 from samples import TIME, create, ended, finish, start
 
@@ -7,7 +9,7 @@ from butido_store import artifact, job, report, uuid7
 
 SECRET = "hunter2"
 ENV = {"PASSWORD": SECRET}
-SAID = {"package": "zlib", "version": "1.3", "image": "debian:12"}
+SAID: dict[str, Any] = {"package": "zlib", "version": "1.3", "image": "debian:12"}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 WRONG = "# wrong"
 CALLERS = """
 from datetime import UTC, datetime
+from typing import TypedDict
 from uuid import UUID
 
 from butido_store import AsyncStore, Statement, Store, artifact, build, job, log, report, submit
@@ -25,6 +26,13 @@ from butido_store.job import State
 
 ONE = UUID(int=1)
 NOW = datetime.now(UTC)
+
+
+class Said(TypedDict):
+    package: str
+    version: str
+    image: str
+    script: str
 
 
 def listings(store: Store) -> None:
@@ -170,7 +178,7 @@ async def files(store: Store, waiting: AsyncStore) -> None:
     made = artifact.Output.from_file("a", "lib/a")
     (kept,) = store.run(job.finish(ONE, state="success", finished_at=NOW, outputs=[made]))
     print(kept.job_uuid, kept.sha256.hex())
-    said = {"package": "a", "version": "1", "image": "i", "script": "s"}
+    said: Said = {"package": "a", "version": "1", "image": "i", "script": "s"}
     found = store.run(artifact.reusable(**said, env={}, inputs=[kept, ("a", bytes(32))]))
     print(found and found.outputs[0].path == kept.path)
     store.run(artifact.reusable(**said, env={}, inputs=[ONE]))  # wrong

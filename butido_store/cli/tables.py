@@ -18,10 +18,10 @@ _LEAST, _FEWEST = 40, 4
 # Columns that are left out where the terminal has no room, the first of these first. What is not
 # named here stays.
 _SPARE = (
-    *("measurements", "inputs", "fingerprint", "container_hash", "heartbeat_at", "help", "sha256"),
-    *("repo_hash", "submit_uuid", "previous_job", "first_job", "withdrawn_by", "last_at"),
-    *("finished_at", "first_at", "exit_code", "size", "endpoint", "image", "first_commit"),
-    *("reason", "started_at", "state", "version"),
+    *("measurements", "inputs", "fingerprint", "image_sha256", "container_hash", "heartbeat_at"),
+    *("help", "sha256", "repo_hash", "submit_uuid", "previous_job", "first_job", "withdrawn_by"),
+    *("last_at", "finished_at", "first_at", "exit_code", "size", "endpoint", "image"),
+    *("first_commit", "reason", "started_at", "state", "version"),
 )
 # What acts on a terminal or is not seen there: controls, format characters such as those of
 # bidirectional text, halves of surrogate pairs, and separators of lines.

@@ -3,6 +3,8 @@
 -- The newest successful job with the same fingerprint: a row for each of its outputs, or one without an
 -- artifact if it has none.
 --
+-- image_sha256: the digest that the image's name means; without it only a job of which it is not known
+--   is the same
 -- env: the whole environment, {"name": "value"}
 -- inputs: the files that it would read, each as sha256sum() gives it: ["digest  path"]
 
@@ -17,7 +19,12 @@ WITH newest AS (
             -- A subquery is computed once, whatever the plan.
             SELECT
                 job_fingerprint(
-                    :'package'::text, :'version'::text, :'image'::text, NULL, :'script'::text,
+                    :'package'::text, :'version'::text, :'image'::text, coalesce(
+\if :{?image_sha256}
+                        :'image_sha256'::bytea,
+\endif
+                        NULL::bytea
+                    ), :'script'::text,
                     environment_sha256(:'env'::jsonb),
                     ARRAY(SELECT i.file FROM jsonb_array_elements_text(:'inputs'::jsonb) AS i (file))
                 )

@@ -4,8 +4,9 @@
 --
 -- jobs: [{"uuid": "…", …}]; only the keys that a job has are compared. "submit", "package", "version",
 --   "image", "endpoint", "state", "container_hash", "reason", "exit_code", "measurements" and "env" as they
---   are; "started_at" and "finished_at" as rfc3339() writes them; "script" and "log" as their SHA-256 in
---   hexadecimal; "inputs" sorted, ["uuid"]; "outputs" {"path": {"sha256": "hexadecimal", "size": 1}}
+--   are; "started_at" and "finished_at" as rfc3339() writes them; "image_sha256", and "script" and "log" as
+--   their SHA-256, in hexadecimal; "inputs" sorted, ["uuid"]; "outputs" {"path": {"sha256":
+--   "hexadecimal", "size": 1}}
 
 SELECT
     t.uuid,
@@ -42,8 +43,8 @@ LEFT JOIN LATERAL (
             'uuid', b.uuid, 'submit', b.submit_uuid, 'package', p.name, 'version', p.version,
             'image', i.name, 'endpoint', e.name, 'state', b.state,
             'started_at', rfc3339(b.started_at), 'finished_at', rfc3339(b.finished_at),
-            'container_hash', b.container_hash, 'reason', b.reason, 'exit_code', b.exit_code,
-            'measurements', b.measurements,
+            'image_sha256', encode(b.image_sha256, 'hex'), 'container_hash', b.container_hash,
+            'reason', b.reason, 'exit_code', b.exit_code, 'measurements', b.measurements,
             'script', CASE WHEN t.said ? 'script' THEN encode(text_sha256(b.script), 'hex') END,
             'log', CASE WHEN t.said ? 'log' THEN encode(text_sha256(b.log), 'hex') END,
             'env', (

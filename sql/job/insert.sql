@@ -11,6 +11,7 @@
 -- reason: why it ended so; empty where nobody said
 -- exit_code: of the script's process; empty where nobody said
 -- measurements: what was measured, {"name": number}; {} for nothing
+-- image_sha256: the digest that the image's name means, if it is known
 -- container_hash: the container's id, if it is known already
 -- env: its whole environment, {"name": "value"}
 -- inputs: the artifacts that are copied into the container, [{"job": "uuid", "artifact": "uuid"}]
@@ -19,6 +20,9 @@ INSERT INTO job (
 \if :{?finished_at}
     finished_at, log, log_size, failure, failure_rule,
     reason, exit_code, measurements,
+\endif
+\if :{?image_sha256}
+    image_sha256,
 \endif
 \if :{?container_hash}
     container_hash,
@@ -36,6 +40,9 @@ SELECT
     nullif(:'reason'::text, '') AS reason,
     nullif(:'exit_code'::text, '')::bigint AS exit_code,
     nullif(:'measurements'::jsonb, '{}') AS measurements,
+\endif
+\if :{?image_sha256}
+    :'image_sha256'::bytea AS image_sha256,
 \endif
 \if :{?container_hash}
     :'container_hash'::text AS container_hash,
@@ -55,7 +62,12 @@ SELECT
     :'started_at'::timestamptz AS started_at,
     :'at'::timestamptz AS heartbeat_at,
     job_fingerprint(
-        p.name, p.version, i.name, NULL, :'script'::text, n.sha256, f.files
+        p.name, p.version, i.name, coalesce(
+\if :{?image_sha256}
+            :'image_sha256'::bytea,
+\endif
+            NULL::bytea
+        ), :'script'::text, n.sha256, f.files
     ) AS fingerprint,
     :'script'::text AS script
 FROM submit AS s

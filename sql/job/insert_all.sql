@@ -6,8 +6,8 @@
 --
 -- at: the moment of this write; job/insert_outputs and job/insert_inputs find the jobs by it
 -- jobs: what is recorded of each, [{"uuid", "submit", "package", "version", "image", "endpoint",
---   "state", "started_at", "finished_at", "container_hash", "script", "env": {"name": "value"},
---   "reason", "exit_code", "measurements": {"name": number}}]
+--   "state", "started_at", "finished_at", "image_sha256": "hexadecimal", "container_hash", "script",
+--   "env": {"name": "value"}, "reason", "exit_code", "measurements": {"name": number}}]
 -- logs: the whole log of each; a byte that text cannot hold is \xHH
 -- inputs: the artifacts that were copied into their containers, [{"job": "uuid", "artifact": "uuid"}]
 -- outputs: the files that they made, [{"job", "uuid", "path", "sha256", "size"}]
@@ -23,6 +23,7 @@ WITH document AS MATERIALIZED (
         d.state,
         d.started_at,
         d.finished_at,
+        decode(d.image_sha256, 'hex') AS image_sha256,
         d.container_hash,
         d.script,
         d.reason,
@@ -33,8 +34,8 @@ WITH document AS MATERIALIZED (
     FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS t (job, place)
     CROSS JOIN LATERAL jsonb_to_record(t.job) AS d (
         uuid uuid, submit uuid, package text, version text, image text, endpoint text, state text,
-        started_at timestamptz, finished_at timestamptz, container_hash text, script text, env jsonb,
-        reason text, exit_code bigint, measurements jsonb
+        started_at timestamptz, finished_at timestamptz, image_sha256 text, container_hash text,
+        script text, env jsonb, reason text, exit_code bigint, measurements jsonb
     )
 ),
 
@@ -81,9 +82,10 @@ given AS MATERIALIZED (
         d.finished_at,
         -- NULL if an input is missing.
         job_fingerprint(
-            d.package, d.version, d.image, NULL, d.script, d.environment_sha256,
+            d.package, d.version, d.image, d.image_sha256, d.script, d.environment_sha256,
             coalesce(i.files, '{}')
         ) AS fingerprint,
+        d.image_sha256,
         d.container_hash,
         d.script,
         d.reason,
@@ -97,8 +99,8 @@ given AS MATERIALIZED (
 
 INSERT INTO job (
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
-    finished_at, heartbeat_at, fingerprint, container_hash, script, reason, exit_code, measurements, log,
-    log_size, failure, failure_rule
+    finished_at, heartbeat_at, fingerprint, image_sha256, container_hash, script, reason, exit_code,
+    measurements, log, log_size, failure, failure_rule
 )
 SELECT
     g.uuid,
@@ -112,6 +114,7 @@ SELECT
     g.finished_at,
     :'at'::timestamptz,
     g.fingerprint,
+    g.image_sha256,
     g.container_hash,
     g.script,
     g.reason,

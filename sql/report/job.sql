@@ -20,6 +20,7 @@ SELECT
     j.exit_code,
     j.measurements,
     j.heartbeat_at,
+    j.image_sha256,
     j.container_hash,
     j.fingerprint,
     text_sha256(j.failure) AS failure_sha256,

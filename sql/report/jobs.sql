@@ -196,6 +196,7 @@ SELECT
     j.started_at,
     j.finished_at,
     j.heartbeat_at,
+    j.image_sha256,
     j.container_hash,
     j.fingerprint,
     j.reason,

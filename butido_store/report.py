@@ -196,6 +196,7 @@ class Found:
     job_uuid: UUID
     version: str
     image: str
+    image_sha256: bytes | None
     finished_at: datetime
     released: list[str]
 
@@ -220,6 +221,13 @@ class ChangedFile(TypedDict):
     job: NotRequired[str]
 
 
+class ChangedDigest(TypedDict):
+    """Two digests in hexadecimal that are not equal; None where one is not known."""
+
+    old: str | None
+    new: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Miss:
     """An earlier job, and how it differs from what is about to be built; None where it does not."""
@@ -229,6 +237,7 @@ class Miss:
     finished_at: datetime
     version: str | None
     image: str | None
+    image_sha256: ChangedDigest | None
     env: list[ChangedVariable] | None
     inputs: list[ChangedFile] | None
     script: str | None
@@ -259,6 +268,7 @@ class Ingredient:
     package: str | None
     version: str | None
     image: str | None
+    image_sha256: bytes | None
     endpoint: str | None
     repo_hash: str | None
     finished_at: datetime | None
@@ -290,7 +300,7 @@ class SlsaSubject(TypedDict):
 
 
 class SlsaResource(TypedDict):
-    """A file or commit that was read; a file whose content is not known has a URI instead."""
+    """A file, image or commit that was read; a file of unknown content has a URI instead."""
 
     name: str
     digest: NotRequired[dict[str, str]]
@@ -378,10 +388,12 @@ class History:
     good_version: str | None
     good_at: datetime | None
     good_commit: str | None
+    good_image_sha256: bytes | None
     bad_job: UUID | None
     bad_version: str | None
     bad_at: datetime | None
     bad_commit: str | None
+    bad_image_sha256: bytes | None
     commits: list[str]
     inputs: list[ChangedFile]
 
@@ -657,6 +669,7 @@ def explain_miss(
     *,
     version: str,
     image: str,
+    image_sha256: bytes | None = None,
     script: str,
     env: Variables,
     inputs: Files,
@@ -668,6 +681,7 @@ def explain_miss(
     :param package: name of the package
     :param version: its version
     :param image: the image
+    :param image_sha256: the digest that the image's name means, if it is known
     :param script: the script that would run
     :param env: the whole environment, each as NAME=VALUE
     :param inputs: the files that it would read, each as sha256sum prints it: digest, two
@@ -680,6 +694,7 @@ def explain_miss(
         package=package,
         version=version,
         image=image,
+        image_sha256=image_sha256,
         script=script,
         env=env,
         inputs=inputs,
@@ -719,6 +734,7 @@ def find_artifact(
     *,
     version: str | None = None,
     image: str | None = None,
+    image_sha256: bytes | None = None,
     allow_image: Texts | None = None,
     deny_image: Texts | None = None,
     script: str | None = None,
@@ -730,6 +746,7 @@ def find_artifact(
     :param package: name of the package
     :param version: only this version
     :param image: only from jobs in this image
+    :param image_sha256: only from jobs whose image's name meant this digest
     :param allow_image: only from jobs in one of these images
     :param deny_image: not from jobs in one of these images
     :param script: only from jobs that ran exactly this script
@@ -743,6 +760,7 @@ def find_artifact(
         package=package,
         version=version,
         image=image,
+        image_sha256=image_sha256,
         allow_image=allow_image,
         deny_image=deny_image,
         script=script,

@@ -16,6 +16,7 @@ from butido_store import Statement, artifact, job, release, report, submit
 from butido_store.artifact import Output
 
 SUBMIT, DONE, NEXT, RUNNING, NEW, TWIN, BROKEN, RELEASE, LATER = (UUID(int=n) for n in range(1, 10))
+UNSAID = UUID(int=10)
 SOURCE, LIBRARY, PROGRAM, MADE, OTHER = (UUID(int=n) for n in range(11, 16))
 LAST = UUID(int=2**128 - 1)
 
@@ -49,6 +50,9 @@ WRITTEN: tuple[Statement[object], ...] = (
         exit_code=0,
         measurements=MEASURED,
     ),
+    # The same, where nobody says what the image's name means.
+    start(UNSAID, SUBMIT, started_at=later(71), **STARTED | {"image_sha256": None}),
+    finish(UNSAID, finished_at=later(77), outputs=[]),
     start(RUNNING, SUBMIT, started_at=later(80), **STARTED),
     job.append_log(RUNNING, seq=0, data=ODD),
     # Just what was done before, with another outcome; then a failure.
@@ -180,6 +184,7 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "inputs": [
             f"{sha256(path).hex()}  {path}" for path in (FILE[0], ODD, "lib/libz.a", "more")
         ],
+        "image_sha256": IMAGE,
         "limit": 3,
     },
     "failures": {
@@ -192,6 +197,7 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "package": "zlib",
         "version": "1.3",
         "image": "debian:12",
+        "image_sha256": IMAGE,
         "allow_image": ["debian:12", ODD],
         "deny_image": ["debian:11", ODD],
         "script": ODD,

@@ -15,6 +15,7 @@ from butido_store.artifact import Output
 
 VERSIONS, IMAGES, SCRIPTS = ("1", "2"), ("a", "b", "c"), ("make", "make -j")
 VARIABLES = ("A=1", "A=2", "B=1", "C=", "C==x")
+DIGESTS = (sha256("before"), sha256("after"))
 # Each letter is a release of an artifact, to the store of its name; a capital one was withdrawn.
 RELEASES = ("", "s", "st", "S", "Ss", "tS")
 
@@ -26,6 +27,7 @@ class Done:
     uuid: UUID
     version: str
     image: str
+    image_sha256: bytes | None
     script: str
     env: dict[str, str]
     state: str
@@ -49,6 +51,7 @@ def jobs(draw: st.DrawFn) -> Done:
         uuid4(),
         draw(st.sampled_from(VERSIONS)),
         draw(st.sampled_from(IMAGES)),
+        draw(st.none() | st.sampled_from(DIGESTS)),
         draw(st.sampled_from(SCRIPTS)),
         dict(entry.split("=", 1) for entry in draw(st.lists(st.sampled_from(VARIABLES)))),
         state,
@@ -66,6 +69,7 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
     asked = {
         "version": draw(st.none() | st.sampled_from(VERSIONS)),
         "image": draw(st.none() | st.sampled_from(IMAGES)),
+        "image_sha256": draw(st.none() | st.sampled_from(DIGESTS)),
         "allow_image": draw(st.none() | images),
         "deny_image": draw(st.none() | images),
         "script": draw(st.none() | st.sampled_from(SCRIPTS)),
@@ -83,6 +87,7 @@ def find(done: Sequence[Done], asked: dict[str, Any]) -> list[tuple[UUID, list[s
             one.state == "success"
             and asked.get("version", one.version) == one.version
             and asked.get("image", one.image) == one.image
+            and asked.get("image_sha256", one.image_sha256) == one.image_sha256
             and one.image in asked.get("allow_image", [one.image])
             and one.image not in asked.get("deny_image", [])
             and asked.get("script", one.script) == one.script
@@ -117,6 +122,7 @@ def check(store: Store, done: list[Done], asked: list[dict[str, Any]], more: int
             package=package,
             version=one.version,
             image=one.image,
+            image_sha256=one.image_sha256,
             script=one.script,
             env=one.env,
             state=one.state,

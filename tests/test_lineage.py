@@ -7,7 +7,7 @@ from uuid import UUID
 import networkx as nx
 import psycopg
 import pytest
-from filled import PROGRAM, SOURCE
+from filled import FILE, IMAGE, LIBRARY, PROGRAM, SOURCE
 from google.protobuf.json_format import ParseDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -173,9 +173,17 @@ def test_slsa_provenance_is_valid(store: Store) -> None:
     assert definition.build_type
     assert definition.external_parameters["package"] == "zlib"
     digests = [dict(dependency.digest) for dependency in definition.resolved_dependencies]
-    inputs = store.run(report.provenance(PROGRAM))[0].inputs
-    assert digests[0] == {"gitCommit": HASH}
-    assert len(digests) == 1 + len(inputs)
-    assert all(len(bytes.fromhex(digest["sha256"])) == 32 for digest in digests[1:])
+    program, *others = store.run(report.provenance(PROGRAM))
+    assert digests[:2] == [{"gitCommit": HASH}, {"sha256": IMAGE.hex()}]
+    assert definition.resolved_dependencies[1].name == program.image
+    assert program.image_sha256 == IMAGE
+    assert len(digests) == 2 + len(program.inputs)
+    assert all(len(bytes.fromhex(digest["sha256"])) == 32 for digest in digests[2:])
+    # Nobody said which image made the library.
+    (library,) = [row for row in others if row.uuid == LIBRARY]
+    assert library.image_sha256 is None
+    (known,) = store.run(report.slsa(LIBRARY))
+    dependencies = known.statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert [one["name"] for one in dependencies] == ["package repository", FILE[0]]
     assert details.metadata.started_on.ToDatetime() < details.metadata.finished_on.ToDatetime()
     assert store.run(report.slsa(SOURCE)) == []

@@ -452,6 +452,54 @@ def test_explain_miss_says_what_differs(ask: Ask, dsn: str, schema: str) -> None
     assert same[0].script_diff("x\ny\n") is None
 
 
+@pytest.mark.parametrize("was", [sha256("before"), None], ids=["known", "unknown"])
+@pytest.mark.parametrize("now", [sha256("after"), sha256("before"), None])
+def test_explain_miss_says_that_an_image_has_moved(
+    ask: Ask, shell: Shell, dsn: str, schema: str, was: bytes | None, now: bytes | None
+) -> None:
+    of_submit, one, other = uuid7(), uuid7(), uuid7()
+    values: dict[str, Any] = {"script": "x", "image_sha256": was, "env": {}}
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(
+            create(of_submit),
+            job.record(ended(one, of_submit, **values)),
+            # Newer, and one difference away.
+            job.record(
+                ended(
+                    other,
+                    of_submit,
+                    **values | {"script": "y", "image_sha256": now, "started_at": later(2)},
+                )
+            ),
+        )
+    wanted = {"version": "1.3", "image": "debian:12", "script": "x"}
+    found = ask(report.explain_miss, "zlib", **wanted, image_sha256=now, env=[], inputs=[])
+    assert [row.job_uuid for row in found] == ([one, other] if was == now else [other, one])
+    (miss,) = [row for row in found if row.job_uuid == one]
+    old, new = (digest and digest.hex() for digest in (was, now))
+    assert miss.image_sha256 == (None if was == now else {"old": old, "new": new})
+    assert (miss.version, miss.image, miss.script, miss.env, miss.inputs) == (None,) * 5
+    words = [f"--{name}={value}" for name, value in wanted.items()]
+    words += [f"--image-sha256=sha256:{new}"] if new else []
+    shown = shell("explain-miss", "zlib", *words).stdout
+    moved = f"old={old or 'unknown'}" in shown and f"new={new or 'unknown'}" in shown
+    assert moved == (was != now)
+
+
+def test_history_shows_which_image_each_job_had(ask: Ask, dsn: str, schema: str) -> None:
+    of_submit = uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(
+            create(of_submit),
+            job.record(ended(uuid7(), of_submit, image_sha256=sha256("before"))),
+            job.record(
+                ended(uuid7(), of_submit, state="error", started_at=later(2), image_sha256=None)
+            ),
+        )
+    (history,) = ask(report.history, "zlib")
+    assert (history.good_image_sha256, history.bad_image_sha256) == (sha256("before"), None)
+
+
 def test_history_and_regressions_tell_how_a_package_fares(ask: Ask, dsn: str, schema: str) -> None:
     good, bad = uuid7(), uuid7()
     commits = {good: "a" * 40, bad: "b" * 40}

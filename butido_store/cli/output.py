@@ -302,7 +302,8 @@ def _print_records(
 def _lines(value: object) -> Iterable[str]:
     """Return the lines of a value: one for each variable or part."""
     if isinstance(value, dict):
-        return [f"{text_of(name)}={text_of(item)}" for name, item in value.items()]
+        texts = {name: "unknown" if item is None else text_of(item) for name, item in value.items()}
+        return [f"{text_of(name)}={text}" for name, text in texts.items()]
     return map(text_of, value) if isinstance(value, list) else [text_of(value)]
 
 

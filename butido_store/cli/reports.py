@@ -75,7 +75,7 @@ class _When(click.ParamType[datetime]):
 
 
 class _Sha256(click.ParamType[bytes]):
-    """A digest in hexadecimal."""
+    """A digest in hexadecimal, with the name of its algorithm before it as registries write it."""
 
     name = "sha256"
 
@@ -83,7 +83,7 @@ class _Sha256(click.ParamType[bytes]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> bytes:
         try:
-            digest = bytes.fromhex(value)
+            digest = bytes.fromhex(value.removeprefix("sha256:"))
         except ValueError:
             digest = b""
         if len(digest) != 32:

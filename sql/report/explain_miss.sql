@@ -2,11 +2,13 @@
 --
 -- Among the newest 100 that have ended; the fewest differences come first. A column is NULL if it does
 -- not differ. In env and inputs "old" is missing if something was added, "new" if it was removed, and
--- "job" made the new file.
+-- "job" made the new file. image_sha256 says that the image's name means another image than it did; null
+-- in it is a digest that is not known, which differs from any that is.
 --
 -- package: name of the package
 -- version: its version
 -- image, -I: the image
+-- image_sha256: the digest that the image's name means, if it is known
 -- script: the script that would run
 -- env, -E: the whole environment, each as NAME=VALUE
 -- inputs: the files that it would read, each as sha256sum prints it: digest, two spaces, path
@@ -20,6 +22,7 @@ WITH candidate AS (
         j.finished_at,
         p.version,
         i.name AS image,
+        j.image_sha256,
         j.script
     FROM package AS p
     CROSS JOIN LATERAL (
@@ -29,6 +32,7 @@ WITH candidate AS (
             j.started_at,
             j.finished_at,
             j.image_id,
+            j.image_sha256,
             j.script
         FROM job AS j
         WHERE j.package_id = p.id AND j.state <> 'running'
@@ -39,6 +43,16 @@ WITH candidate AS (
     WHERE p.name = :'package'::text
     ORDER BY j.started_at DESC, j.uuid DESC
     LIMIT 100
+),
+
+wanted_image AS (
+    SELECT
+        coalesce(
+\if :{?image_sha256}
+            :'image_sha256'::bytea,
+\endif
+            NULL::bytea
+        ) AS sha256
 ),
 
 wanted_env AS (
@@ -64,10 +78,15 @@ SELECT
     c.finished_at,
     nullif(c.version, :'version'::text) AS version,
     nullif(c.image, :'image'::text) AS image,
+    CASE
+        WHEN (c.image_sha256 IS DISTINCT FROM wi.sha256)
+            THEN json_build_object('old', encode(c.image_sha256, 'hex'), 'new', encode(wi.sha256, 'hex'))
+    END AS image_sha256,
     e.differences AS env,
     f.differences AS inputs,
     nullif(c.script, :'script'::text) AS script
 FROM candidate AS c
+CROSS JOIN wanted_image AS wi
 CROSS JOIN LATERAL (
     SELECT
         json_agg(
@@ -140,8 +159,8 @@ CROSS JOIN LATERAL (
 ) AS f
 ORDER BY
     (c.state <> 'success')::int + (c.version <> :'version'::text)::int + (c.image <> :'image'::text)::int
-    + (c.script <> :'script'::text)::int + coalesce(json_array_length(e.differences), 0)
-    + coalesce(json_array_length(f.differences), 0),
+    + (c.image_sha256 IS DISTINCT FROM wi.sha256)::int + (c.script <> :'script'::text)::int
+    + coalesce(json_array_length(e.differences), 0) + coalesce(json_array_length(f.differences), 0),
     c.started_at DESC,
     c.uuid DESC
 \if :{?limit}

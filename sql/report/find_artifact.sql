@@ -6,6 +6,7 @@
 -- package: name of the package
 -- version: only this version
 -- image, -I: only from jobs in this image
+-- image_sha256: only from jobs whose image's name meant this digest
 -- allow_image: only from jobs in one of these images
 -- deny_image: not from jobs in one of these images
 -- script: only from jobs that ran exactly this script
@@ -40,6 +41,9 @@ fitting AS NOT MATERIALIZED (
         j.state = 'success'
 \if :{?image}
         AND j.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
+\endif
+\if :{?image_sha256}
+        AND j.image_sha256 = :'image_sha256'::bytea
 \endif
 \if :{?allow_image}
         AND j.image_id IN (SELECT i.id FROM image AS i WHERE i.name = ANY(:'allow_image'::text[]))
@@ -191,6 +195,7 @@ SELECT
     a.job_uuid,
     p.version,
     i.name AS image,
+    j.image_sha256,
     j.finished_at,
     ARRAY(
         SELECT DISTINCT r.store

@@ -1,7 +1,8 @@
 -- When did this package last build, which job broke it, and what changed in between?
 --
 -- One row: the newest success, the first failure after it, the commits of the submits between the two,
--- and the inputs that differ. Without a failure since, the columns of the bad job are NULL.
+-- the digests that the image's name meant, and the inputs that differ. Without a failure since, the
+-- columns of the bad job are NULL.
 --
 -- package: name of the package
 -- image, -I: only jobs in this image
@@ -13,6 +14,7 @@ WITH ended AS (
         j.state,
         j.started_at,
         j.finished_at,
+        j.image_sha256,
         p.version,
         s.timestamp,
         g.hash AS repo_hash
@@ -36,6 +38,7 @@ good AS (
         e.uuid,
         e.started_at,
         e.finished_at,
+        e.image_sha256,
         e.version,
         e.timestamp,
         e.repo_hash
@@ -49,6 +52,7 @@ bad AS (
     SELECT
         e.uuid,
         e.finished_at,
+        e.image_sha256,
         e.version,
         e.timestamp,
         e.repo_hash
@@ -65,10 +69,12 @@ SELECT
     g.version AS good_version,
     g.finished_at AS good_at,
     g.repo_hash AS good_commit,
+    g.image_sha256 AS good_image_sha256,
     b.uuid AS bad_job,
     b.version AS bad_version,
     b.finished_at AS bad_at,
     b.repo_hash AS bad_commit,
+    b.image_sha256 AS bad_image_sha256,
     c.commits,
     i.inputs
 FROM (SELECT count(*) AS jobs FROM ended) AS e

@@ -35,6 +35,7 @@ SELECT
     p.name AS package,
     p.version,
     i.name AS image,
+    j.image_sha256,
     e.name AS endpoint,
     g.hash AS repo_hash,
     j.finished_at,

@@ -43,7 +43,16 @@ SELECT
                     jsonb_build_object(
                         'name', 'package repository', 'digest', jsonb_build_object('gitCommit', g.hash)
                     )
-                ) || (
+                ) || CASE
+                    WHEN j.image_sha256 IS NULL THEN '[]'
+                    ELSE
+                        jsonb_build_array(
+                            jsonb_build_object(
+                                'name', i.name,
+                                'digest', jsonb_build_object('sha256', encode(j.image_sha256, 'hex'))
+                            )
+                        )
+                END || (
                     SELECT
                         coalesce(
                             jsonb_agg(

@@ -17,6 +17,8 @@ from threading import Event
 
 ENDPOINT = platform.node() or "localhost"
 IMAGE = f"{sys.implementation.name}-{platform.python_version()}-{sysconfig.get_platform()}"
+# The name stays when the interpreter is built anew, or pip is another one, which builds the wheels.
+IMAGE_SHA256 = hashlib.sha256(f"{sys.version}\npip {version('pip')}\n".encode()).digest()
 
 # Inherited by the builds but not recorded: how this machine gets at a package index says nothing
 # about a package, and may hold a password.

@@ -20,8 +20,8 @@
 --          says of a failure stays in job.failure when the log is removed.
 -- A file   is a path and its content: an artifact has path, SHA-256 and size. A job makes each path
 --          once; from outside each path comes once per content. So a job's inputs stay what it read.
--- Builds   are the same if their fingerprints are: SHA-256 over package, image, script, environment
---          and inputs, made by job_fingerprint() and nothing else.
+-- Builds   are the same if their fingerprints are: SHA-256 over package, image (and what its name meant,
+--          if known), script, environment and inputs, made by job_fingerprint() and nothing else.
 -- Keys     of submits, jobs, artifacts and releases are uuids that the client makes: a write that is
 --          repeated meets its own row. A shared value (package, image, environment, …) is stored
 --          once, under a bigint that means nothing outside this database.

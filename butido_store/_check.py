@@ -172,9 +172,13 @@ def time(field: str, value: object) -> datetime:
 def timestamp(field: str, value: object) -> str:
     """Return an aware datetime that can be stored as its RFC 3339 text."""
     when = time(field, value)
-    if not OLDEST_YEAR <= when.year <= NEWEST_YEAR:
+    try:
+        year = when.astimezone(UTC).year
+    except OverflowError:
+        year = when.year
+    if not OLDEST_YEAR <= year <= NEWEST_YEAR:
         raise InvalidInput(
-            f"{field} is in the year {when.year}; it must be from {OLDEST_YEAR} to {NEWEST_YEAR}"
+            f"{field} is {when}; in UTC it must be in the years {OLDEST_YEAR} to {NEWEST_YEAR}"
         )
     return rfc3339(when)
 

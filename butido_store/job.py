@@ -37,6 +37,8 @@ EndState = Literal["success", "error", "lost"]
 _END_STATES = get_args(EndState)
 # What a builder may measure, finite; a Decimal is kept as the nearest float.
 Number = int | float | Decimal
+# The database can still take it off the time of day.
+_LONGEST = timedelta(days=365_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -700,10 +702,12 @@ def sweep(
     :param uuid: uuid of this act of sweeping, by which it can be said again; by default a new one
     :returns: the uuids of the jobs that this sweep marked; once it has, it marks no more, and gives
         them again
-    :raises InvalidInput: at once, when `silent_for` is not above 0, or a value cannot be stored
+    :raises InvalidInput: at once, when `silent_for` is not above 0 or is above a thousand years
     """
-    if _check.instance("silent_for", silent_for, timedelta) <= timedelta(0):
-        raise InvalidInput(f"silent_for is {silent_for}; it must be above 0")
+    if not timedelta(0) < _check.instance("silent_for", silent_for, timedelta) <= _LONGEST:
+        raise InvalidInput(
+            f"silent_for is {silent_for}; it must be above 0, and at most {_LONGEST.days} days"
+        )
     act = {"sweep": uuid7() if uuid is None else _check.uuid("uuid", uuid)}
     parameters = {
         **act,

@@ -143,6 +143,7 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("sha256", lambda: artifact.register("p", sha256=b"", size=0)),
         ("path", lambda: artifact.register("", sha256=sha256(""), size=0)),
         ("data", lambda: job.append_log(uuid7(), seq=0, data=5)),  # type: ignore[arg-type]
+        ("silent_for", lambda: job.sweep(silent_for=timedelta.max)),
         ("silent_for", lambda: job.sweep(silent_for=60)),  # type: ignore[arg-type]
     ],
 )

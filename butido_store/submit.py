@@ -107,6 +107,10 @@ def create(
 ) -> Statement[None]:
     """Record a submit, with the environment that it adds to its jobs.
 
+    Tree and plan are checked and written as JSON here, in about 20 µs for a package with 5
+    dependencies: for 60,000 of them, keep that off an event loop by
+    `await asyncio.to_thread(submit.create, uuid, …)`. To run the statement only sends the text.
+
     :param uuid: the submit's uuid, `uuid7()` for instance
     :param timestamp: when the request was made, an aware datetime
     :param package: name of the requested package
@@ -116,7 +120,8 @@ def create(
     :param tree: a `Tree`: `{"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}`
     :param buildplan: a `BuildPlan`: `{"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}`
     :param env: the environment that it adds to its jobs, values by name
-    :raises InvalidInput: at once, when a value cannot be stored
+    :raises InvalidInput: at once, when a value cannot be stored; also when tree or plan goes round
+        in a circle, or the plan has a uuid twice or needs a job that it has not
     :raises Conflict: when run, if the uuid is there with other content
     """
     environment = json_text(_check.env("env", {} if env is None else env))

@@ -80,7 +80,7 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
             lambda: create(uuid7(), tree={"root": 0, "nodes": [NODE | {"dependencies": [1]}]}),
         ),
         (
-            "tree.*cycle",
+            "tree.*circle: a 1 .node 0. needs a 1",
             lambda: create(uuid7(), tree={"root": 0, "nodes": [NODE | {"dependencies": [0]}]}),
         ),
         ("tree.*NUL", lambda: create(uuid7(), tree={"root": 0, "nodes": [NODE | {"x": ["\0"]}]})),
@@ -93,6 +93,22 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("buildplan", lambda: create(uuid7(), buildplan={"jobs": [PLANNED | {"uuid": "x"}]})),
         ("buildplan", lambda: create(uuid7(), buildplan={"jobs": [PLANNED | {"needs": ["x"]}]})),
         ("buildplan", lambda: create(uuid7(), buildplan={"jobs": [PLANNED | {"package": ""}]})),
+        (
+            r"buildplan\['jobs'\]\[1\]\['uuid'\].*a 1",
+            lambda: create(uuid7(), buildplan={"jobs": [PLANNED, PLANNED]}),
+        ),
+        (
+            f"buildplan.*{UUID(int=5)}.*a 1 needs it",
+            lambda: create(uuid7(), buildplan={"jobs": [PLANNED | {"needs": [str(UUID(int=5))]}]}),
+        ),
+        (
+            "buildplan.*circle: a 1 .*needs a 1",
+            lambda: create(uuid7(), buildplan={"jobs": [PLANNED | {"needs": [PLANNED["uuid"]]}]}),
+        ),
+        (
+            "buildplan.*needs",
+            lambda: create(uuid7(), buildplan={"jobs": [PLANNED | {"needs": [[]]}]}),
+        ),
         ("buildplan.*NUL", lambda: create(uuid7(), buildplan={"jobs": [], "x": "\0"})),
         ("endpoint", lambda: start(uuid7(), uuid7(), endpoint="")),
         ("script", lambda: start(uuid7(), uuid7(), script="a\0")),

@@ -601,6 +601,7 @@ def record(ended: EndedJob) -> Statement[bytes]:
     :raises Conflict: when run, if the uuid is there with other content
     """
     document = _ended_document(_check.instance("ended", ended, EndedJob))
+    _no_circle("ended", [document])
     return write(
         *_insert(document),
         collect=_fingerprint,
@@ -633,13 +634,42 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[list[bytes]]:
 
     :param jobs: what to record, a whole submit's for instance
     :returns: the fingerprint of each, 32 bytes
-    :raises InvalidInput: at once, when a value cannot be stored
+    :raises InvalidInput: at once, when a value cannot be stored, or jobs read each other's outputs
+        in a circle
     :raises NotFound: when run, if a submit or an input is not in the store
     :raises Conflict: when run, if a uuid is there with other content
     """
     jobs = _check.instances("jobs", jobs, EndedJob)
     _check.uuids("uuid", [job.uuid for job in jobs])
-    return _record_all([_ended_document(job) for job in jobs], {})
+    documents = [_ended_document(job) for job in jobs]
+    _no_circle("jobs", documents)
+    return _record_all(documents, {})
+
+
+def _no_circle(field: str, documents: Sequence[_Document]) -> None:
+    """Refuse jobs that read what they make themselves, directly or by way of each other.
+
+    What is in the store already cannot read what is made later, so that no other circle can come
+    about: an input is there before the job that reads it, an output comes with the one that makes
+    it.
+    """
+    made_by = {
+        str(file["uuid"]): place for place, one in enumerate(documents) for file in one.outputs
+    }
+
+    def called(place: int) -> str:
+        values = documents[place].values
+        return f"{values['package']} {values['version']} (job {values['uuid']})"
+
+    _check.no_circle(
+        field,
+        [
+            [made_by[one["artifact"]] for one in document.inputs if one["artifact"] in made_by]
+            for document in documents
+        ],
+        called,
+        verb="reads from",
+    )
 
 
 def _record_all(

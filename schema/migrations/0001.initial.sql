@@ -94,14 +94,10 @@ RETURN coalesce(
         '$.nodes[*] ? (!(@.type() == "object" && @.name.type() == "string"
                          && @.version.type() == "string" && @.dependencies.type() == "array"))'
     )
-    AND NOT jsonb_path_exists(
-        tree,
-        '$.nodes[*].dependencies[*] ? (!(@.type() == "number" && @.floor() == @
-                                         && @ >= 0 && @ < $.nodes.size()))'
-    )
-    AND NOT jsonb_path_exists(
-        tree, 'strict $.nodes[*].dependencies[*] ? (@.type() != "number")', silent => TRUE
-    ),
+    -- All dependencies at once, as one text: with a filter, which takes each by itself, a tree of
+    -- 64,000 nodes with 5 each took 2.6 s, so: 1.3.
+    AND jsonb_path_query_array(tree, '$.nodes[*].dependencies[*]')::text ~ '^\[([0-9]+(, )?)*\]$'
+    AND NOT jsonb_path_exists(tree, '$ ? (@.nodes[*].dependencies[*] >= $.nodes.size())'),
     FALSE
 );
 
@@ -135,9 +131,11 @@ RETURN coalesce(
         buildplan,
         '$.jobs[*] ? (!(@.type() == "object" && @.package.type() == "string"
                         && @.version.type() == "string" && @.needs.type() == "array"
-                        && @.uuid.type() == "string" && @.uuid like_regex
-                           "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"))'
+                        && @.uuid.type() == "string"))'
     )
+    -- All uuids at once: each search of a text begins anew. A plan of 64,000 jobs took 3.1 s, so: 2.0.
+    AND jsonb_path_query_array(buildplan, '$.jobs[*].uuid')::text
+    ~ '^\[("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"(, )?)*\]$'
     AND NOT jsonb_path_exists(
         buildplan, 'strict $.jobs[*].needs[*] ? (@.type() != "string")', silent => TRUE
     ),

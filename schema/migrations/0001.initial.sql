@@ -790,6 +790,8 @@ SELECT
     p.version,
     i.name AS image,
     g.hash AS repo_hash,
+    s.actor,
+    s.labels,
     jsonb_array_length(s.tree -> 'nodes') AS packages_in_tree,
     jsonb_array_length(s.buildplan -> 'jobs') AS jobs_planned,
     n.jobs,
@@ -821,6 +823,8 @@ COMMENT ON COLUMN submit_overview.package IS 'Name of the requested package';
 COMMENT ON COLUMN submit_overview.version IS 'Version of the requested package';
 COMMENT ON COLUMN submit_overview.image IS 'Name of the requested image';
 COMMENT ON COLUMN submit_overview.repo_hash IS 'Commit of the package repository';
+COMMENT ON COLUMN submit_overview.actor IS 'submit.actor';
+COMMENT ON COLUMN submit_overview.labels IS 'submit.labels';
 COMMENT ON COLUMN submit_overview.packages_in_tree IS 'Packages in the tree, the requested one included';
 COMMENT ON COLUMN submit_overview.jobs_planned IS 'Jobs in the build plan';
 COMMENT ON COLUMN submit_overview.jobs IS 'Jobs that were started';

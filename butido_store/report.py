@@ -34,6 +34,8 @@ Variable = Annotated[str, "NAME=VALUE"]
 Uri = Annotated[str, "URI"]
 # A whole environment.
 Variables = Annotated[Texts, "NAME=VALUE"]
+# Some of a submit's labels with their values.
+Labels = Annotated[Texts, "KEY=VALUE"]
 # Files by path and content.
 Files = Annotated[Texts, "digest, two spaces, path"]
 _Check = Callable[[str, Any], object]
@@ -103,6 +105,8 @@ class SubmitReport:
     version: str
     image: str
     repo_hash: str
+    actor: str | None
+    labels: dict[str, str] | None
     env: dict[str, str]
     running: int
     success: int
@@ -511,6 +515,12 @@ def _variables(field: str, value: object) -> list[str]:
     return checked or [""]
 
 
+def _labels(field: str, value: object) -> list[str] | None:
+    """Return labels that a submit must have, None for none: every submit has all of those."""
+    texts = _texts(field, value)
+    return [_variable(f"{field}[{place}]", text) for place, text in enumerate(texts)] or None
+
+
 def _file(field: str, text: str) -> str:
     if not _FILE.fullmatch(text):
         raise InvalidInput(
@@ -538,6 +548,7 @@ _NEEDED: Mapping[Any, _Check] = {
     Texts: _texts,
     Variable: _variable,
     Variables: _variables,
+    Labels: _labels,
     Files: partial(_each, _file),
     Uri: _uri,
     bool: _flag,
@@ -1038,6 +1049,8 @@ def submits(
     with_pkg: str | None = None,
     image: str | None = None,
     commit: str | None = None,
+    actor: str | None = None,
+    label: Labels | None = None,
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     before: UUID | None = None,
@@ -1050,6 +1063,8 @@ def submits(
     :param with_pkg: only those whose tree has this package: NAME, or 'NAME VERSION'
     :param image: only those that asked for this image
     :param commit: only those at this commit of the package repository
+    :param actor: only those that this actor made
+    :param label: only those with each of these KEY=VALUE
     :param newer_than: only those made at or after this time
     :param older_than: only those made before this time
     :param before: go on after this submit, the last row of the page before
@@ -1063,6 +1078,8 @@ def submits(
         with_pkg=with_pkg,
         image=image,
         commit=commit,
+        actor=actor,
+        label=label,
         newer_than=newer_than,
         older_than=older_than,
         before=before,

@@ -27,7 +27,10 @@ from butido_store.errors import Conflict, NotFound
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A submit, without its package tree and build plan."""
+    """A submit, without its package tree and build plan.
+
+    `actor` and `labels` are None where nothing was said.
+    """
 
     uuid: UUID
     timestamp: datetime
@@ -35,6 +38,8 @@ class Submit:
     version: str
     image: str
     repo_hash: str
+    actor: str | None
+    labels: dict[str, str] | None
 
 
 class TreeNode(TypedDict):
@@ -104,6 +109,8 @@ def create(
     tree: Mapping[str, object],
     buildplan: Mapping[str, object],
     env: Mapping[str, str] | None = None,
+    actor: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Statement[None]:
     """Record a submit, with the environment that it adds to its jobs.
 
@@ -120,11 +127,14 @@ def create(
     :param tree: a `Tree`: `{"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}`
     :param buildplan: a `BuildPlan`: `{"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}`
     :param env: the environment that it adds to its jobs, values by name
+    :param actor: who or what made the request
+    :param labels: what else is to be said of it, texts by key: a key has no "="; none is None
     :raises InvalidInput: at once, when a value cannot be stored; also when tree or plan goes round
         in a circle, or the plan has a uuid twice or needs a job that it has not
     :raises Conflict: when run, if the uuid is there with other content
     """
     environment = json_text(_check.env("env", {} if env is None else env))
+    labelled = _check.given(_check.env, "labels", labels)
     parameters: dict[str, object] = {
         "submit": _check.uuid("uuid", uuid),
         "timestamp": _check.timestamp("timestamp", timestamp),
@@ -135,6 +145,8 @@ def create(
         "tree": _check.tree("tree", tree),
         "buildplan": _check.buildplan("buildplan", buildplan),
         "env": environment,
+        "actor": _check.given(_check.name, "actor", actor),
+        "labels": json_text(labelled) if labelled else None,
     }
 
     def shared() -> frozenset[Key]:

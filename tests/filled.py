@@ -34,7 +34,7 @@ STARTED: dict[str, Any] = {
 }
 
 WRITTEN: tuple[Statement[object], ...] = (
-    create(SUBMIT, env=ENV),
+    create(SUBMIT, env=ENV, actor=ODD, labels={"odd": ODD, "ci": "nightly"}),
     create(LATER, timestamp=later(2)),
     artifact.register(FILE[0], sha256=FILE[1], size=FILE[2], uuid=SOURCE),
     start(DONE, SUBMIT, env=ENV, inputs=[SOURCE], container_hash="c0ffee"),
@@ -144,7 +144,14 @@ STATEMENTS: tuple[Statement[object], ...] = (
     submit.env(SUBMIT),
     submit.get(SUBMIT),
     submit.reuse(LATER, [TWIN, DONE], timestamp=later(4)),
-    create(NEW, env=ENV, tree=tree("zlib", ODD.replace("\t", "")), buildplan=buildplan(NEW)),
+    create(
+        NEW,
+        env=ENV,
+        tree=tree("zlib", ODD.replace("\t", "")),
+        buildplan=buildplan(NEW),
+        actor=ODD,
+        labels={ODD.replace("=", ""): ODD},
+    ),
 )
 
 _TIMES = {"newer_than": TIME, "older_than": later(100)}
@@ -259,6 +266,8 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "with_pkg": "gcc 1.0",
         "image": "debian:12",
         "commit": HASH,
+        "actor": ODD,
+        "label": [f"odd={ODD}", "ci=nightly"],
         "before": LATER,
         "limit": 1,
         **_TIMES,

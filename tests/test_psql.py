@@ -70,7 +70,9 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "job/compare": {
         "jobs": json_text([{"uuid": str(DONE), "image": ODD}, {"uuid": str(NEW), "inputs": []}])
     },
-    "submit/compare": {**create(SUBMIT, env=ENV).steps[0].parameters},
+    "submit/compare": {
+        **create(SUBMIT, env=ENV, actor=ODD, labels={"odd": ODD}).steps[0].parameters
+    },
     "job/compare_chunk": {"job": RUNNING, "seq": 0, "chunk": ODD},
     "release/withdrawn": {
         "store": "stable",

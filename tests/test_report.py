@@ -210,7 +210,7 @@ TYPES: dict[str, tuple[Any, ...]] = {
     "boolean": (bool,),
     "bytea": (bytes,),
     "text": (str, report.Variable, report.Uri, job.State),
-    "text[]": (report.Texts, report.Variables, report.Files),
+    "text[]": (report.Texts, report.Variables, report.Labels, report.Files),
     "timestamptz": (datetime,),
     "uuid": (UUID,),
 }

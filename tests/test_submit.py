@@ -15,11 +15,27 @@ def test_everything_that_was_given_comes_back(store: AnyStore) -> None:
     uuid, planned = uuid7(), uuid7()
     given_tree: Any = {**tree("zlib", "gcc"), "note": {"any": ["more", 1.5, None, True]}}
     store.run(
-        create(uuid, tree=given_tree, buildplan=buildplan(planned), env={"A": "b=c", "E": ""})
+        create(
+            uuid,
+            tree=given_tree,
+            buildplan=buildplan(planned),
+            env={"A": "b=c", "E": ""},
+            actor="jane",
+            labels={"ci": "nightly", "note": "a=b\n"},
+        )
     )
     found = store.run(submit.get(uuid))
     assert found == submit.SubmitDetail(
-        uuid, TIME, "zlib", "1.3", "debian:12", HASH, given_tree, buildplan(planned)
+        uuid,
+        TIME,
+        "zlib",
+        "1.3",
+        "debian:12",
+        HASH,
+        "jane",
+        {"ci": "nightly", "note": "a=b\n"},
+        given_tree,
+        buildplan(planned),
     )
     assert store.run(submit.env(uuid)) == {"A": "b=c", "E": ""}
 
@@ -47,6 +63,11 @@ def test_a_repetition_changes_nothing(store: AnyStore, connection: psycopg.Conne
         {"env": {"LANG": "C"}},
         {"env": {}},
         {"env": {"LANG": "C.UTF-8", "MORE": ""}},
+        {"actor": "jane"},
+        {"actor": None},
+        {"labels": {"ci": "nightly", "more": ""}},
+        {"labels": {"ci": ""}},
+        {"labels": {}},
     ],
     ids=lambda change: "-".join(change),
 )
@@ -54,11 +75,27 @@ def test_the_same_uuid_with_other_content_is_refused(
     store: AnyStore, change: dict[str, Any]
 ) -> None:
     uuid = uuid7()
-    store.run(create(uuid))
+    said = {"actor": "joe", "labels": {"ci": "nightly"}}
+    store.run(create(uuid, **said))
     before = store.run(submit.get(uuid))
-    with pytest.raises(Conflict, match=str(uuid)):
-        store.run(create(uuid, **change))
+    with pytest.raises(Conflict, match=f"submit {uuid} .* content: {', '.join(change)}$"):
+        store.run(create(uuid, **said | change))
     assert store.run(submit.get(uuid)) == before
+
+
+@pytest.mark.parametrize("nothing", [{}, {"actor": None, "labels": None}, {"labels": {}}])
+def test_of_whom_nothing_is_said_has_neither_actor_nor_labels(
+    store: AnyStore, nothing: dict[str, Any], connection: psycopg.Connection[Any]
+) -> None:
+    uuid = uuid7()
+    store.run(create(uuid, **nothing))
+    store.run(create(uuid))
+    found = store.run(submit.get(uuid))
+    assert (found.actor, found.labels) == (None, None)
+    (stored,) = connection.execute("SELECT actor, labels FROM submit_overview").fetchall()
+    assert stored == (None, None)
+    with pytest.raises(Conflict, match="content: actor, labels"):
+        store.run(create(uuid, actor="joe", labels={"a": ""}))
 
 
 def test_an_unknown_uuid_is_not_found(store: AnyStore) -> None:
@@ -111,6 +148,9 @@ def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(store: Any
         ({"repo_hash": "1" * 64}, {"commit": "1" * 64}),
         ({"tree": tree("zlib", "make")}, {"with_pkg": "make"}),
         ({"tree": tree("zlib", "make")}, {"with_pkg": "make 1.0"}),
+        ({"actor": "jane"}, {"actor": "jane"}),
+        ({"labels": {"ci": "nightly", "a": "=b"}}, {"label": ["ci=nightly"]}),
+        ({"labels": {"ci": "nightly", "a": "=b"}}, {"label": ["a==b", "ci=nightly", "a==b"]}),
         ({"timestamp": later(10)}, {"newer_than": later(10)}),
         ({"timestamp": later(-10)}, {"older_than": later(-9)}),
         (
@@ -131,3 +171,19 @@ def test_a_filter_keeps_what_it_names(
     store.run(create(uuid7()))
     store.run(create(uuid, **mine))
     assert [found.uuid for found in store.run(report.submits(**filters))] == [uuid]
+
+
+def test_labels_must_all_hold(store: AnyStore) -> None:
+    store.run(create(uuid7(), labels={"ci": "nightly", "a": ""}), create(uuid7()))
+    some: list[tuple[report.Texts, int]] = [
+        (["ci=nightly", "a="], 1),
+        (("a=",), 1),
+        ([], 2),
+        (["ci=night"], 0),
+        (["ci=nightly", "b="], 0),
+        # No submit has two values of one key.
+        (["ci=nightly", "ci=other"], 0),
+        (["ci=other", "ci=nightly"], 0),
+    ]
+    for label, found in some:
+        assert len(store.run(report.submits(label=label))) == found, label

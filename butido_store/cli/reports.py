@@ -171,6 +171,7 @@ _NEEDED: dict[Any, dict[str, Any]] = {
     report.Variable: {},
     report.Uri: {},
     report.Variables: {"multiple": True},
+    report.Labels: {"multiple": True},
     report.Files: {"multiple": True, "type": _Files()},
     bool: {"is_flag": True},
     bytes: {"type": _Sha256()},

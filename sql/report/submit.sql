@@ -9,6 +9,8 @@ SELECT
     p.version,
     i.name AS image,
     g.hash AS repo_hash,
+    s.actor,
+    s.labels,
     (
         SELECT coalesce(json_object_agg(v.name, v.value), '{}')
         FROM submitenvs AS se

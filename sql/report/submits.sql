@@ -5,6 +5,8 @@
 -- with_pkg: only those whose tree has this package: NAME, or 'NAME VERSION'
 -- image, -I: only those that asked for this image
 -- commit: only those at this commit of the package repository
+-- actor: only those that this actor made
+-- label: only those with each of these KEY=VALUE
 -- newer_than: only those made at or after this time
 -- older_than: only those made before this time
 -- before: go on after this submit, the last row of the page before
@@ -17,7 +19,9 @@ WITH chosen AS (
         n.timestamp,
         n.requested_package_id,
         n.requested_image_id,
-        n.repo_hash_id
+        n.repo_hash_id,
+        n.actor,
+        n.labels
     FROM
 \if :{?for_pkg}
         (SELECT p.id FROM package AS p WHERE p.name = :'for_pkg'::text) AS p CROSS JOIN LATERAL
@@ -28,7 +32,9 @@ WITH chosen AS (
                 s.timestamp,
                 s.requested_package_id,
                 s.requested_image_id,
-                s.repo_hash_id
+                s.repo_hash_id,
+                s.actor,
+                s.labels
             FROM submit AS s
             WHERE
                 TRUE
@@ -51,6 +57,26 @@ WITH chosen AS (
 \endif
 \if :{?commit}
                 AND s.repo_hash_id = (SELECT g.id FROM git_hash AS g WHERE g.hash = :'commit'::text)
+\endif
+\if :{?actor}
+                AND s.actor = :'actor'::text
+\endif
+\if :{?label}
+                -- The index is for those that have labels.
+                AND s.labels IS NOT NULL
+                AND s.labels @> (
+                    SELECT
+                        -- No submit has two values of one key.
+                        CASE
+                            WHEN count(DISTINCT split_part(l.entry, '=', 1)) = count(DISTINCT l.entry)
+                                THEN
+                                    jsonb_object_agg(
+                                        split_part(l.entry, '=', 1),
+                                        substr(l.entry, strpos(l.entry, '=') + 1)
+                                    )
+                        END
+                    FROM unnest(:'label'::text[]) AS l (entry)
+                )
 \endif
 \if :{?newer_than}
                 AND s.timestamp >= :'newer_than'::timestamptz
@@ -80,7 +106,9 @@ SELECT
     p.name AS package,
     p.version,
     i.name AS image,
-    g.hash AS repo_hash
+    g.hash AS repo_hash,
+    c.actor,
+    c.labels
 FROM chosen AS c
 JOIN package AS p ON p.id = c.requested_package_id
 JOIN image AS i ON i.id = c.requested_image_id

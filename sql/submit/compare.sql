@@ -7,6 +7,8 @@
 -- tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}
 -- buildplan: {"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}
 -- env: the additional environment, {"name": "value"}
+-- actor: who or what made the request
+-- labels: what else is said of it, {"key": "value"}
 
 SELECT
     array_remove(
@@ -18,7 +20,27 @@ SELECT
             CASE WHEN g.hash <> :'repo_hash'::text THEN 'repo_hash' END,
             CASE WHEN s.tree <> :'tree'::jsonb THEN 'tree' END,
             CASE WHEN s.buildplan <> :'buildplan'::jsonb THEN 'buildplan' END,
-            CASE WHEN n.sha256 <> environment_sha256(:'env'::jsonb) THEN 'env' END
+            CASE WHEN n.sha256 <> environment_sha256(:'env'::jsonb) THEN 'env' END,
+            CASE
+                WHEN
+                    s.actor IS DISTINCT FROM coalesce(
+\if :{?actor}
+                        :'actor'::text,
+\endif
+                        NULL
+                    )
+                    THEN 'actor'
+            END,
+            CASE
+                WHEN
+                    s.labels IS DISTINCT FROM coalesce(
+\if :{?labels}
+                        :'labels'::jsonb,
+\endif
+                        NULL::jsonb
+                    )
+                    THEN 'labels'
+            END
         ], NULL
     ) AS differing
 FROM submit AS s

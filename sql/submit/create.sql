@@ -8,13 +8,27 @@
 -- tree: {"root": 0, "nodes": [{"name", "version", "dependencies": [1, 2]}]}
 -- buildplan: {"jobs": [{"uuid", "package", "version", "needs": [uuid]}]}
 -- env: the additional environment, {"name": "value"}
+-- actor: who or what made the request
+-- labels: what else is said of it, {"key": "value"}
 
 INSERT INTO submit (
+\if :{?actor}
+    actor,
+\endif
+\if :{?labels}
+    labels,
+\endif
     uuid, timestamp, requested_image_id, requested_package_id, repo_hash_id, environment_id, tree,
     buildplan
 )
 SELECT
-    :'submit'::uuid,
+\if :{?actor}
+    :'actor'::text AS actor,
+\endif
+\if :{?labels}
+    :'labels'::jsonb AS labels,
+\endif
+    :'submit'::uuid AS uuid,
     :'timestamp'::timestamptz,
     i.id,
     p.id,

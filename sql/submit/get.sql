@@ -7,6 +7,8 @@ SELECT
     p.version,
     i.name AS image,
     g.hash AS repo_hash,
+    s.actor,
+    s.labels,
     s.tree,
     s.buildplan
 FROM submit AS s

@@ -207,8 +207,11 @@ def _work(
             # A row is written in one piece.
             yield from (json.loads(line) for line in rows)
             if ended:
-                return
+                break
             time.sleep(0.2)
+    if not results.stat().st_size:
+        # pytest itself has failed.
+        print((room / "log").read_text()[-2000:], file=sys.stderr)
 
 
 def _outcomes(

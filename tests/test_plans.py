@@ -178,6 +178,29 @@ def test_the_plan_of_a_page_is_kept(
     assert planned_anew <= LISTINGS[name]
 
 
+@pytest.mark.parametrize(
+    ("given", "index"),
+    [
+        ({"actor": "jane"}, "submit_actor_timestamp_idx"),
+        ({"label": ["ci=nightly", "release=7"]}, "submit_labels_idx"),
+    ],
+)
+def test_what_is_said_of_few_submits_is_found_by_its_index(
+    given: dict[str, object], index: str, cursor: psycopg.RawCursor[tuple[object, ...]]
+) -> None:
+    """The indexes are partial: a condition that does not imply theirs would read all submits."""
+    cursor.execute("BEGIN")
+    cursor.execute(
+        'UPDATE submit SET actor = \'jane\', labels = \'{"ci": "nightly", "release": "7"}\''
+        " WHERE uuid IN (SELECT s.uuid FROM submit AS s ORDER BY s.uuid LIMIT 3)"
+    )
+    cursor.execute("ANALYZE submit")
+    asked = query("report/submits").render(frozenset({*given, "limit"}))
+    found = {node.get("Index Name") for node in nodes(cursor, *asked.bind({**given, "limit": 50}))}
+    cursor.execute("ROLLBACK")
+    assert index in found
+
+
 def test_a_plan_that_does_is_found(cursor: psycopg.RawCursor[tuple[object, ...]]) -> None:
     (case,) = (
         c for c in cases(cursor) if (c.report, c.filter, c.kind) == ("jobs", "state", "rare")

@@ -27,6 +27,8 @@ BYTES = os.fsdecode(b"\xff")
         (["release", "stable"], "either --artifact or --submit says"),
         (["release", "stable", "-a", "1", "-S", "1"], "either --artifact or --submit says"),
         (["jobs", "--env", "DEBUG"], "--env is 'DEBUG'; it must be NAME=VALUE"),
+        (["submits", "--label", "a=b", "--label", "KEY"], "--label[1] is 'KEY'; it must be NAME=V"),
+        (["submits", "--label", ""], "--label[0] is ''; it must be NAME=VALUE"),
         (["jobs", "--limit", "9" * 20], "--limit is"),
         (["jobs", "--of-submit", "of_submit"], "--of-submit: 'of_submit' is not a uuid"),
         (["job", "x"], "job: 'x' is not a uuid"),

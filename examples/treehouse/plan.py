@@ -76,4 +76,6 @@ def request(uuid: UUID, targets: list[Target]) -> Statement[None]:
         repo_hash=sha256(b"".join(target.source for target in targets)).hexdigest(),
         tree={"root": len(targets) - 1, "nodes": nodes},
         buildplan={"jobs": jobs},
+        actor=os.environ.get("USER") or f"uid {os.getuid()}",
+        labels={"builder": "treehouse"},
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,4 +149,6 @@ def submission(uuid: UUID, packages: Mapping[str, Package]) -> Statement[None]:
         tree={"root": 0, "nodes": nodes},
         buildplan={"jobs": jobs},
         env=SUBMIT_ENV,
+        actor=os.environ.get("USER") or f"uid {os.getuid()}",
+        labels={"builder": "wheelhouse", "python": platform.python_version()},
     )

@@ -7,6 +7,7 @@ Written once, in coroutines, as `_connection` explains: `RunningJob` is their bl
 import asyncio
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent import futures
@@ -22,7 +23,7 @@ from butido_store._connection import AWAITING, BLOCKING, Way, at_once, done, wit
 from butido_store._statement import Statement
 from butido_store.artifact import Artifact, Output, Reuse
 from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
-from butido_store.job import EndState
+from butido_store.job import EndState, Number
 from butido_store.log import LogBuffer
 from butido_store.store import AnyStore, AsyncStore, Store, any_store, of_kind
 
@@ -31,6 +32,8 @@ __all__ = ["HEARTBEAT", "AsyncRunningJob", "Building", "RunningJob", "build"]
 HEARTBEAT = timedelta(seconds=10)
 # How late a piece of the log or a sign of life may be, in seconds.
 _TICK = 0.25
+# Of an exception, in characters.
+_REASON_LENGTH = 1000
 # With these the store says that the job takes nothing more. Others may pass.
 _FINAL = (NotRunning, NotFound, Conflict)
 
@@ -66,9 +69,10 @@ def build(
     the background the log is written each second and a sign of life given. How the job ends:
 
     - as `finish` says; only so is it a success;
-    - as `error` where the block ends without that, or by an exception;
-    - as `lost` where the block is interrupted (`KeyboardInterrupt`, `SystemExit`, a cancellation),
-      or by an error of the store, since then nobody knows how the job would have ended;
+    - as `error` where the block ends without that, or by an exception, which is then the reason;
+    - as `lost` where the block is interrupted (`KeyboardInterrupt`, `SystemExit`, a cancellation;
+      the reason is `interrupted` or `cancelled`), or by an error of the store, since then nobody
+      knows how the job would have ended;
     - not at all where the process is killed outright: a sweep finds the silent job.
 
     If a sweep has marked the job as lost meanwhile, since it gave no sign of life for too long,
@@ -194,11 +198,26 @@ class _Body:
             if self._pieces:
                 await self._record()
 
-    async def _finish(self, state: EndState, outputs: Iterable[Output]) -> tuple[Artifact, ...]:
+    async def _finish(
+        self,
+        state: EndState,
+        outputs: Iterable[Output] = (),
+        reason: str | None = None,
+        exit_code: int | None = None,
+        measurements: Mapping[str, Number] | None = None,
+    ) -> tuple[Artifact, ...]:
         async with self._turn():
             # The same when it is tried again, so that it can be found to be the same.
             finished_at = self._finished_at or datetime.now(UTC)
-            end = job.finish(self.uuid, state=state, finished_at=finished_at, outputs=outputs)
+            end = job.finish(
+                self.uuid,
+                state=state,
+                finished_at=finished_at,
+                outputs=outputs,
+                reason=reason,
+                exit_code=exit_code,
+                measurements=measurements,
+            )
             self._finished_at = finished_at
             self._take(self._buffer.flush())
             made = await self._record(end)
@@ -214,7 +233,7 @@ class _Body:
         if not self._ended and not isinstance(self._failure, NotRunning | NotFound):
             state = _state(error)
             try:
-                await self._give_up(state)
+                await self._give_up(state, _reason(error))
             except Exception as failed:
                 if error is None:
                     raise
@@ -224,13 +243,13 @@ class _Body:
                 raise self._failure
             error.add_note(str(self._failure))
 
-    async def _give_up(self, state: EndState) -> None:
+    async def _give_up(self, state: EndState, reason: str | None) -> None:
         try:
-            await self._finish(state, ())
+            await self._finish(state, reason=reason)
         except Conflict:
             # An interruption took a piece out of the log, between being cut and being kept.
             self._pieces.clear()
-            await self._finish(state, ())
+            await self._finish(state, reason=reason)
 
     async def _beat(self) -> bool:
         """Write the log that is due, or else a sign of life that is; tell whether to go on."""
@@ -271,6 +290,19 @@ def _state(error: BaseException | None) -> EndState:
     return "lost" if unknown or not isinstance(error, Exception) else "error"
 
 
+def _reason(error: BaseException | None) -> str | None:
+    """Return why a job ends whose block was left by that."""
+    if error is None:
+        return None
+    if isinstance(error, asyncio.CancelledError | futures.CancelledError):
+        return "cancelled"
+    if not isinstance(error, Exception):
+        return "interrupted"
+    said = _check.storable("".join(traceback.format_exception_only(error)).strip())
+    # An exception may hold all that a program printed.
+    return said if len(said) <= _REASON_LENGTH else f"{said[:_REASON_LENGTH]}…"
+
+
 async def _beats(
     running: "weakref.ref[_Body]", stopped: Callable[[], Awaitable[bool] | bool]
 ) -> None:
@@ -309,17 +341,28 @@ class RunningJob(_Body):
         """
         at_once(self._log(data))
 
-    def finish(self, state: EndState, outputs: Iterable[Output] = ()) -> tuple[Artifact, ...]:
+    def finish(
+        self,
+        state: EndState,
+        outputs: Iterable[Output] = (),
+        *,
+        reason: str | None = None,
+        exit_code: int | None = None,
+        measurements: Mapping[str, Number] | None = None,
+    ) -> tuple[Artifact, ...]:
         """End the job, with the rest of its log.
 
         :param state: `success`, `error` or `lost`
         :param outputs: the files that it made
+        :param reason: why it ended so, as `job.finish` takes it
+        :param exit_code: what the script's process ended with; negative for a signal
+        :param measurements: what was measured of it, by name
         :returns: the artifacts that its outputs have become, by path
-        :raises InvalidInput: at once, when an output cannot be stored
+        :raises InvalidInput: at once, when a value cannot be stored
         :raises NotRunning: the job has ended, for instance since a sweep marked it as lost
         :raises Unavailable: the database is away for too long; it may be called again
         """
-        return at_once(self._finish(state, outputs))
+        return at_once(self._finish(state, outputs, reason, exit_code, measurements))
 
     def _begin(self, start: Statement[bytes]) -> None:
         at_once(self._start(start))
@@ -358,9 +401,17 @@ class AsyncRunningJob(_Body):
         """Take output as `RunningJob.log` does."""
         await self._log(data)
 
-    async def finish(self, state: EndState, outputs: Iterable[Output] = ()) -> tuple[Artifact, ...]:
+    async def finish(
+        self,
+        state: EndState,
+        outputs: Iterable[Output] = (),
+        *,
+        reason: str | None = None,
+        exit_code: int | None = None,
+        measurements: Mapping[str, Number] | None = None,
+    ) -> tuple[Artifact, ...]:
         """End the job as `RunningJob.finish` does."""
-        return await self._finish(state, outputs)
+        return await self._finish(state, outputs, reason, exit_code, measurements)
 
     async def _begin(self, start: Statement[bytes]) -> None:
         await self._start(start)

@@ -140,11 +140,12 @@ class Following(Generic[AnyStore]):
 class Outcome:
     """What a log says in butido's line protocol: its last STATE, PROGRESS and PHASE.
 
-    `message` is that of the error; what the log does not say is None.
+    `reason` is the message of the error, as `finish` of a job takes it; what the log does not say
+    is None.
     """
 
     success: bool
-    message: str | None
+    reason: str | None
     progress: int | None
     phase: str | None
 
@@ -159,19 +160,19 @@ def read_outcome(lines: Iterable[str]) -> Outcome:
     :returns: what they say
     :raises InvalidInput: they are no texts
     """
-    success, message, progress, phase = False, None, None, None
+    success, reason, progress, phase = False, None, None, None
     for line in _check.each("lines", lines):
         match = _LINE.fullmatch(_check.instance("a line", line, str).rstrip("\r\n"))
         if match is None:
             continue
         if match["ok"]:
-            success, message = True, None
+            success, reason = True, None
         elif match["error"] is not None:
             text = match["error"]
             quoted = len(text) > 1 and text[0] == text[-1] == '"'
-            success, message = False, text[1:-1] if quoted else text
+            success, reason = False, _check.storable(text[1:-1] if quoted else text) or None
         elif match["progress"]:
             progress = int(match["progress"])
         else:
             phase = match["phase"]
-    return Outcome(success, message, progress, phase)
+    return Outcome(success, reason, progress, phase)

@@ -128,6 +128,10 @@ def test_a_buffer_feeds_a_store(store: AnyStore) -> None:
         (['#BUTIDO:STATE:ERR:"no gcc"'], Outcome(False, "no gcc", None, None)),
         (["#BUTIDO:STATE:ERR:no gcc"], Outcome(False, "no gcc", None, None)),
         (['#BUTIDO:STATE:ERR:"'], Outcome(False, '"', None, None)),
+        # What a job's end would refuse as its reason.
+        (["#BUTIDO:STATE:ERR:"], Outcome(False, None, None, None)),
+        (['#BUTIDO:STATE:ERR:""'], Outcome(False, None, None, None)),
+        (["#BUTIDO:STATE:ERR:a\0\udcff"], Outcome(False, "a\\x00\\xff", None, None)),
         # The last STATE line wins.
         (["#BUTIDO:STATE:ERR:x", "#BUTIDO:STATE:OK"], Outcome(True, None, None, None)),
         (["#BUTIDO:STATE:OK", "#BUTIDO:STATE:ERR:x"], Outcome(False, "x", None, None)),

@@ -71,6 +71,16 @@ Connection = psycopg.Connection[tuple[object, ...]]
             "artifact_job_uuid_path_sha256_key",
         ),
         ("UPDATE job SET swept_by = gen_random_uuid() WHERE state = 'success'", "job_swept_by_ch"),
+        *(
+            (
+                f"UPDATE job SET measurements = '{document}' WHERE state = 'success'",
+                "job_measurements_check",
+            )
+            for document in (
+                *("[]", '{"a": "1"}', '{"a": 1, "b": null}', '{"a": [1]}', '{"a": {"b": 1}}'),
+                *('{"a": 1e309}', '{"a": 1e-400}'),
+            )
+        ),
         # What others refer to
         ("DELETE FROM submit", "_submit_uuid_fkey"),
         ("DELETE FROM job", "_job_uuid_fkey"),
@@ -104,6 +114,7 @@ def test_what_must_not_be_is_refused(row: Connection, statement: str, constraint
         " SELECT gen_random_uuid(), job_uuid, path || '2', sha256, 0 FROM artifact",
         "UPDATE job SET state = 'lost' WHERE state = 'success'",
         "UPDATE job SET state = 'lost', swept_by = uuid WHERE state = 'success'",
+        'UPDATE job SET measurements = \'{"a": 0, "b": -1.5, "c": 1e308}\' WHERE log IS NOT NULL',
     ],
 )
 def test_what_may_be_is_taken(row: Connection, statement: str) -> None:

@@ -451,7 +451,11 @@ CREATE TABLE job (
         OR (
             state <> 'running'
             AND jsonb_typeof(measurements) = 'object'
-            AND NOT jsonb_path_exists(measurements, 'strict $.* ? (@.type() != "number")', silent => TRUE)
+            -- One that double precision lacks would fail every report on them.
+            AND NOT jsonb_path_exists(
+                measurements,
+                'strict $.* ? (@.type() != "number" || (@.double() == 0) is unknown)', silent => TRUE
+            )
         )
     ),
     CONSTRAINT job_swept_by_check CHECK (swept_by IS NULL OR state = 'lost')
@@ -846,6 +850,9 @@ SELECT
     j.started_at,
     j.finished_at,
     j.finished_at - j.started_at AS duration,
+    j.reason,
+    j.exit_code,
+    j.measurements,
     j.heartbeat_at,
     encode(j.image_sha256, 'hex') AS image_sha256,
     j.container_hash,
@@ -870,6 +877,9 @@ COMMENT ON COLUMN job_overview.endpoint IS 'Name of the build host';
 COMMENT ON COLUMN job_overview.started_at IS 'Start';
 COMMENT ON COLUMN job_overview.finished_at IS 'End; NULL while it runs';
 COMMENT ON COLUMN job_overview.duration IS 'From start to end; NULL while it runs';
+COMMENT ON COLUMN job_overview.reason IS 'Why it ended as it did; NULL if nobody said';
+COMMENT ON COLUMN job_overview.exit_code IS 'What its process ended with; NULL if nobody said';
+COMMENT ON COLUMN job_overview.measurements IS 'What was measured of it, {"name": number}; NULL for nothing';
 COMMENT ON COLUMN job_overview.heartbeat_at IS 'Last sign of life';
 COMMENT ON COLUMN job_overview.image_sha256 IS
 'job.image_sha256 in hexadecimal; NULL if it is not known';

@@ -95,6 +95,13 @@ def sweep(connection: psycopg.Connection[Any], store: Store, one: UUID) -> None:
 # How it ends ----------------------------------------------------------------------------------
 
 
+HOW: dict[str, Any] = {
+    "reason": "done",
+    "exit_code": -15,
+    "measurements": {"cpu_seconds": 0.5, "peak_memory_bytes": 2**40},
+}
+
+
 def test_a_job_runs_in_a_block(store: Watched, of_submit: UUID) -> None:
     one, source = uuid7(), store.run(artifact.register("src", sha256=sha256("src"), size=3))
     with build(store, one, submit=of_submit, **SAID, inputs=[source]) as running:
@@ -102,10 +109,12 @@ def test_a_job_runs_in_a_block(store: Watched, of_submit: UUID) -> None:
         assert (found.state, found.fingerprint) == ("running", running.fingerprint)
         running.log("configure\n")
         running.log(b"ma\xffke\n")
-        made = running.finish("success", [Output("a", sha256("a"), 1), Output("A", sha256("A"), 1)])
+        outputs = [Output("a", sha256("a"), 1), Output("A", sha256("A"), 1)]
+        made = running.finish("success", outputs, **HOW)
         assert running.uuid == one
     found = store.run(job.get(one))
     assert found.state == "success"
+    assert {name: getattr(found, name) for name in HOW} == HOW
     assert found.finished_at is not None
     assert found.finished_at >= found.started_at
     assert store.run(job.log(one)) == "configure\nma\\xffke\n"
@@ -175,28 +184,39 @@ def test_a_job_runs_in_a_block_that_awaits(dsn: str, schema: str, store: Watched
             await waiting.run(create(of_submit))
             async with build(waiting, one, submit=of_submit, **SAID) as running:
                 await asyncio.gather(*(running.log(f"{n}\n") for n in range(10)))
-                made = await running.finish("success", [Output("a", sha256("a"), 1)])
+                made = await running.finish("success", [Output("a", sha256("a"), 1)], **HOW)
             assert [*made] == await waiting.run(job.outputs(one))
 
     asyncio.run(main())
-    assert store.run(job.get(one)).state == "success"
+    found = store.run(job.get(one))
+    assert (found.state, {name: getattr(found, name) for name in HOW}) == ("success", HOW)
     assert store.run(job.log(one)) == "".join(f"{n}\n" for n in range(10))
 
 
 ENDS = [
-    (None, "error"),
-    (ValueError("the compiler is missing"), "error"),
-    (KeyboardInterrupt(), "lost"),
-    (SystemExit(3), "lost"),
-    (asyncio.CancelledError(), "lost"),
-    (futures.CancelledError(), "lost"),
-    (Unavailable("of something else"), "lost"),
+    (None, "error", None),
+    (ValueError("the compiler is missing"), "error", "ValueError: the compiler is missing"),
+    (ValueError("a\0\udcff"), "error", "ValueError: a\\x00\\xff"),
+    (ValueError("x" * 2000), "error", f"ValueError: {'x' * 988}…"),
+    (KeyboardInterrupt(), "lost", "interrupted"),
+    (SystemExit(3), "lost", "interrupted"),
+    (asyncio.CancelledError(), "lost", "cancelled"),
+    (futures.CancelledError(), "lost", "cancelled"),
+    (
+        Unavailable("of something else"),
+        "lost",
+        "butido_store.errors.Unavailable: of something else",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("error", "state"), ENDS)
+@pytest.mark.parametrize(("error", "state", "reason"), ENDS)
 def test_what_does_not_say_how_it_ended_is_no_success(
-    error: BaseException | None, state: str, store: Watched, of_submit: UUID
+    error: BaseException | None,
+    state: str,
+    reason: str | None,
+    store: Watched,
+    of_submit: UUID,
 ) -> None:
     one = uuid7()
 
@@ -207,13 +227,20 @@ def test_what_does_not_say_how_it_ended_is_no_success(
                 raise error
 
     ended_by(error, run)
-    assert (store.run(job.get(one)).state, store.run(job.log(one))) == (state, "so far")
+    found, text = store.run(job.get(one), job.log(one))
+    assert (found.state, found.reason, text) == (state, reason, "so far")
     assert not any(str(one) in thread.name for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize(("error", "state"), ENDS)
+@pytest.mark.parametrize(("error", "state", "reason"), ENDS)
 def test_what_does_not_say_how_it_ended_is_no_success_awaited(
-    error: BaseException | None, state: str, dsn: str, schema: str, store: Watched, of_submit: UUID
+    error: BaseException | None,
+    state: str,
+    reason: str | None,
+    dsn: str,
+    schema: str,
+    store: Watched,
+    of_submit: UUID,
 ) -> None:
     one = uuid7()
 
@@ -227,7 +254,8 @@ def test_what_does_not_say_how_it_ended_is_no_success_awaited(
                 raise error
 
     ended_by(error, lambda: asyncio.run(main()))
-    assert (store.run(job.get(one)).state, store.run(job.log(one))) == (state, "so far")
+    found, text = store.run(job.get(one), job.log(one))
+    assert (found.state, found.reason, text) == (state, reason, "so far")
 
 
 def ended_by(error: BaseException | None, run: Callable[[], object]) -> None:

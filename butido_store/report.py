@@ -428,6 +428,18 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
+class Measurements:
+    """What a measurement usually is for a package, and what it was last."""
+
+    package: str
+    name: str
+    jobs: int
+    p50: float
+    p95: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectedDuration:
     """How many seconds the newest jobs of a package took."""
 
@@ -917,6 +929,39 @@ def jobs(
         newer_than=newer_than,
         older_than=older_than,
         before=before,
+        limit=limit,
+    )
+
+
+def measurements(
+    *,
+    package: str | None = None,
+    name: str | None = None,
+    image: str | None = None,
+    state: State | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Measurements]]:
+    """What was measured of the jobs of each package, and what is usual?
+
+    :param package: only the package of this name
+    :param name: only the measurement of this name
+    :param image: only jobs in this image
+    :param state: only jobs in this state; those that succeeded, if not given
+    :param newer_than: only jobs started at or after this time
+    :param older_than: only jobs started before this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Measurements,
+        "measurements",
+        package=package,
+        name=name,
+        image=image,
+        state=state,
+        newer_than=newer_than,
+        older_than=older_than,
         limit=limit,
     )
 

@@ -42,6 +42,7 @@ REPORTS = {
     "impact": [f"--artifact={MADE[0]}"],
     "job": [str(JOBS[1])],
     "jobs": [],
+    "measurements": [],
     "metrics": [],
     "packages": [],
     "provenance": [str(MADE[2])],
@@ -76,6 +77,7 @@ def _store(dsn: str, schema: str) -> None:
                         env=env,
                         inputs=MADE[:place],
                         outputs=[made],
+                        measurements={"cpu_seconds": 0.0004 + place},
                         started_at=later(place),
                         **where,
                     )
@@ -107,7 +109,7 @@ def test_jobs_fit_any_terminal(terminal: Terminal, columns: int) -> None:
     assert (head[0], "package" in head) == ("uuid", True)
     assert columns < 80 or {"version", "state", "started_at"} < {*head}
     assert (head == [field.name for field in fields(ROW_TYPES["jobs"])]) is (columns == 700)
-    assert ("not shown: measurements" in shown.text) is (columns < 700)
+    assert ("not shown: exit_code" in shown.text) is (columns < 700)
     # Whole uuids need no more room, where there is some.
     assert (str(JOBS[0]) in shown.text) is (columns == 700)
 

@@ -47,7 +47,7 @@ def evil(store: Store) -> None:
         create(SUBMIT, package=EVIL, version=EVIL, image=EVIL, env=env),
         start(JOB, SUBMIT, script=SCRIPT, container_hash=EVIL, **names),
         job.append_log(JOB, seq=0, data=LOG),
-        finish(JOB, outputs=[made]),
+        finish(JOB, outputs=[made], reason=EVIL, measurements={EVIL: 1}),
         start(TWIN, SUBMIT, script=SCRIPT, inputs=[LIBRARY], started_at=later(70), **names),
         finish(TWIN, finished_at=later(80), outputs=[Output(f"{EVIL}2", sha256("b"), 1, PROGRAM)]),
         start(RUNNING, SUBMIT, started_at=TIME - timedelta(days=1), **names),

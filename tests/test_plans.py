@@ -22,6 +22,7 @@ OF_ALL = {
     "report/durations": {"job"},
     "report/failures": {"job"},
     "report/irreproducible": {"job", "artifact"},
+    "report/measurements": {"job"},
     "report/metrics": {"job"},
     "migration/count": {"artifact", "job", "submit"},
 }
@@ -136,6 +137,40 @@ def test_no_query_file_reads_all_of_a_large_table(
             given["schema"] = schema
         found |= scans(cursor, *file.render(frozenset(given)).bind(given))
     assert found <= OF_ALL.get(name, set())
+
+
+@pytest.mark.parametrize(
+    ("report", "filters"),
+    [
+        ("jobs", ["reason"]),
+        ("jobs", ["reason", "env"]),
+        *(("measurements", [name]) for name in ("package", "image", "newer_than")),
+    ],
+)
+def test_what_few_jobs_said_at_their_end_is_found_without_reading_all(
+    report: str, filters: list[str], cursor: psycopg.RawCursor[tuple[object, ...]]
+) -> None:
+    said = {
+        "reason": "timeout",
+        "env": "RARE=yes",
+        "package": "rare-package",
+        "image": "rare-image:1",
+        "newer_than": "2025-12-30T00:00:00Z",
+    }
+    given: dict[str, object] = {"limit": 50, **{name: said[name] for name in filters}}
+    cursor.execute("BEGIN")
+    cursor.execute(
+        'UPDATE job SET measurements = \'{"a": 1, "b": 2}\','
+        " reason = CASE WHEN uuid_hash(uuid) % 1000 = 0 THEN 'timeout' ELSE 'other' END"
+        " WHERE state <> 'running'"
+    )
+    cursor.execute("ANALYZE job")
+    found = nodes(cursor, *query(f"report/{report}").render(frozenset(given)).bind(given))
+    cursor.execute("ROLLBACK")
+    assert "job" not in {n["Relation Name"] for n in found if n["Node Type"] == "Seq Scan"}
+    assert "job_started_at_idx" not in {n.get("Index Name") for n in found} or "newer_than" in given
+    if "reason" in filters:
+        assert "job_left_started_at_idx" in {n.get("Index Name") for n in found}
 
 
 def plans(

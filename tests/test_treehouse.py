@@ -165,7 +165,7 @@ def test_what_needs_a_failed_target_is_not_built(farm: Farm, store: Store) -> No
     outcomes, rest = farm.run("--compiler", str(farm.compiler), code=1)
     assert (outcomes, rest) == ({"built": ALL - 4, "failed": 1}, "")
     (failed,) = store.run(report.jobs(state="error"))
-    assert failed.package == "twig9"
+    assert (failed.package, failed.reason, failed.exit_code) == ("twig9", "the script failed", 3)
     assert "making twig9.o" in store.run(job.log(failed.uuid))
     assert store.run(report.releases()) == []
     (farm.directory / "broken").unlink()

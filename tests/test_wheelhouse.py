@@ -186,7 +186,12 @@ def test_a_run_is_recorded(
             {"name": "base", "version": "1.0", "dependencies": []},
         ],
     }
-    assert {found.state for found in jobs.values()} == {"success"}
+    assert {(found.state, found.exit_code) for found in jobs.values()} == {("success", 0)}
+    for found in jobs.values():
+        assert found.measurements
+        # A Python that runs pip takes some of each.
+        assert 0.05 < found.measurements["cpu_seconds"] < 600
+        assert 5e6 < found.measurements["peak_memory_bytes"] < 1e12
     assert [file.path for file in inputs] == [
         "sdists/top-1.0.tar.gz",
         "wheels/base-1.0-py3-none-any.whl",
@@ -222,6 +227,7 @@ def test_what_needs_a_broken_package_is_not_built(
     with open_store() as store:
         [failed] = store.run(report.jobs())
         assert (failed.package, failed.state) == ("base", "error")
+        assert (failed.reason, failed.exit_code) == ("the script failed", 1)
         assert "the compiler is on strike" in store.run(job.log(failed.uuid))
         assert store.run(job.outputs(failed.uuid)) == []
 
@@ -268,7 +274,7 @@ def test_an_interrupt_leaves_nothing_running(
         finally:
             process.kill()
         [lost] = store.run(report.jobs())
-        assert (lost.package, lost.state) == ("base", "lost")
+        assert (lost.package, lost.state, lost.reason) == ("base", "lost", "interrupted")
         assert "waiting" in store.run(job.log(lost.uuid))
         assert store.run(report.artifacts(path="wheels/base-1.0-py3-none-any.whl")) == []
     assert process.returncode == 130

@@ -20,7 +20,7 @@ from treehouse.plan import ENV, HOST, IMAGE, VERSION, Target, request
 Made = Artifact | None
 
 
-async def execute(script: str, room: str, running: AsyncRunningJob) -> bool:
+async def execute(script: str, room: str, running: AsyncRunningJob) -> int:
     """Run a script, its output the job's log; when this is cancelled, kill all that it started."""
     start = asyncio.create_subprocess_shell(
         script, cwd=room, env=ENV, process_group=0, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
@@ -31,7 +31,7 @@ async def execute(script: str, room: str, running: AsyncRunningJob) -> bool:
         process = await asyncio.shield(starting)
         while process.stdout and (data := await process.stdout.read(65536)):
             await running.log(data)
-        return await process.wait() == 0
+        return await process.wait()
     finally:
         process = await starting
         if process.returncode is None:
@@ -70,13 +70,14 @@ class Builder:
                     Path(room, source.path).write_bytes(target.source)
                     for part in parts:
                         shutil.copyfile(self.kept / part.sha256.hex(), Path(room, part.path))
-                    if not await execute(target.script, room, running):
+                    if code := await execute(target.script, room, running):
+                        await running.finish("error", reason="the script failed", exit_code=code)
                         print(f"failed {target.name}: butido-store log-of {target.uuid}")
                         return None
                     file = Path(room, f"{target.name}.o")
                     output = await asyncio.to_thread(Output.from_file, file, file.name)
                     file.rename(self.kept / output.sha256.hex())
-                    (made,) = await running.finish("success", [output])
+                    (made,) = await running.finish("success", [output], exit_code=0)
             print(f"built  {target.name}")
             return made
 

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,24 @@ _INHERITED = re.compile(
     r"|PIP_(PROXY|RETRIES|(DEFAULT_)?TIMEOUT)|(https?|no)_proxy|(HTTPS?|NO)_PROXY"
     r"|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended, and what it took together with all that it waited for.
+
+    `exit_code` is negative where a signal ended it.
+    """
+
+    exit_code: int
+    measurements: Mapping[str, float]
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, if it did."""
+        if self.exit_code < 0:
+            return f"killed by {signal.Signals(-self.exit_code).name}"
+        return "the script failed"
 
 
 class WheelhouseError(Exception):
@@ -71,15 +90,15 @@ def run(
     env: Mapping[str, str],
     stop: Event,
     follow: Callable[[bytes], object],
-) -> int:
-    """Run a command to its end and return its exit code.
+) -> Ended:
+    """Run a command to its end.
 
     :param command: program and arguments
     :param place: where it runs; its output is kept in a file `log` there
     :param env: its whole environment
     :param stop: kills it, with all that it started, when it is set
     :param follow: gets the output as it comes, and b"" from time to time while none comes
-    :returns: the exit code; negative where a signal ended it
+    :returns: how it ended
     :raises Interrupted: `stop` was set
     """
     # The output goes through a file, so that neither side ever waits for the other.
@@ -95,13 +114,25 @@ def run(
             start_new_session=True,
         )
         try:
-            while process.poll() is None and not stop.wait(0.1):
+            # Waited for by hand, since Popen does not tell what a process took.
+            ended = os.wait4(process.pid, os.WNOHANG)
+            while not ended[0] and not stop.wait(0.1):
                 follow(output.read())
+                ended = os.wait4(process.pid, os.WNOHANG)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if not ended[0]:
+                ended = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(ended[1])
         follow(output.read())
     if stop.is_set():
         raise Interrupted
-    return process.returncode
+    took = ended[2]
+    # Linux counts in kB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    measured = {
+        "cpu_seconds": took.ru_utime + took.ru_stime,
+        "peak_memory_bytes": took.ru_maxrss * unit,
+    }
+    return Ended(process.returncode, measured)

@@ -59,7 +59,8 @@ def resolve(requirement: str, place: Path, stop: Event) -> dict[str, Package]:
     said = bytearray()
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
     command += ["--report", "report.json", "--", requirement]
-    if run(command, place, {**os.environ, "TMPDIR": str(place / "tmp")}, stop, said.extend):
+    environment = {**os.environ, "TMPDIR": str(place / "tmp")}
+    if run(command, place, environment, stop, said.extend).exit_code:
         lines = said.decode(errors="replace").splitlines() or ["it does not say why"]
         reasons = [line for line in lines if line.startswith("ERROR: ")] or lines
         raise WheelhouseError(f"pip cannot resolve {requirement}: {reasons[-1]}")

@@ -19,7 +19,7 @@ from packaging.version import Version
 from butido_store import Store, artifact, build, job, report
 from butido_store.artifact import Artifact, Output
 from wheelhouse import machine
-from wheelhouse.machine import Interrupted, WheelhouseError
+from wheelhouse.machine import Ended, Interrupted, WheelhouseError
 from wheelhouse.plan import JOB_ENV, Package
 
 # A script is part of what makes two builds the same, so it reads alike in every run: it works in
@@ -122,7 +122,7 @@ class Worker:
         script = FETCH.format(name=package.name, version=package.version)
         log = bytearray()
         with machine.room(self.directory / "builds") as place:
-            self._run(script, place, log.extend)
+            ended = self._run(script, place, log.extend)
             for file in (place / "output").iterdir():
                 return file.replace(self.directory / "sdists" / file.name)
         log += f"No source distribution of {package} could be fetched.\n".encode()
@@ -140,6 +140,9 @@ class Worker:
             script=script,
             log=bytes(log),
             env=JOB_ENV,
+            reason="no source distribution",
+            exit_code=ended.exit_code,
+            measurements=ended.measurements,
         )
         self.store.run(job.record(failed))
         return None
@@ -173,18 +176,20 @@ class Worker:
             try:
                 for file in inputs:
                     self._copy(file, place / "inputs")
-                code = self._run(script, place, follow)
-            except (WheelhouseError, OSError):
+                ended = self._run(script, place, follow)
+            except (WheelhouseError, OSError) as error:
                 # No fault of the build's: this worker gives it up.
-                running.finish("lost")
+                running.finish("lost", reason=str(error) or "interrupted")
                 raise
+            code, measured = ended.exit_code, ended.measurements
             if code:
-                running.finish("error")
+                running.finish("error", reason=ended.reason, exit_code=code, measurements=measured)
                 return Result(package, "failed", package.job)
-            [made] = running.finish("success", [self._keep(place)])
+            made_here = [self._keep(place)]
+            [made] = running.finish("success", made_here, exit_code=code, measurements=measured)
             return Result(package, "built", package.job, made)
 
-    def _run(self, script: str, place: Path, follow: Callable[[bytes], object]) -> int:
+    def _run(self, script: str, place: Path, follow: Callable[[bytes], object]) -> Ended:
         env = machine.environment(place, JOB_ENV)
         return machine.run(["sh", "-c", script], place, env, self.stop, follow)
 

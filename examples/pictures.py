@@ -88,6 +88,8 @@ def fill(store: Store) -> None:
                 tree={"root": 2, "nodes": nodes},
                 buildplan={"jobs": []},
                 env=_ENV,
+                actor="jane",
+                labels={"ci": "nightly"},
             )
         )
     for number, name in enumerate(_VERSIONS, 1):

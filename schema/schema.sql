@@ -921,7 +921,8 @@ COMMENT ON COLUMN job_overview.heartbeat_at IS 'Last sign of life';
 COMMENT ON COLUMN job_overview.image_sha256 IS
 'job.image_sha256 in hexadecimal; NULL if it is not known';
 COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id; NULL until it is known';
-COMMENT ON COLUMN job_overview.fingerprint IS 'job.fingerprint in hexadecimal';
+COMMENT ON COLUMN job_overview.fingerprint IS
+'job.fingerprint in hexadecimal; NULL if the content of an input is unknown';
 COMMENT ON COLUMN job_overview.envs IS 'Variables of its environment';
 COMMENT ON COLUMN job_overview.inputs IS 'Files that it read';
 COMMENT ON COLUMN job_overview.outputs IS 'Files that it made';
@@ -945,8 +946,9 @@ LEFT JOIN package AS p ON p.id = j.package_id;
 COMMENT ON VIEW artifact_overview IS 'Artifacts with the job that made each and how many jobs read it';
 COMMENT ON COLUMN artifact_overview.uuid IS 'artifact.uuid';
 COMMENT ON COLUMN artifact_overview.path IS 'Path in the store that holds the file';
-COMMENT ON COLUMN artifact_overview.sha256 IS 'SHA-256 of the content in hexadecimal';
-COMMENT ON COLUMN artifact_overview.size IS 'Size in bytes';
+COMMENT ON COLUMN artifact_overview.sha256 IS
+'SHA-256 of the content in hexadecimal; NULL if it is not known';
+COMMENT ON COLUMN artifact_overview.size IS 'Size in bytes; NULL if it is not known';
 COMMENT ON COLUMN artifact_overview.job_uuid IS 'The job that made it; NULL for a file from outside';
 COMMENT ON COLUMN artifact_overview.job_state IS 'State of that job';
 COMMENT ON COLUMN artifact_overview.package IS 'Name of the package that the job built';
@@ -980,8 +982,8 @@ COMMENT ON COLUMN release_current.uuid IS 'release.uuid';
 COMMENT ON COLUMN release_current.artifact_uuid IS 'The artifact';
 COMMENT ON COLUMN release_current.store IS 'Name of the release store';
 COMMENT ON COLUMN release_current.path IS 'Path of the artifact';
-COMMENT ON COLUMN release_current.sha256 IS 'SHA-256 of its content';
-COMMENT ON COLUMN release_current.size IS 'Its size in bytes';
+COMMENT ON COLUMN release_current.sha256 IS 'SHA-256 of its content; NULL if it is not known';
+COMMENT ON COLUMN release_current.size IS 'Its size in bytes; NULL if it is not known';
 COMMENT ON COLUMN release_current.job_uuid IS 'The job that made it; NULL for a file from outside';
 COMMENT ON COLUMN release_current.timestamp IS 'When it was released';
 COMMENT ON COLUMN release_current.actor IS 'Who released it';

@@ -28,13 +28,14 @@ from butido_store.errors import Conflict
 class Artifact:
     """A file with its content's SHA-256, 32 bytes, and its size in bytes.
 
-    `job_uuid` is the job that made it; None for a file from outside.
+    Both are None where they are not known, in a record from a store that never had them. `job_uuid`
+    is the job that made it; None for a file from outside.
     """
 
     uuid: UUID
     path: str
-    sha256: bytes
-    size: int
+    sha256: bytes | None
+    size: int | None
     job_uuid: UUID | None
 
 
@@ -106,7 +107,7 @@ def register(
 
     def registered(rows: Rows) -> Artifact:
         (stored,) = typed(Artifact, [written(rows)])
-        if stored.size != size:
+        if stored.size not in (None, size):
             raise Conflict(
                 f"{path} with this SHA-256 is in the store with {stored.size} bytes, not {size}"
             )
@@ -157,21 +158,23 @@ def reusable(
     :param script: the script that would run
     :param env: the job's whole environment: the package's own and the submit's additional one
     :param inputs: each file that the job would read: an artifact, or its path and SHA-256, 32 bytes
-    :returns: the newest successful job with the same fingerprint, or None
+    :returns: the newest successful job with the same fingerprint, or None, as where the content of
+        an artifact is unknown
     :raises InvalidInput: at once, when a value could not be stored
     """
+    given = list(_check.each("inputs", inputs))
+    pairs = _check.pairs(
+        "inputs",
+        ((one.path, one.sha256) if isinstance(one, Artifact) else one for one in given),
+        "an artifact, or a pair of its path and SHA-256",
+    )
     files = [
-        _check.sha256(f"inputs[{path!r}]", sha256).hex()
+        None
+        if isinstance(one, Artifact) and sha256 is None
+        else _check.sha256(f"inputs[{path!r}]", sha256).hex()
         + "  "
         + _check.some_text("a path in inputs", path)
-        for path, sha256 in _check.pairs(
-            "inputs",
-            (
-                (one.path, one.sha256) if isinstance(one, Artifact) else one
-                for one in _check.each("inputs", inputs)
-            ),
-            "an artifact, or a pair of its path and SHA-256",
-        )
+        for one, (path, sha256) in zip(given, pairs, strict=True)
     ]
 
     def collect(rows: Rows) -> Reuse | None:

@@ -138,7 +138,7 @@ class _Body:
 
     def __init__(self, store: object, uuid: UUID, heartbeat: float) -> None:
         self.uuid = uuid
-        self.fingerprint = b""
+        self.fingerprint: bytes | None = None
         self._store: Any = store
         self._heartbeat = heartbeat
         self._tick = min(_TICK, heartbeat)
@@ -164,7 +164,7 @@ class _Body:
         if self._ended:
             raise NotRunning(f"job {self.uuid} has ended")
 
-    async def _start(self, start: Statement[bytes]) -> None:
+    async def _start(self, start: Statement[bytes | None]) -> None:
         self.fingerprint = await done(self._store.run(start))
         self._alive = time.monotonic()
 
@@ -324,7 +324,8 @@ async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
 class RunningJob(_Body):
     """A job that is running, of a `Store`; threads may share it.
 
-    `uuid` is the job's, `fingerprint` the SHA-256 of all that decides what it makes, 32 bytes.
+    `uuid` is the job's, `fingerprint` the SHA-256 of all that decides what it makes, 32 bytes, None
+    where the content of an input is unknown.
     """
 
     _way = BLOCKING
@@ -364,7 +365,7 @@ class RunningJob(_Body):
         """
         return at_once(self._finish(state, outputs, reason, exit_code, measurements))
 
-    def _begin(self, start: Statement[bytes]) -> None:
+    def _begin(self, start: Statement[bytes | None]) -> None:
         at_once(self._start(start))
         self._stop = threading.Event()
         running: weakref.ref[_Body] = weakref.ref(self)
@@ -413,7 +414,7 @@ class AsyncRunningJob(_Body):
         """End the job as `RunningJob.finish` does."""
         return await self._finish(state, outputs, reason, exit_code, measurements)
 
-    async def _begin(self, start: Statement[bytes]) -> None:
+    async def _begin(self, start: Statement[bytes | None]) -> None:
         await self._start(start)
         self._stop = asyncio.Event()
         self._task = cast(asyncio.Task[Any], asyncio.current_task())
@@ -451,7 +452,7 @@ class Building(Generic[AnyStore]):
         self,
         store: AnyStore,
         uuid: UUID,
-        start: Callable[..., Statement[bytes]],
+        start: Callable[..., Statement[bytes | None]],
         reusable: Callable[[], Statement[Reuse | None]],
         heartbeat: float,
     ) -> None:
@@ -477,7 +478,7 @@ class Building(Generic[AnyStore]):
         """
         return self._reusable()
 
-    def _starting(self) -> Statement[bytes]:
+    def _starting(self) -> Statement[bytes | None]:
         # The same when the block is entered again, so that it can be found to be the same.
         self._started_at = self._started_at or datetime.now(UTC)
         return self._start(started_at=self._started_at)

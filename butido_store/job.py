@@ -46,9 +46,9 @@ class Job:
     """A job, without its script and log.
 
     `heartbeat_at` is the builder's last sign of life, `image_sha256` the digest that the image's
-    name meant, where it is known, `fingerprint` the SHA-256 of all that decides what the job makes;
-    both have 32 bytes. `reason`, `exit_code` and `measurements` are what `finish` was told; None
-    where nobody said.
+    name meant, where it is known, `fingerprint` the SHA-256 of all that decides what the job makes,
+    None where the content of an input is unknown; both have 32 bytes. `reason`, `exit_code` and
+    `measurements` are what `finish` was told; None where nobody said.
     """
 
     uuid: UUID
@@ -63,7 +63,7 @@ class Job:
     heartbeat_at: datetime
     image_sha256: bytes | None
     container_hash: str | None
-    fingerprint: bytes
+    fingerprint: bytes | None
     reason: str | None
     exit_code: int | None
     measurements: dict[str, float] | None
@@ -296,7 +296,7 @@ class _Compared(NamedTuple):
 
     uuid: UUID
     state: State | None
-    fingerprint: bytes
+    fingerprint: bytes | None
     differing: Sequence[str]
     missing_submit: UUID | None
     missing_inputs: Sequence[UUID]
@@ -360,7 +360,7 @@ def start(
     env: Mapping[str, str],
     inputs: Iterable[UUID | Artifact] = (),
     container_hash: str | None = None,
-) -> Statement[bytes]:
+) -> Statement[bytes | None]:
     """Record that a job starts, before its container does.
 
     :param uuid: the job's uuid, `uuid7()` for instance
@@ -376,7 +376,7 @@ def start(
     :param env: its whole environment: the package's own and the submit's additional one
     :param inputs: the artifacts that are copied into the container, or their uuids
     :param container_hash: the container's id, where it is known already
-    :returns: the fingerprint, 32 bytes
+    :returns: the fingerprint, 32 bytes; None if the content of an input is unknown
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if the submit or an input is not in the store
     :raises Conflict: when run, if the uuid is there with other content
@@ -400,11 +400,11 @@ def start(
     )
 
 
-def _fingerprint(answers: Sequence[Rows]) -> bytes:
-    return cast(bytes, written(answers[0])[0])
+def _fingerprint(answers: Sequence[Rows]) -> bytes | None:
+    return cast(bytes | None, written(answers[0])[0])
 
 
-def _stored(rows: list[_Compared], made_by: Mapping[str, str] | None = None) -> list[bytes]:
+def _stored(rows: list[_Compared], made_by: Mapping[str, str] | None = None) -> list[bytes | None]:
     """Return the fingerprints of jobs, if all are in the store with the same content.
 
     :param rows: how they differ from what is in the store
@@ -591,11 +591,11 @@ def _ended(rows: list[_Compared]) -> None:
     raise _differs(found)
 
 
-def record(ended: EndedJob) -> Statement[bytes]:
+def record(ended: EndedJob) -> Statement[bytes | None]:
     """Record a job that has ended, with its script, log, environment, inputs and outputs.
 
     :param ended: what to record
-    :returns: the fingerprint, 32 bytes
+    :returns: the fingerprint, 32 bytes; None if the content of an input is unknown
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if the submit or an input is not in the store
     :raises Conflict: when run, if the uuid is there with other content
@@ -627,13 +627,13 @@ def _ended_document(ended: EndedJob) -> _Document:
     )
 
 
-def record_all(jobs: Iterable[EndedJob]) -> Statement[list[bytes]]:
+def record_all(jobs: Iterable[EndedJob]) -> Statement[list[bytes | None]]:
     """Record jobs that have ended, all of them or none.
 
     An input may be an output of another of these jobs.
 
     :param jobs: what to record, a whole submit's for instance
-    :returns: the fingerprint of each, 32 bytes
+    :returns: the fingerprint of each, 32 bytes; None if the content of an input is unknown
     :raises InvalidInput: at once, when a value cannot be stored, or jobs read each other's outputs
         in a circle
     :raises NotFound: when run, if a submit or an input is not in the store
@@ -673,8 +673,8 @@ def _no_circle(field: str, documents: Sequence[_Document]) -> None:
 
 
 def _record_all(
-    documents: Sequence[_Document], stored: Mapping[str, bytes]
-) -> Statement[list[bytes]]:
+    documents: Sequence[_Document], stored: Mapping[str, bytes | None]
+) -> Statement[list[bytes | None]]:
     """Make the statement that records jobs.
 
     :param documents: all jobs that are to be in the store
@@ -685,13 +685,13 @@ def _record_all(
     inputs = json_text([file for one in new for file in one.inputs])
     made_by = {str(file["uuid"]): one.uuid for one in new for file in one.outputs}
 
-    def fingerprints(answers: Sequence[Rows]) -> list[bytes]:
+    def fingerprints(answers: Sequence[Rows]) -> list[bytes | None]:
         if len(answers[0]) < len(new):
             raise Unwritten
-        found = {**stored, **{str(row[0]): cast(bytes, row[1]) for row in answers[0]}}
+        found = {**stored, **{str(row[0]): cast(bytes | None, row[1]) for row in answers[0]}}
         return [found[one.uuid] for one in documents]
 
-    def repeated(rows: list[_Compared]) -> list[bytes]:
+    def repeated(rows: list[_Compared]) -> list[bytes | None]:
         try:
             return _stored(rows, made_by)
         except Unwritten:

@@ -6,6 +6,9 @@
 A `limit` is 50 unless it is given; None, on the command line 0, is for all rows. psql gives all
 rows unless its variable is set. Every other parameter that is None counts as not given. A bad one
 raises InvalidInput at once, which names it.
+
+A file's `sha256` and `size` are None where its content is not known, in a record from a store that
+never had them; so is the `fingerprint` of a job that read such a file.
 """
 
 import re
@@ -116,12 +119,12 @@ class SubmitReport:
 
 
 class OutputFile(TypedDict):
-    """A file that a job made."""
+    """A file that a job made; of its content None is what is not known."""
 
     uuid: str
     path: str
-    sha256: str
-    size: int
+    sha256: str | None
+    size: int | None
 
 
 class InputFile(OutputFile):
@@ -150,7 +153,7 @@ class JobReport:
     heartbeat_at: datetime
     image_sha256: bytes | None
     container_hash: str | None
-    fingerprint: bytes
+    fingerprint: bytes | None
     failure_sha256: bytes | None
     inputs: list[InputFile]
     outputs: list[OutputFile]
@@ -167,8 +170,8 @@ class Release:
     artifact_uuid: UUID
     store: str
     path: str
-    sha256: bytes
-    size: int
+    sha256: bytes | None
+    size: int | None
     job_uuid: UUID | None
     package: str | None
     version: str | None
@@ -195,8 +198,8 @@ class Found:
 
     uuid: UUID
     path: str
-    sha256: bytes
-    size: int
+    sha256: bytes | None
+    size: int | None
     job_uuid: UUID
     version: str
     image: str
@@ -266,8 +269,8 @@ class Ingredient:
 
     uuid: UUID
     path: str
-    sha256: bytes
-    size: int
+    sha256: bytes | None
+    size: int | None
     job_uuid: UUID | None
     package: str | None
     version: str | None
@@ -285,8 +288,8 @@ class Product:
 
     uuid: UUID
     path: str
-    sha256: bytes
-    size: int
+    sha256: bytes | None
+    size: int | None
     job_uuid: UUID | None
     package: str | None
     version: str | None
@@ -327,7 +330,7 @@ class SlsaInternalParameters(TypedDict):
     submit: str
     endpoint: str
     container: NotRequired[str]
-    fingerprint: str
+    fingerprint: NotRequired[str]
 
 
 class SlsaBuildDefinition(TypedDict):

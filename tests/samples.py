@@ -57,7 +57,7 @@ def create(uuid: UUID, **changes: Any) -> Statement[None]:
     return submit.create(uuid, **(values | changes))
 
 
-def start(uuid: UUID, submit_uuid: UUID, **changes: Any) -> Statement[bytes]:
+def start(uuid: UUID, submit_uuid: UUID, **changes: Any) -> Statement[bytes | None]:
     """Return the start of a job of that submit, with some values changed."""
     values: dict[str, Any] = {
         "package": "zlib",

@@ -152,9 +152,11 @@ def test_the_second_run_builds_nothing(farm: Farm, store: Store) -> None:
     assert len(store.run(report.provenance(released.artifact_uuid))) > ALL
     for made in store.run(report.artifacts(limit=None)):
         if made.job_uuid is not None:
+            assert made.sha256
             content = (farm.kept / made.sha256.hex()).read_bytes()
             assert hashlib.sha256(content).digest() == made.sha256
     # What the store knows is of no use without the file.
+    assert released.sha256
     (farm.kept / released.sha256.hex()).unlink()
     assert farm.run()[0] == {"known": ALL - 1, "built": 1}
 

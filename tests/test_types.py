@@ -39,7 +39,7 @@ def listings(store: Store) -> None:
     for job in store.run(report.jobs(package="zlib", state="error", newer_than=NOW, limit=None)):
         state: State = job.state
         finished: datetime | None = job.finished_at
-        print(state, finished, job.fingerprint.hex())
+        print(state, finished, job.fingerprint and job.fingerprint.hex())
         job.finished_at.isoformat()  # wrong
         job.finished  # wrong
         job.state = "lost"  # wrong
@@ -78,7 +78,7 @@ def documents(store: Store) -> None:
     of_submit.jobs[0]["pakage"]  # wrong
     of_submit.jobs[0]["started_at"].year  # wrong
     (one,) = store.run(report.job(ONE))
-    size: int = one.inputs[0]["size"] + one.outputs[0]["size"]
+    size: int = (one.inputs[0]["size"] or 0) + (one.outputs[0]["size"] or 0)
     print(size, one.inputs[0]["job_uuid"])
     one.outputs[0]["job_uuid"]  # wrong
     for miss in store.run(
@@ -103,7 +103,7 @@ def documents(store: Store) -> None:
     detail.buildplan["jobs"]["uuid"]  # wrong
 
 
-def several(store: Store, statements: list[Statement[bytes]]) -> None:
+def several(store: Store, statements: list[Statement[bytes | None]]) -> None:
     six = store.run(
         report.images(), job.log(ONE), job.env(ONE), job.outputs(ONE), job.get(ONE), job.log(ONE)
     )
@@ -124,18 +124,18 @@ def several(store: Store, statements: list[Statement[bytes]]) -> None:
     eight[7].state  # wrong
     eight[8]  # wrong
     for fingerprint in store.run(*statements):
-        print(fingerprint.hex())
+        print(fingerprint and fingerprint.hex())
         fingerprint.name  # wrong
     store.run(statements)  # wrong
     store.run(*statements, "job")  # wrong
 
 
-async def several_awaited(waiting: AsyncStore, statements: list[Statement[bytes]]) -> None:
+async def several_awaited(waiting: AsyncStore, statements: list[Statement[bytes | None]]) -> None:
     four = await waiting.run(job.log(ONE), job.env(ONE), job.get(ONE), report.images())
     print(four[0].upper(), four[1]["LANG"].upper(), four[2].state, four[3][0].name)
     four[2].upper()  # wrong
     for fingerprint in await waiting.run(*statements):
-        print(fingerprint.hex())
+        print(fingerprint and fingerprint.hex())
         fingerprint.name  # wrong
     await waiting.run(statements)  # wrong
 
@@ -195,7 +195,8 @@ async def files(store: Store, waiting: AsyncStore) -> None:
         running.log(b"")
         running.log(5)  # wrong
         running.finish("done")  # wrong
-        print(running.finish("success", [made])[0].sha256, running.fingerprint.hex())
+        print(running.finish("success", [made])[0].sha256)
+        print(running.fingerprint and running.fingerprint.hex())
     with build(store, ONE):  # wrong
         pass
     waits = build(

@@ -23,6 +23,7 @@ from butido_store.cli.tables import (
     text_of,
     typed,
     visible,
+    with_unknown,
 )
 from butido_store.report import Found, JobReport, Metric, Product, Release, Slsa
 
@@ -142,12 +143,17 @@ def _statement(rows: Iterable[Any]) -> Iterator[str]:
 # Graphs ---------------------------------------------------------------------------------------
 
 
+def _digest(row: Any, digits: int = _SHORT) -> str:
+    """Return the first digits of a file's digest."""
+    return text_of(with_unknown("sha256", row.sha256 and row.sha256[: digits // 2]))
+
+
 def _dot(rows: Iterable[Any]) -> Iterator[str]:
     yield "digraph artifacts {"
     yield "  rankdir=LR; node [shape=box];"
     known = {row.uuid: row for row in rows}
     for row in known.values():
-        label = _label(f"{visible(row.path)}\n{row.sha256.hex()[:_SHORT]}")
+        label = _label(f"{visible(row.path)}\n{_digest(row)}")
         yield f'  "{row.uuid}" [label={label}];'
     for row in known.values():
         for source in row.inputs:
@@ -164,7 +170,7 @@ def _mermaid(rows: Iterable[Any]) -> Iterator[str]:
         # Mermaid has entities for what ends its quotes.
         path = visible(row.path)
         label = "".join(f"#{ord(c)};" if c in '"#<>&\\' else c for c in path)
-        yield f'  {place[uuid]}["{label}<br>{row.sha256.hex()[:_SHORT]}"]'
+        yield f'  {place[uuid]}["{label}<br>{_digest(row)}"]'
     for uuid, row in known.items():
         for source in row.inputs:
             if source in known:
@@ -238,7 +244,7 @@ def _leaf(row: Any, *, length: int | None = None, digest: int = _SHORT) -> tuple
     :param length: characters of the job's uuid; all, if not given
     :param digest: digits of the content's digest
     """
-    parts = ["", row.sha256.hex()[:digest]] if digest else [""]
+    parts = ["", _digest(row, digest)] if digest else [""]
     if row.job_uuid:
         parts.append(f"job {str(row.job_uuid)[:length]}")
     if getattr(row, "released", None):
@@ -257,7 +263,7 @@ def _print_rows(
     spare = spare_columns(*_SECOND.get(row_type, ())) if columns is None else ()
     head = None
     while page := list(islice(rows, _PAGE)):
-        values = [[getattr(row, name) for name in names] for row in page]
+        values = [[with_unknown(name, getattr(row, name)) for name in names] for row in page]
         head = print_table(names, values, room, spare=spare, head=head)
     if head is None and room.width:
         click.secho("no rows", dim=True)
@@ -271,7 +277,7 @@ def _print_records(
     names = _names(row_type) if columns is None else columns
     width = max(map(len, names))
     for row in rows:
-        values = {name: getattr(row, name) for name in names}
+        values = {name: with_unknown(name, getattr(row, name)) for name in names}
         later = {}
         for name, value in values.items():
             if value and (name in _DOCUMENTS or _is_table(value) or _is_long(value)):
@@ -293,7 +299,9 @@ def _print_records(
                 click.echo(_dump(value, indent=2))
             else:
                 parts = [*dict.fromkeys(chain.from_iterable(value))]
-                cells = [[typed(item.get(part)) for part in parts] for item in value]
+                cells = [
+                    [typed(with_unknown(part, item.get(part))) for part in parts] for item in value
+                ]
                 print_table(parts, cells, room, spare=spare_columns())
         click.echo()
     room.tell()

@@ -44,6 +44,8 @@ _IDLE_SECONDS = 600.0
 # The first eight digits of a uuid of version 7 are a minute, about.
 _SHORTEST = 8
 _KINDS = ("job", "submit", "artifact")
+# Which records a report is about, if not all of them.
+_ONLY: Mapping[type, str] = {report.Slsa: " that a job made, with content that is known"}
 _PACKAGES = ("package", "for_pkg", "with_pkg")
 
 
@@ -253,7 +255,7 @@ def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
         with database.store() as store:
             given = {p.name: _value(store, p, typed[p.name]) for p in parameters}
             with _asked(store, ask(**given), stream=given.get("limit", 0) is None) as rows:
-                found = _or_not_found(rows, parameters, given)
+                found = _or_not_found(rows, row_type, parameters, given)
                 if row_type is report.Miss and format_ == "table":
                     found = (replace(r, script=r.script_diff(given["script"])) for r in found)
                 room = Room.here(partial(unique_lengths, store), wide=wide)
@@ -347,11 +349,12 @@ def _asked(
 
 
 def _or_not_found(
-    rows: Iterator[Any], parameters: list[Parameter], given: dict[str, Any]
+    rows: Iterator[Any], row_type: type, parameters: list[Parameter], given: dict[str, Any]
 ) -> Iterator[Any]:
     """Pass rows on.
 
-    :raises NotFound: the report is about one record and has no rows, so there is no such record
+    :raises NotFound: the report is about one record and has no rows: there is no such record, or
+        none that it can tell of
     """
     first = next(rows, None)
     if first is not None:
@@ -359,4 +362,5 @@ def _or_not_found(
         yield from rows
     elif parameters and parameters[0].annotation is UUID:
         field = parameters[0].name
-        raise NotFound(f"there is no {field} {given[field]}")
+        what = _ONLY.get(row_type, "")
+        raise NotFound(f"there is no {field} {given[field]}{what}")

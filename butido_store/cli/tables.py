@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unicodedata import category
 from uuid import UUID
 
@@ -30,6 +31,18 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Of a commit or of a file's content.
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+class Unknown:
+    """What there is, though the store does not know it; None is what there is not."""
+
+    def __str__(self) -> str:
+        return "unknown"
+
+
+UNKNOWN = Unknown()
+# Of a file's content, and of a build that read such a file.
+_MAY_BE_UNKNOWN = ("sha256", "size", "fingerprint")
 
 # How many characters of each uuid tell it from all others in the store.
 Lengths = Callable[[Iterable[UUID]], Mapping[UUID, int]]
@@ -116,6 +129,11 @@ def text_of(value: object) -> str:
         case _:
             text = str(value)
     return visible(text)
+
+
+def with_unknown(column: str, value: Any) -> Any:
+    """Return a value as it is shown: what may be unknown is never without a value else."""
+    return UNKNOWN if value is None and column in _MAY_BE_UNKNOWN else value
 
 
 def typed(value: object) -> object:
@@ -205,7 +223,7 @@ def cut(text: str, width: int) -> str:
 def _all_are(rows: Sequence[Sequence[object]], kinds: tuple[type, ...]) -> Iterable[bool]:
     """Return for each column whether it has values, and all are of these kinds."""
     for column in zip(*rows, strict=True):
-        values = [value for value in column if value is not None]
+        values = [value for value in column if value not in (None, UNKNOWN)]
         yield bool(values) and all(isinstance(value, kinds) for value in values)
 
 

@@ -62,24 +62,28 @@ class Builder:
                 inputs=[source, *parts],
             )  # fmt: skip
             known = await self.store.run(todo.reusable())
-            if known and (self.kept / known.outputs[0].sha256.hex()).exists():
+            if known and self._kept(known.outputs[0]).exists():
                 print(f"known  {target.name}")
                 return known.outputs[0]
             with TemporaryDirectory(dir=self.kept) as room:
                 async with todo as running:
                     Path(room, source.path).write_bytes(target.source)
                     for part in parts:
-                        shutil.copyfile(self.kept / part.sha256.hex(), Path(room, part.path))
+                        shutil.copyfile(self._kept(part), Path(room, part.path))
                     if code := await execute(target.script, room, running):
                         await running.finish("error", reason="the script failed", exit_code=code)
                         print(f"failed {target.name}: butido-store log-of {target.uuid}")
                         return None
                     file = Path(room, f"{target.name}.o")
                     output = await asyncio.to_thread(Output.from_file, file, file.name)
-                    file.rename(self.kept / output.sha256.hex())
+                    file.rename(self._kept(output))
                     (made,) = await running.finish("success", [output], exit_code=0)
             print(f"built  {target.name}")
             return made
+
+    def _kept(self, file: Artifact | Output) -> Path:
+        """Return where a file is kept, which is nowhere if nobody knows its content."""
+        return self.kept / (file.sha256.hex() if file.sha256 else "unknown")
 
 
 async def work(store: AsyncStore, targets: list[Target], kept: Path, slots: int) -> Made:

@@ -6,7 +6,8 @@
 -- image_sha256: the digest that the image's name means; without it only a job of which it is not known
 --   is the same
 -- env: the whole environment, {"name": "value"}
--- inputs: the files that it would read, each as sha256sum() gives it: ["digest  path"]
+-- inputs: the files that it would read, each as sha256sum() gives it: ["digest  path"]; null for one
+--   whose content is unknown, with which nothing was built before
 
 WITH newest AS (
     SELECT

@@ -1,7 +1,7 @@
 -- Add a job, running or ended.
 --
--- The row has its fingerprint. Without a row nothing was added: the job is there already, or the submit,
--- an input or a shared value is missing. job/compare tells which.
+-- The row has its fingerprint, NULL if the content of an input is unknown. Without a row nothing was added:
+-- the job is there already, or the submit, an input or a shared value is missing. job/compare tells which.
 --
 -- at: the moment of this write; job/insert_outputs and job/insert_inputs find the job by it
 -- submit: uuid of the submit that it is part of
@@ -67,7 +67,7 @@ SELECT
             :'image_sha256'::bytea,
 \endif
             NULL::bytea
-        ), :'script'::text, n.sha256, f.files
+        ), :'script'::text, n.sha256, array_replace(f.files, '', NULL)
     ) AS fingerprint,
     :'script'::text AS script
 FROM submit AS s
@@ -79,7 +79,8 @@ CROSS JOIN (
     SELECT
         coalesce(
             array_agg((
-                SELECT sha256sum(a.sha256, a.path)
+                -- Empty if its content is unknown, NULL if it is not there.
+                SELECT coalesce(sha256sum(a.sha256, a.path), '')
                 FROM artifact AS a
                 WHERE a.uuid = (t.input ->> 'artifact')::uuid
             )), '{}'

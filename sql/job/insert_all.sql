@@ -1,8 +1,9 @@
 -- Add jobs that have ended, all of them or none.
 --
--- An input may be an output of another of these jobs. Each row has a job's fingerprint. Without rows
--- nothing was added: a job is there already, or a submit, an input or a shared value is missing.
--- job/compare tells which. A uuid that another writer adds at the same time is an error.
+-- An input may be an output of another of these jobs. Each row has a job's fingerprint, NULL if the content
+-- of an input is unknown. Without rows nothing was added: a job is there already, or a submit, an input or a
+-- shared value is missing. job/compare tells which. A uuid that another writer adds at the same time is an
+-- error.
 --
 -- at: the moment of this write; job/insert_outputs and job/insert_inputs find the jobs by it
 -- jobs: what is recorded of each, [{"uuid", "submit", "package", "version", "image", "endpoint",
@@ -43,16 +44,21 @@ output AS MATERIALIZED (
     SELECT
         o.file ->> 'job' AS job,
         o.file ->> 'uuid' AS uuid,
-        (o.file ->> 'sha256') || '  ' || (o.file ->> 'path') AS file
+        coalesce((o.file ->> 'sha256') || '  ' || (o.file ->> 'path'), '') AS file
     FROM jsonb_array_elements(:'outputs'::jsonb) AS o (file)
 ),
 
 input AS MATERIALIZED (
     SELECT
         i.job::uuid AS job_uuid,
+        -- Empty if its content is unknown, NULL if it is not there.
         array_agg(
             coalesce(
-                (SELECT sha256sum(a.sha256, a.path) FROM artifact AS a WHERE a.uuid = i.artifact::uuid),
+                (
+                    SELECT coalesce(sha256sum(a.sha256, a.path), '')
+                    FROM artifact AS a
+                    WHERE a.uuid = i.artifact::uuid
+                ),
                 o.file
             )
         ) AS files
@@ -80,10 +86,10 @@ given AS MATERIALIZED (
         d.state,
         d.started_at,
         d.finished_at,
-        -- NULL if an input is missing.
+        array_position(i.files, NULL) IS NOT NULL AS lacks_input,
         job_fingerprint(
             d.package, d.version, d.image, d.image_sha256, d.script, d.environment_sha256,
-            coalesce(i.files, '{}')
+            coalesce(array_replace(i.files, '', NULL), '{}')
         ) AS fingerprint,
         d.image_sha256,
         d.container_hash,
@@ -129,8 +135,9 @@ WHERE (
     SELECT
         bool_and(
             NOT a.is_stored
+            AND NOT a.lacks_input
             AND num_nulls(
-                a.submit_uuid, a.endpoint_id, a.package_id, a.image_id, a.environment_id, a.fingerprint
+                a.submit_uuid, a.endpoint_id, a.package_id, a.image_id, a.environment_id
             ) = 0
         )
     FROM given AS a

@@ -1,6 +1,7 @@
 -- Which files differ between jobs that did exactly the same?
 --
--- A row for each path that successful jobs with one fingerprint made with more than one content.
+-- A row for each path that successful jobs with one fingerprint made with more than one content. What is
+-- unknown, of an input or of what was made, equals nothing and differs from nothing.
 --
 -- package, -p: only the package of this name
 -- newer_than: only jobs started at or after this time
@@ -22,6 +23,8 @@ JOIN package AS p ON p.id = j.package_id
 JOIN artifact AS a ON a.job_uuid = j.uuid
 WHERE
     j.state = 'success'
+    AND j.fingerprint IS NOT NULL
+    AND a.sha256 IS NOT NULL
 \if :{?package}
     AND p.name = :'package'::text
 \endif

@@ -840,6 +840,7 @@ SELECT
     n.success,
     n.error,
     n.lost,
+    (SELECT count(*) FROM reuse AS u WHERE u.submit_uuid = s.uuid) AS reused,
     n.last_finished_at - s.timestamp AS duration
 FROM submit AS s
 JOIN package AS p ON p.id = s.requested_package_id
@@ -873,6 +874,7 @@ COMMENT ON COLUMN submit_overview.running IS 'Jobs that have not ended';
 COMMENT ON COLUMN submit_overview.success IS 'Jobs that ended well';
 COMMENT ON COLUMN submit_overview.error IS 'Jobs that failed';
 COMMENT ON COLUMN submit_overview.lost IS 'Jobs whose builder went silent';
+COMMENT ON COLUMN submit_overview.reused IS 'Earlier jobs whose outputs it took, rather than run them again';
 COMMENT ON COLUMN submit_overview.duration IS 'From the request to the end of its last ended job';
 
 CREATE VIEW job_overview AS

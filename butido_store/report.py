@@ -31,6 +31,8 @@ from butido_store.submit import Submit
 R = TypeVar("R")
 # Several texts; not Sequence[str], which takes a single text for its characters.
 Texts = list[str] | tuple[str, ...]
+# What a row is for, where there is one for each.
+Period = Literal["day", "week"]
 # A variable of an environment with its value.
 Variable = Annotated[str, "NAME=VALUE"]
 # A uniform resource identifier (RFC 3986).
@@ -86,13 +88,21 @@ class Package:
     last_started_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedJob(Job):
+    """A job in a listing; `reused` where the submit asked about did not run it, but reused it."""
+
+    reused: bool
+
+
 class JobOfSubmit(TypedDict):
-    """A job in the report on its submit."""
+    """A job in the report on the submit that ran it, or reused it."""
 
     uuid: str
     package: str
     version: str
     state: State
+    reused: bool
     endpoint: str
     started_at: str
     finished_at: str | None
@@ -100,7 +110,10 @@ class JobOfSubmit(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class SubmitReport:
-    """A submit with the environment that it adds, its jobs, and how many are in each state."""
+    """A submit with the environment that it adds, the jobs that it ran and those that it reused.
+
+    Those that it ran are counted by state; `seconds_saved` is what those that it reused had taken.
+    """
 
     uuid: UUID
     timestamp: datetime
@@ -115,6 +128,8 @@ class SubmitReport:
     success: int
     error: int
     lost: int
+    reused: int
+    seconds_saved: float
     jobs: list[JobOfSubmit]
 
 
@@ -486,6 +501,34 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class ReusedJob:
+    """A job, how many submits reused it, and how many seconds that saved."""
+
+    job_uuid: UUID
+    package: str
+    version: str
+    image: str
+    reuses: int
+    seconds_saved: float
+    last_reused_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """How often a package was reused and how often it was built, all told or in a period.
+
+    `period` is the beginning of the day or week, None for all told.
+    """
+
+    package: str
+    period: datetime | None
+    hits: int
+    misses: int
+    hit_rate: float
+    seconds_saved: float
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """A line of a job's log, counted from 1."""
 
@@ -559,6 +602,7 @@ def _flag(field: str, value: object) -> bool | None:
 # How a parameter is checked, by its annotation.
 _NEEDED: Mapping[Any, _Check] = {
     UUID: _check.uuid,
+    Period: lambda field, value: _check.choice(field, value, get_args(Period)),
     State: lambda field, value: _check.choice(field, value, get_args(State)),
     Texts: _texts,
     Variable: _variable,
@@ -902,10 +946,10 @@ def jobs(
     older_than: datetime | None = None,
     before: UUID | None = None,
     limit: int | None = 50,
-) -> Statement[list[Job]]:
+) -> Statement[list[ListedJob]]:
     """Which jobs were run, newest first?
 
-    :param of_submit: only those of this submit
+    :param of_submit: only those of this submit, and those that it reused, which `reused` marks
     :param package: only those that build the package of this name
     :param version: only those that build this version
     :param image: only those in this image
@@ -919,7 +963,7 @@ def jobs(
     :param limit: at most this many; None for all
     """
     return _ask(
-        Job,
+        ListedJob,
         "jobs",
         of_submit=of_submit,
         package=package,
@@ -1030,6 +1074,57 @@ def releases(
         package=package,
         artifact=artifact,
         history=history,
+        newer_than=newer_than,
+        older_than=older_than,
+        limit=limit,
+    )
+
+
+def reused(
+    *,
+    package: str | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[ReusedJob]]:
+    """Which jobs were reused, those whose reuse saved most first?
+
+    :param package: only jobs that built the package of this name
+    :param newer_than: only what submits chose at or after this time
+    :param older_than: only what submits chose before this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        ReusedJob,
+        "reused",
+        package=package,
+        newer_than=newer_than,
+        older_than=older_than,
+        limit=limit,
+    )
+
+
+def savings(
+    *,
+    package: str | None = None,
+    per: Period | None = None,
+    newer_than: datetime | None = None,
+    older_than: datetime | None = None,
+    limit: int | None = 50,
+) -> Statement[list[Savings]]:
+    """How often was a job reused instead of run, and how many seconds did that save?
+
+    :param package: only the package of this name
+    :param per: a row for each day, or week from Monday, in UTC, newest first; else one for all time
+    :param newer_than: only hits and misses at or after this time
+    :param older_than: only hits and misses before this time
+    :param limit: at most this many; None for all
+    """
+    return _ask(
+        Savings,
+        "savings",
+        package=package,
+        per=per,
         newer_than=newer_than,
         older_than=older_than,
         limit=limit,

@@ -225,7 +225,7 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
     "irreproducible": {"package": "zlib", "limit": 1, **_TIMES},
     "job": {"job": NEXT, "log": True, "script": True, "env": True},
     "jobs": {
-        "of_submit": SUBMIT,
+        "of_submit": LATER,
         "package": "zlib",
         "version": "1.3",
         "image": "debian:12",
@@ -257,6 +257,8 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "limit": 1,
         **_TIMES,
     },
+    "reused": {"package": "zlib", "limit": 1, **_TIMES},
+    "savings": {"package": "zlib", "per": "day", "limit": 1, **_TIMES},
     "search_log": {
         "text": "odd",
         "regex": "^it.s",

@@ -277,12 +277,14 @@ def test_every_report_has_a_file_a_function_a_command_and_sample_parameters() ->
     assert {name.replace("_", "-") for name in files} <= set(main.list_commands(Context(main)))
 
 
+# What has choices, which the header of a file lists.
+CHOICES = (job.State, report.Period)
 # What each cast of a file is in Python; a text may be one of some.
 TYPES: dict[str, tuple[Any, ...]] = {
     "bigint": (int,),
     "boolean": (bool,),
     "bytea": (bytes,),
-    "text": (str, report.Variable, report.Uri, job.State),
+    "text": (str, report.Variable, report.Uri, *CHOICES),
     "text[]": (report.Texts, report.Variables, report.Labels, report.Files),
     "timestamptz": (datetime,),
     "uuid": (UUID,),
@@ -301,10 +303,8 @@ def test_a_function_has_the_parameters_of_its_file(name: str) -> None:
         if parameter.default is None or field == "limit":
             kinds = tuple(kind | None for kind in kinds)
         assert parameter.annotation in kinds
-        assert (parameter.annotation in (job.State, job.State | None)) == bool(
-            file.notes[field].choices
-        )
-        assert file.notes[field].choices in ((), get_args(job.State))
+        choices = [kind for kind in CHOICES if parameter.annotation in (kind, kind | None)]
+        assert [file.notes[field].choices or ()] == [*map(get_args, choices), ()][:1]
     if "limit" in parameters:
         assert parameters["limit"].default == 50
 

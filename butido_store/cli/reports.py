@@ -169,6 +169,7 @@ class _Columns(click.ParamType[list[str]]):
 _NEEDED: dict[Any, dict[str, Any]] = {
     UUID: {},
     State: {"type": click.Choice(get_args(State))},
+    report.Period: {"type": click.Choice(get_args(report.Period))},
     report.Texts: {"multiple": True},
     report.Variable: {},
     report.Uri: {},

@@ -22,7 +22,8 @@ _SPARE = (
     *("measurements", "inputs", "fingerprint", "image_sha256", "container_hash", "heartbeat_at"),
     *("help", "sha256", "repo_hash", "submit_uuid", "previous_job", "first_job", "withdrawn_by"),
     *("last_at", "finished_at", "first_at", "exit_code", "size", "endpoint", "image"),
-    *("first_commit", "reason", "started_at", "state", "version"),
+    *("first_commit", "reason", "started_at", "reused", "state", "version"),
+    *("withdrawn_at", "replaced_at"),
 )
 # What acts on a terminal or is not seen there: controls, format characters such as those of
 # bidirectional text, halves of surrogate pairs, and separators of lines.
@@ -109,8 +110,10 @@ class Room:
 def text_of(value: object) -> str:
     """Return a value as text on one line."""
     match value:
-        case None:
+        case None | False:
             return ""
+        case True:
+            return "yes"
         case bytes():
             return value.hex()
         case datetime():

@@ -1,6 +1,6 @@
 -- Which jobs were run, newest first?
 --
--- of_submit, -S: only those of this submit
+-- of_submit, -S: only those of this submit, and those that it reused, which `reused` marks
 -- package, -p: only those that build the package of this name
 -- version: only those that build this version
 -- image, -I: only those in this image
@@ -26,10 +26,11 @@ variable AS (
 ),
 \endif
 
--- Every filter but env; that of package serves the jobs that are found by their environment.
-matching AS NOT MATERIALIZED (
+-- Every filter but of_submit and env; that of package serves the jobs that are found by their environment.
+fitting AS NOT MATERIALIZED (
     SELECT
         j.uuid,
+        j.submit_uuid,
         j.started_at,
         j.endpoint_id,
         j.package_id,
@@ -37,9 +38,6 @@ matching AS NOT MATERIALIZED (
     FROM job AS j
     WHERE
         TRUE
-\if :{?of_submit}
-        AND j.submit_uuid = :'of_submit'::uuid
-\endif
 \if :{?package}
         AND (SELECT p.name FROM package AS p WHERE p.id = j.package_id) = :'package'::text
 \endif
@@ -69,6 +67,20 @@ matching AS NOT MATERIALIZED (
         AND (j.started_at, j.uuid) < (
             (SELECT b.started_at FROM job AS b WHERE b.uuid = :'before'::uuid), :'before'::uuid
         )
+\endif
+),
+
+-- Those that were run, for this submit if it is given.
+matching AS NOT MATERIALIZED (
+    SELECT
+        f.uuid,
+        f.started_at,
+        f.endpoint_id,
+        f.package_id,
+        f.environment_id
+    FROM fitting AS f
+\if :{?of_submit}
+    WHERE f.submit_uuid = :'of_submit'::uuid
 \endif
 ),
 
@@ -141,7 +153,8 @@ page AS (
 chosen AS (
     SELECT
         n.uuid,
-        n.started_at
+        n.started_at,
+        FALSE AS reused
     FROM newest AS n
 \if :{?env}
     WHERE n.has_variable AND (SELECT page.is_full FROM page)
@@ -150,7 +163,8 @@ chosen AS (
     -- of them. Without uuid the index alone tells when: 0.2 s for 17,000 environments, with it 0.5.
     SELECT
         m.uuid,
-        m.started_at
+        m.started_at,
+        FALSE AS reused
     FROM (
         SELECT ee.environment_id
         FROM environment_envvar AS ee
@@ -179,6 +193,25 @@ chosen AS (
 \endif
     ) AS m
 \endif
+\if :{?of_submit}
+    UNION ALL
+    -- All that the submit reused, which is at most as much as its tree has packages.
+    SELECT
+        f.uuid,
+        f.started_at,
+        TRUE AS reused
+    FROM reuse AS u
+    JOIN fitting AS f ON f.uuid = u.job_uuid
+    WHERE
+        u.submit_uuid = :'of_submit'::uuid
+\if :{?env}
+        AND EXISTS (
+            SELECT 1
+            FROM environment_envvar AS ee
+            WHERE ee.environment_id = f.environment_id AND ee.envvar_id = (SELECT v.id FROM variable AS v)
+        )
+\endif
+\endif
 \if :{?limit}
     ORDER BY started_at DESC, uuid DESC
     LIMIT :limit
@@ -201,7 +234,8 @@ SELECT
     j.fingerprint,
     j.reason,
     j.exit_code,
-    j.measurements
+    j.measurements,
+    c.reused
 FROM chosen AS c
 JOIN job AS j ON j.uuid = c.uuid
 JOIN package AS p ON p.id = j.package_id

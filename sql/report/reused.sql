@@ -1,0 +1,49 @@
+-- Which jobs were reused, those whose reuse saved most first?
+--
+-- Each submit that reused a job saved the seconds that the job had taken; none if the job ends before it
+-- starts, by a clock that was set back.
+--
+-- package, -p: only jobs that built the package of this name
+-- newer_than: only what submits chose at or after this time
+-- older_than: only what submits chose before this time
+-- limit: at most this many
+
+WITH used AS (
+    SELECT
+        j.uuid,
+        count(*) AS reuses,
+        count(*) * greatest(date_part('epoch', j.finished_at - j.started_at), 0) AS seconds_saved,
+        max(u.timestamp) AS last_reused_at
+    FROM reuse AS u
+    JOIN job AS j ON j.uuid = u.job_uuid
+    WHERE
+        TRUE
+\if :{?package}
+        AND j.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
+\endif
+\if :{?newer_than}
+        AND u.timestamp >= :'newer_than'::timestamptz
+\endif
+\if :{?older_than}
+        AND u.timestamp < :'older_than'::timestamptz
+\endif
+    GROUP BY j.uuid
+    ORDER BY seconds_saved DESC, j.uuid ASC
+\if :{?limit}
+    LIMIT :limit
+\endif
+)
+
+SELECT
+    u.uuid AS job_uuid,
+    p.name AS package,
+    p.version,
+    i.name AS image,
+    u.reuses,
+    u.seconds_saved,
+    u.last_reused_at
+FROM used AS u
+JOIN job AS j ON j.uuid = u.uuid
+JOIN package AS p ON p.id = j.package_id
+JOIN image AS i ON i.id = j.image_id
+ORDER BY u.seconds_saved DESC, u.uuid ASC;

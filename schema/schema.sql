@@ -27,7 +27,7 @@
 --          once, under a bigint that means nothing outside this database.
 -- Names    sort by their bytes (COLLATE "C"), whatever the database's locale. A text that a B-tree
 --          would refuse as too long is unique by its SHA-256.
--- Releases are only added; a withdrawal is a row of its own.
+-- Releases are only added; a withdrawal is a row of its own. Of a path in a store the latest one counts.
 -- People   read the views: submit_overview, job_overview, artifact_overview, release_current,
 --          submitenvs, jobenvs; and ask artifact_ancestors() and artifact_descendants() for lineage.
 
@@ -615,7 +615,7 @@ CREATE UNIQUE INDEX artifact_path_sha256_sha256_idx ON artifact (path_sha256, sh
 WHERE job_uuid IS NULL;
 -- These two end in uuid, the order of the listing: to sort the 449 files of one content took 1.5 ms,
 -- so: 0.4.
-CREATE INDEX artifact_path_sha256_uuid_idx ON artifact (path_sha256, uuid);
+CREATE UNIQUE INDEX artifact_path_sha256_uuid_idx ON artifact (path_sha256, uuid);
 CREATE INDEX artifact_sha256_uuid_idx ON artifact (sha256, uuid);
 
 COMMENT ON TABLE artifact IS
@@ -701,10 +701,12 @@ CREATE TABLE release (
     uuid uuid NOT NULL,
     artifact_uuid uuid NOT NULL,
     release_store_id bigint NOT NULL,
+    path_sha256 bytea NOT NULL,
     timestamp timestamptz NOT NULL,
     actor text NOT NULL,
     CONSTRAINT release_pkey PRIMARY KEY (uuid, artifact_uuid),
-    CONSTRAINT release_artifact_uuid_fkey FOREIGN KEY (artifact_uuid) REFERENCES artifact (uuid),
+    CONSTRAINT release_artifact_uuid_path_sha256_fkey
+    FOREIGN KEY (artifact_uuid, path_sha256) REFERENCES artifact (uuid, path_sha256),
     CONSTRAINT release_release_store_id_fkey
     FOREIGN KEY (release_store_id) REFERENCES release_store (id),
     CONSTRAINT release_timestamp_check
@@ -712,8 +714,11 @@ CREATE TABLE release (
     CONSTRAINT release_actor_check CHECK (char_length(actor) BETWEEN 1 AND 255)
 );
 
-CREATE INDEX release_artifact_uuid_timestamp_idx ON release (artifact_uuid, timestamp);
+CREATE INDEX release_artifact_uuid_path_sha256_idx ON release (artifact_uuid, path_sha256);
 CREATE INDEX release_release_store_id_timestamp_idx ON release (release_store_id, timestamp);
+-- What replaced a release is one probe, however often its path was built and released.
+CREATE INDEX release_release_store_id_path_sha256_timestamp_idx
+ON release (release_store_id, path_sha256, timestamp);
 CREATE INDEX release_timestamp_idx ON release (timestamp);
 
 COMMENT ON TABLE release IS
@@ -721,6 +726,8 @@ COMMENT ON TABLE release IS
 COMMENT ON COLUMN release.uuid IS 'The act of releasing: one artifact, or many at once';
 COMMENT ON COLUMN release.artifact_uuid IS 'What was released';
 COMMENT ON COLUMN release.release_store_id IS 'Where to';
+COMMENT ON COLUMN release.path_sha256 IS
+'artifact.path_sha256: the place in the release store, which a later release of the same path takes over';
 COMMENT ON COLUMN release.timestamp IS 'When, by the clock of whoever released it';
 COMMENT ON COLUMN release.actor IS 'Who released it';
 
@@ -977,9 +984,19 @@ WHERE
         SELECT 1
         FROM release_withdrawal AS w
         WHERE w.release_uuid = r.uuid AND w.artifact_uuid = r.artifact_uuid
+    )
+    AND NOT EXISTS (
+        SELECT 1
+        FROM release AS l
+        WHERE
+            l.release_store_id = r.release_store_id
+            AND l.path_sha256 = r.path_sha256
+            AND (l.timestamp, l.uuid, l.artifact_uuid) > (r.timestamp, r.uuid, r.artifact_uuid)
     );
 
-COMMENT ON VIEW release_current IS 'What is released now: every release that was not taken back';
+COMMENT ON VIEW release_current IS
+'What is released now: of each path in each store the latest release, if it was not taken back. '
+'Where it was, nothing is there: it had overwritten the file of the one before';
 COMMENT ON COLUMN release_current.uuid IS 'release.uuid';
 COMMENT ON COLUMN release_current.artifact_uuid IS 'The artifact';
 COMMENT ON COLUMN release_current.store IS 'Name of the release store';

@@ -106,7 +106,8 @@ def test_what_must_not_be_is_refused(row: Connection, statement: str, constraint
         "INSERT INTO git_hash (hash) VALUES (repeat('a', 64))",
         "INSERT INTO image (name) VALUES (repeat('🐘', 512))",
         "INSERT INTO package (name, version) VALUES (repeat('🐘', 255), repeat('🐘', 255))",
-        "UPDATE artifact SET path = repeat('🐘', 100000), size = 9223372036854775807",
+        "UPDATE artifact SET path = repeat('🐘', 100000), size = 9223372036854775807"
+        " WHERE job_uuid IS NOT NULL",
         # The same path with other content, from outside; and the same content at another path.
         "INSERT INTO artifact (uuid, path, sha256, size)"
         " SELECT gen_random_uuid(), path, sha256(''), 0 FROM artifact",

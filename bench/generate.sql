@@ -600,6 +600,20 @@ FROM (
 ORDER BY t.job_uuid, t.artifact_uuid;
 
 
+-- Reuse: one submit in ten takes what the one before it built ----------------------------------
+
+INSERT INTO reuse (submit_uuid, job_uuid, timestamp)
+SELECT
+    s.uuid AS submit_uuid,
+    j.uuid AS job_uuid,
+    s.at AS timestamp
+FROM plan_submit AS s
+JOIN plan_submit AS e ON e.k = s.k - 1
+JOIN job AS j ON j.submit_uuid = e.uuid AND j.state = 'success'
+WHERE s.k % 10 = 3
+ORDER BY s.k, j.uuid;
+
+
 -- Releases --------------------------------------------------------------------------------------
 
 INSERT INTO release_store (id, name)
@@ -610,15 +624,17 @@ SELECT
 
 SELECT setval(pg_get_serial_sequence('release_store', 'id'), 1);
 
-INSERT INTO release (uuid, artifact_uuid, release_store_id, timestamp, actor)
+INSERT INTO release (uuid, artifact_uuid, release_store_id, path_sha256, timestamp, actor)
 SELECT
     pg_temp.uuid_at(s.at + interval '1 hour', 'release', s.k) AS uuid,
     o.uuid AS artifact_uuid,
     1 AS release_store_id,
+    a.path_sha256,
     s.at + interval '1 hour' AS timestamp,
     'generate' AS actor
 FROM plan_submit AS s
 JOIN plan_made AS o ON o.k = s.k AND o.n = s.k * 20 + 19
+JOIN artifact AS a ON a.uuid = o.uuid
 WHERE s.k % 500 = 7
 ORDER BY s.k, o.uuid;
 
@@ -650,4 +666,4 @@ WHERE rolname = current_user AND rolsuper;
 -- The pages that reads would otherwise mark, and the statistics that plans are made from.
 VACUUM (ANALYZE)
 envvar, git_hash, package, image, endpoint, environment, environment_envvar, submit, job, job_log_chunk, artifact,
-job_input_artifacts, release_store, release, release_withdrawal;
+job_input_artifacts, reuse, release_store, release, release_withdrawal;

@@ -34,16 +34,17 @@ def create(
     artifacts: Iterable[UUID | Artifact] | None = None,
     submit: UUID | None = None,
 ) -> Statement[list[UUID]]:
-    """Release artifacts, or all that the successful jobs of a submit made, to a release store.
+    """Release artifacts, or all that a submit delivered, to a release store.
 
-    All of them are released, or none. What is in the release store already stays as it is.
+    All of them are released, or none. What is in the release store already stays as it is; what was
+    there at the same path is replaced.
 
     :param uuid: uuid of this act of releasing, `uuid7()` for instance
     :param store: name of the release store
     :param timestamp: when it is released, an aware datetime
     :param actor: who releases it
     :param artifacts: artifacts, or their uuids: outputs of successful jobs, or files from outside
-    :param submit: uuid of a submit, for all that its successful jobs made
+    :param submit: uuid of a submit, for all that its successful jobs made, or jobs that it reused
     :returns: the artifacts that this act released: those that were not in that release store before
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if an artifact is not in the store, or the submit has made none

@@ -179,7 +179,7 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An artifact in a release store, and how it was taken back where it was."""
+    """An artifact in a release store; when another one took its place, or how it was taken back."""
 
     uuid: UUID
     artifact_uuid: UUID
@@ -192,6 +192,7 @@ class Release:
     version: str | None
     timestamp: datetime
     actor: str
+    replaced_at: datetime | None
     withdrawn_at: datetime | None
     withdrawn_by: str | None
     reason: str | None
@@ -1062,7 +1063,7 @@ def releases(
     :param store: only what went to this release store
     :param package: only what jobs made for the package of this name
     :param artifact: only this artifact
-    :param history: also what was withdrawn
+    :param history: also what was withdrawn or replaced
     :param newer_than: only what was released at or after this time
     :param older_than: only what was released before this time
     :param limit: at most this many; None for all

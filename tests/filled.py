@@ -62,10 +62,12 @@ WRITTEN: tuple[Statement[object], ...] = (
     job.append_log(BROKEN, seq=0, data=f"{ODD}\nerror: no space\n"),
     finish(BROKEN, state="error", finished_at=later(95), exit_code=-9),
     submit.reuse(LATER, [DONE, NEXT], timestamp=later(3)),
-    release.create(RELEASE, store="stable", timestamp=TIME, actor=ODD, artifacts=[LIBRARY, OTHER]),
+    # One file in a place after another.
+    release.create(LAST, store="stable", timestamp=TIME, actor=ODD, artifacts=[OTHER]),
     release.withdraw(
         store="stable", artifact=OTHER, timestamp=later(1), actor=ODD, reason="differs"
     ),
+    release.create(RELEASE, store="stable", timestamp=later(2), actor=ODD, artifacts=[LIBRARY]),
 )
 
 # What the library sends in each of its files, with all that is optional.

@@ -35,10 +35,6 @@ class Done:
     outputs: tuple[tuple[str, UUID], ...]
     releases: dict[UUID, str]
 
-    def released(self, artifact: UUID) -> list[str]:
-        """Return the stores that an output is released to."""
-        return sorted({letter for letter in self.releases[artifact] if letter.islower()})
-
 
 @st.composite
 def jobs(draw: st.DrawFn) -> Done:
@@ -79,8 +75,24 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
+def releases(done: Sequence[Done]) -> Iterator[tuple[str, UUID, str]]:
+    """Yield path, artifact and letter of each release, in their order."""
+    for one in done:
+        for path, artifact in one.outputs:
+            for letter in one.releases[artifact]:
+                yield path, artifact, letter
+
+
 def find(done: Sequence[Done], asked: dict[str, Any]) -> list[tuple[UUID, list[str]]]:
     """Answer as butido does: filter, then sort the released and the newest to the front."""
+    # What is in each place, a path of a store: the last that was put there, if it was not taken.
+    places: dict[tuple[str, str], UUID | None] = {}
+    for path, artifact, letter in releases(done):
+        places[letter.lower(), path] = artifact if letter.islower() else None
+
+    def released(artifact: UUID) -> list[str]:
+        return sorted(to for (to, _), found in places.items() if found == artifact)
+
     found = []
     for one in done:
         if (
@@ -97,8 +109,8 @@ def find(done: Sequence[Done], asked: dict[str, Any]) -> list[tuple[UUID, list[s
     # Python sorts stably: the last key first.
     found.sort(key=lambda hit: hit[1].encode())
     found.sort(key=lambda hit: (hit[0].started_at, hit[0].uuid), reverse=True)
-    found.sort(key=lambda hit: not hit[0].released(hit[2]))
-    return [(uuid, one.released(uuid)) for one, _, uuid in found][: asked.get("limit")]
+    found.sort(key=lambda hit: not released(hit[2]))
+    return [(uuid, released(uuid)) for _, _, uuid in found][: asked.get("limit")]
 
 
 @pytest.fixture
@@ -113,7 +125,7 @@ def check(store: Store, done: list[Done], asked: list[dict[str, Any]], more: int
 
     :param more: how many builds of the package there are that left nothing
     """
-    # The database is not emptied between examples: each has a package of its own.
+    # The database is not emptied between examples: each has a package and paths of its own.
     of_submit, package = uuid7(), str(uuid7())
     records = [
         ended(
@@ -127,7 +139,9 @@ def check(store: Store, done: list[Done], asked: list[dict[str, Any]], more: int
             env=one.env,
             state=one.state,
             started_at=later(one.started_at),
-            outputs=[Output(path, sha256(path), 1, uuid) for path, uuid in one.outputs],
+            outputs=[
+                Output(f"{package}/{path}", sha256(path), 1, uuid) for path, uuid in one.outputs
+            ],
         )
         for one in done
     ]
@@ -135,12 +149,7 @@ def check(store: Store, done: list[Done], asked: list[dict[str, Any]], more: int
         ended(uuid7(), of_submit, package=package, version="1", state="error") for _ in range(more)
     ]
     store.run(create(of_submit), job.record_all(records))
-    for artifact, letter in (
-        (artifact, letter)
-        for one in done
-        for artifact, letters in one.releases.items()
-        for letter in letters
-    ):
+    for _, artifact, letter in releases(done):
         to = letter.lower()
         store.run(
             release.create(uuid7(), store=to, timestamp=TIME, actor="a", artifacts=[artifact])

@@ -103,6 +103,56 @@ def test_what_is_withdrawn_stays_in_the_history(store: AnyStore) -> None:
     assert len(current(store)) == 2
 
 
+def test_the_later_release_of_a_path_replaces_the_earlier(store: AnyStore) -> None:
+    again, other = (uuid7(), uuid7()), uuid7()
+    store.run(start(again[0], SUBMIT, script="2"))
+    store.run(finish(again[0], outputs=[Output("lib", sha256("lib 2"), 3, again[1])]))
+    store.run(release.create(uuid7(), artifacts=[LIB, BIN], **BY))
+    store.run(release.create(other, artifacts=[LIB], **(BY | {"store": "testing"})))
+    second = {**BY, "timestamp": later(5)}
+    assert store.run(release.create(uuid7(), artifacts=[again[1]], **second)) == [again[1]]
+    # Another path, and the same one elsewhere, stay.
+    assert current(store) == sorted([("stable", BIN), ("stable", again[1]), ("testing", LIB)])
+    history = store.run(report.releases(store="stable", artifact=LIB, history=True))
+    assert [(one.replaced_at, one.withdrawn_at) for one in history] == [(later(5), None)]
+    found = {one.uuid: one.released for one in store.run(report.find_artifact("zlib"))}
+    assert found == {LIB: ["testing"], BIN: ["stable"], again[1]: ["stable"]}
+    # Only what is there can be taken back. What it had replaced does not come back.
+    taken = {**BY, "timestamp": later(6), "reason": "it leaks"}
+    with pytest.raises(NotFound):
+        store.run(release.withdraw(artifact=LIB, **taken))
+    store.run(release.withdraw(artifact=again[1], **taken))
+    assert current(store) == [("stable", BIN), ("testing", LIB)]
+    # Released once more, it is there once more, in place of what was withdrawn.
+    third = {**BY, "timestamp": later(7)}
+    assert store.run(release.create(uuid7(), artifacts=[LIB], **third)) == [LIB]
+    assert current(store) == [("stable", LIB), ("stable", BIN), ("testing", LIB)]
+    # One that says that it was made before that never was the latest.
+    store.run(release.create(uuid7(), artifacts=[again[1]], **second))
+    assert current(store) == [("stable", LIB), ("stable", BIN), ("testing", LIB)]
+
+
+def test_of_two_releases_at_once_the_later_uuid_counts(store: AnyStore) -> None:
+    again = uuid7(), uuid7()
+    store.run(start(again[0], SUBMIT, script="2"))
+    store.run(finish(again[0], outputs=[Output("lib", sha256("lib 2"), 3, again[1])]))
+    acts = uuid7(), uuid7()
+    store.run(release.create(acts[1], artifacts=[LIB], **BY))
+    store.run(release.create(acts[0], artifacts=[again[1]], **BY))
+    assert current(store) == [("stable", LIB)]
+    # In one act, of one path, the later artifact's.
+    store.run(release.create(uuid7(), artifacts=[again[1], LIB], **(BY | {"store": "testing"})))
+    assert current(store) == [("stable", LIB), ("testing", again[1])]
+
+
+def test_a_release_has_the_path_of_its_artifact(
+    store: AnyStore, connection: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    store.run(release.create(uuid7(), artifacts=[LIB], **BY))
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="path_sha256"):
+        connection.execute("UPDATE release SET path_sha256 = text_sha256('bin')")
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [

@@ -239,7 +239,7 @@ def _user() -> str:
     "--submit",
     "-S",
     shell_complete=uuids("submit"),
-    help="All that the successful jobs of this submit made.",
+    help="All that successful jobs of this submit made, or jobs that it reused.",
 )
 @click.option("--actor", default=_user, show_default="the user", help="Who releases it.")
 @click.pass_obj
@@ -250,7 +250,7 @@ def release_(
     submit: str | None,
     actor: str,
 ) -> None:
-    """Release artifacts, or all of a submit, to the release store STORE."""
+    """Release artifacts, or all that a submit delivered, to the release store STORE."""
     if bool(artifact) == bool(submit):
         raise click.UsageError("either --artifact or --submit says what is released")
     with database.store() as store:

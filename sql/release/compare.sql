@@ -9,7 +9,7 @@
 -- timestamp: when it is released
 -- actor: who releases it
 -- artifacts: uuids of artifacts
--- submit: all that the successful jobs of this submit made
+-- submit: all that successful jobs of this submit made, or jobs that it reused
 
 WITH wanted AS (
     -- No row: what the optional clauses add to.
@@ -26,6 +26,11 @@ WITH wanted AS (
     FROM job AS j
     JOIN artifact AS a ON a.job_uuid = j.uuid
     WHERE j.submit_uuid = :'submit'::uuid AND j.state = 'success'
+    UNION
+    SELECT a.uuid
+    FROM reuse AS u
+    JOIN artifact AS a ON a.job_uuid = u.job_uuid
+    WHERE u.submit_uuid = :'submit'::uuid
 \endif
 ),
 

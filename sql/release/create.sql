@@ -1,4 +1,4 @@
--- Release artifacts, or all that the successful jobs of a submit made, to a release store.
+-- Release artifacts, or all that a submit delivered, to a release store.
 --
 -- All or none. An artifact that is in the release store already stays as it is. If nothing was released
 -- there is no row, and release/compare tells why.
@@ -8,7 +8,7 @@
 -- timestamp: when it is released
 -- actor: who releases it
 -- artifacts: uuids of artifacts
--- submit: all that the successful jobs of this submit made
+-- submit: all that successful jobs of this submit made, or jobs that it reused
 
 WITH wanted AS (
     -- No row: what the optional clauses add to.
@@ -25,18 +25,25 @@ WITH wanted AS (
     FROM job AS j
     JOIN artifact AS a ON a.job_uuid = j.uuid
     WHERE j.submit_uuid = :'submit'::uuid AND j.state = 'success'
+    UNION
+    SELECT a.uuid
+    FROM reuse AS u
+    JOIN artifact AS a ON a.job_uuid = u.job_uuid
+    WHERE u.submit_uuid = :'submit'::uuid
 \endif
 )
 
-INSERT INTO release (uuid, artifact_uuid, release_store_id, timestamp, actor)
+INSERT INTO release (uuid, artifact_uuid, release_store_id, path_sha256, timestamp, actor)
 SELECT
     :'release'::uuid,
     w.uuid,
     rs.id,
+    a.path_sha256,
     :'timestamp'::timestamptz,
     :'actor'::text
 FROM release_store AS rs
 CROSS JOIN wanted AS w
+JOIN artifact AS a ON a.uuid = w.uuid
 WHERE
     rs.name = :'store'::text
     AND NOT EXISTS (SELECT 1 FROM release AS r WHERE r.uuid = :'release'::uuid)
@@ -47,8 +54,8 @@ WHERE
     AND NOT EXISTS (
         SELECT 1
         FROM wanted AS v
-        LEFT JOIN artifact AS a ON a.uuid = v.uuid
-        LEFT JOIN job AS j ON j.uuid = a.job_uuid
-        WHERE a.uuid IS NULL OR j.state <> 'success'
+        LEFT JOIN artifact AS b ON b.uuid = v.uuid
+        LEFT JOIN job AS j ON j.uuid = b.job_uuid
+        WHERE b.uuid IS NULL OR j.state <> 'success'
     )
 RETURNING artifact_uuid;

@@ -16,6 +16,7 @@ from threading import Event
 
 import psycopg
 import pytest
+from commandline import Shell
 from wheelhouse.builder import Summary, build
 from wheelhouse.machine import Interrupted, WheelhouseError
 from wheelhouse.plan import resolve
@@ -127,7 +128,9 @@ def with_path() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
-def test_only_what_is_not_known_is_built(index: Index, tmp_path: Path, open_store: Connect) -> None:
+def test_only_what_is_not_known_is_built(
+    index: Index, tmp_path: Path, open_store: Connect, shell: Shell
+) -> None:
     index.add("base")
     index.add("other")
     index.add("top", "Requires-Dist: base", "Requires-Dist: other")
@@ -139,7 +142,18 @@ def test_only_what_is_not_known_is_built(index: Index, tmp_path: Path, open_stor
     assert outcomes(second) == {"top": "reused", "base": "reused", "other": "reused"}
     assert [result.job for result in second.results] == [result.job for result in first.results]
     with open_store() as store:
-        assert store.run(report.jobs(of_submit=second.submit)) == []
+        [page] = store.run(report.submit(second.submit))
+        jobs = store.run(report.jobs(of_submit=second.submit))
+        savings = store.run(report.savings())
+    assert (page.success, page.reused, page.seconds_saved > 0) == (0, 3, True)
+    assert {one.uuid for one in jobs if one.reused} == {result.job for result in first.results}
+    assert {(one.package, one.hits, one.misses, one.hit_rate) for one in savings} == {
+        (name, 1, 1, 0.5) for name in ("top", "base", "other")
+    }
+    assert sum(one.seconds_saved for one in savings) == pytest.approx(page.seconds_saved)
+    # What it delivered is released, though it built none of it.
+    released = shell("release", "stable", "--submit", str(second.submit))
+    assert (released.exit_code, released.stdout.count("released ")) == (0, 3)
 
     # The same version at the same path with another content is another input of its dependents.
     changed = index.add("base", content="CHANGED = True\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from butido_store import job, report, submit
+from butido_store import job, report
 from butido_store._query import directory
 from butido_store._target import Target
 from butido_store.cli import output
@@ -59,13 +59,19 @@ def _show(console: Console, store: Store) -> None:
     """Show the submits, their jobs, a log, and what went into one wheel."""
     console.rule("The submits")
     room = Room.here(partial(unique_lengths, store))
-    submits = store.run(report.submits(limit=2))
-    counts = [len(store.run(report.jobs(of_submit=found.uuid, limit=None))) for found in submits]
+    submits = [
+        page
+        for one in store.run(report.submits(limit=2))
+        for page in store.run(report.submit(one.uuid))
+    ]
     print_table(
-        ["submit", "made", "package", "image", "jobs"],
+        ["submit", "made", "package", "image", "built", "reused", "seconds saved"],
         [
-            [found.uuid, found.timestamp, f"{found.package} {found.version}", found.image, count]
-            for found, count in zip(submits, counts, strict=True)
+            [
+                *(one.uuid, one.timestamp, f"{one.package} {one.version}", one.image),
+                *(one.success, one.reused, one.seconds_saved),
+            ]
+            for one in submits
         ],
         room,
     )
@@ -97,17 +103,11 @@ def _show(console: Console, store: Store) -> None:
             ingredients = store.run(report.provenance(wheels[0].uuid))
             output.show(iter(ingredients), report.Ingredient, "tree", room=room)
             break
-    _reuse(console, store, submits[0], room)
-
-
-def _reuse(console: Console, store: Store, last: submit.Submit, room: Room) -> None:
-    """Tell for each package of the last submit which job made what is used."""
     console.rule("What the second run reused")
-    rows: list[list[object]] = []
-    for node in store.run(submit.get(last.uuid)).tree["nodes"]:
-        for one in store.run(
-            report.jobs(package=node["name"], version=node["version"], state="success", limit=1)
-        ):
-            for file in store.run(job.outputs(one.uuid)):
-                rows.append([f"{one.package} {one.version}", file.path, one.uuid])
-    print_table(["package", "wheel", "made by job"], rows, room)
+    rows = [
+        [f"{one.package} {one.version}", file.path, one.uuid, one.finished_at - one.started_at]
+        for one in store.run(report.jobs(of_submit=submits[0].uuid, limit=None))
+        for file in store.run(job.outputs(one.uuid))
+        if one.reused and one.finished_at
+    ]
+    print_table(["package", "wheel", "made by job", "saved"], rows, room)

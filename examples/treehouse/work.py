@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
-from butido_store import AsyncStore, build, release, uuid7
+from butido_store import AsyncStore, build, release, submit, uuid7
 from butido_store.artifact import Artifact, Output
 from butido_store.building import AsyncRunningJob
 from treehouse.plan import ENV, HOST, IMAGE, VERSION, Target, request
@@ -63,6 +63,8 @@ class Builder:
             )  # fmt: skip
             known = await self.store.run(todo.reusable())
             if known and self._kept(known.outputs[0]).exists():
+                chosen = submit.reuse(self.submit, [known], timestamp=datetime.now(UTC))
+                await self.store.run(chosen)
                 print(f"known  {target.name}")
                 return known.outputs[0]
             with TemporaryDirectory(dir=self.kept) as room:

@@ -16,7 +16,7 @@ from uuid import UUID
 from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from packaging.version import Version
 
-from butido_store import Store, artifact, build, job, report
+from butido_store import Store, artifact, build, job, report, submit
 from butido_store.artifact import Artifact, Output
 from wheelhouse import machine
 from wheelhouse.machine import Ended, Interrupted, WheelhouseError
@@ -101,6 +101,8 @@ class Worker:
             [wheel] = earlier.outputs
             file = self.directory / wheel.path
             if file.exists() and _sha256(file) == wheel.sha256:
+                chosen = submit.reuse(self.submit, [earlier], timestamp=datetime.now(UTC))
+                self.store.run(chosen)
                 return Result(package, "reused", earlier.job_uuid, wheel)
         return self._build(package, script, inputs)
 

@@ -537,8 +537,8 @@ COMMENT ON COLUMN job.image_sha256 IS
 COMMENT ON COLUMN job.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job.script IS 'The script that ran in the container';
 COMMENT ON COLUMN job.log IS
-'The log of an ended job, NULL while it runs, or if it was removed; job_log() adds what is still in '
-'job_log_chunk. A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
+'The log of an ended job; NULL while it runs, and, in an ended job, if the log was removed. job_log() adds '
+'what is still in job_log_chunk. A byte that text cannot hold is \xHH, and a backslash before such a form is \x5c';
 COMMENT ON COLUMN job.log_pieces IS
 'Characters of each chunk that log was made of, in order: where each begins, so that a repeated one is '
 'told from another; NULL if it was not made of chunks';
@@ -670,17 +670,19 @@ LANGUAGE sql STABLE STRICT PARALLEL SAFE
 -- Both parts, always: a log too long for job.log stays in its chunks.
 BEGIN ATOMIC
     SELECT
-        concat(j.log, (
-            SELECT string_agg(c.chunk, '' ORDER BY c.seq)
+        CASE WHEN j.state = 'running' THEN '' ELSE j.log END
+        || (
+            SELECT coalesce(string_agg(c.chunk, '' ORDER BY c.seq), '')
             FROM job_log_chunk AS c
             WHERE c.job_uuid = j.uuid
-        ))
+        )
     FROM job AS j
     WHERE j.uuid = job;
 END;
 
 COMMENT ON FUNCTION job_log(uuid) IS
-'The log of a job, running or ended; NULL if there is no such job. Call it for one job, not for each row';
+'The log of a job, running or ended; NULL if there is no such job, or if the log was removed. One over '
+'1 GB is no text: sql/job/log.sql gives it in pieces. Call it for one job, not for each row';
 
 
 -- Releases --------------------------------------------------------------------------------------
@@ -903,6 +905,8 @@ SELECT
     encode(j.image_sha256, 'hex') AS image_sha256,
     j.container_hash,
     encode(j.fingerprint, 'hex') AS fingerprint,
+    j.log_size,
+    j.state <> 'running' AND j.log IS NULL AS log_removed,
     (SELECT count(*) FROM environment_envvar AS ee WHERE ee.environment_id = j.environment_id) AS envs,
     (SELECT count(*) FROM job_input_artifacts AS ji WHERE ji.job_uuid = j.uuid) AS inputs,
     (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) AS outputs
@@ -932,6 +936,9 @@ COMMENT ON COLUMN job_overview.image_sha256 IS
 COMMENT ON COLUMN job_overview.container_hash IS 'The container''s id; NULL until it is known';
 COMMENT ON COLUMN job_overview.fingerprint IS
 'job.fingerprint in hexadecimal; NULL if the content of an input is unknown';
+COMMENT ON COLUMN job_overview.log_size IS
+'Bytes of the log when the job ended; NULL while it runs';
+COMMENT ON COLUMN job_overview.log_removed IS 'Whether the log was removed after the job had ended';
 COMMENT ON COLUMN job_overview.envs IS 'Variables of its environment';
 COMMENT ON COLUMN job_overview.inputs IS 'Files that it read';
 COMMENT ON COLUMN job_overview.outputs IS 'Files that it made';

@@ -22,6 +22,10 @@ class NotFound(StoreError, LookupError):
     """What was asked for, or referred to, is not in the store."""
 
 
+class LogRemoved(NotFound):
+    """The job has ended, and its log was removed since; `Job.log_size` is what it had."""
+
+
 class Conflict(StoreError):
     """What is in the store already says otherwise."""
 

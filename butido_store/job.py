@@ -28,7 +28,7 @@ from butido_store._statement import (
     written,
 )
 from butido_store.artifact import Artifact, Output
-from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
+from butido_store.errors import Conflict, InvalidInput, LogRemoved, NotFound, NotRunning, StoreError
 
 R = TypeVar("R")
 
@@ -48,7 +48,8 @@ class Job:
     `heartbeat_at` is the builder's last sign of life, `image_sha256` the digest that the image's
     name meant, where it is known, `fingerprint` the SHA-256 of all that decides what the job makes,
     None where the content of an input is unknown; both have 32 bytes. `reason`, `exit_code` and
-    `measurements` are what `finish` was told; None where nobody said.
+    `measurements` are what `finish` was told; None where nobody said. `log_size` is that of the log in
+    bytes, once the job has ended, also after the log was removed.
     """
 
     uuid: UUID
@@ -67,6 +68,8 @@ class Job:
     reason: str | None
     exit_code: int | None
     measurements: dict[str, float] | None
+    log_size: int | None
+    log_removed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class LogPiece:
     """A job's state, and what the job wrote to its log since the caller last asked.
 
     `text` is escaped as the log is; `seq` is the place of its last piece, None without one.
+    More may follow at once unless it is None.
     """
 
     state: State
@@ -135,7 +139,8 @@ class _Document:
             "inputs": sorted(one["artifact"] for one in self.inputs),
         }
         if ended:
-            said |= {"container_hash": self.values.get("container_hash"), "log": _digest(self.log)}
+            said["container_hash"] = self.values.get("container_hash")
+            said["log"] = {"sha256": _digest(self.log), "size": len(self.log.encode())}
             said["outputs"] = _without_uuids(self.outputs)
         return said
 
@@ -779,29 +784,51 @@ def log(uuid: UUID) -> Statement[str]:
     r"""What has this job written to its log so far?
 
     :param uuid: the job's uuid
-    :returns: the log, escaped; `butido_store.log.decode_log` gives its bytes
+    :returns: the log, escaped; `butido_store.log.decode_log` gives its bytes.
+        `butido_store.log.follow` gives a long one in pieces
     :raises NotFound: when run, if there is no such job
+    :raises LogRemoved: when run, if it has ended and its log was removed; this is a `NotFound`, too
     """
-    return _of_one("job/log", uuid, str)
+
+    def joined(rows: Rows) -> str:
+        single(_first, rows, f"there is no job {uuid} in the store")
+        return "".join(_not_removed(uuid, row[0]) for row in rows)
+
+    return read("job/log", {"job": _check.uuid("uuid", uuid)}, joined)
+
+
+def _first(first: object, /, *_: object) -> object:
+    return first
+
+
+def _not_removed(uuid: UUID, text: object) -> str:
+    if text is None:
+        raise LogRemoved(f"the log of job {uuid} was removed")
+    return cast(str, text)
 
 
 def log_after(uuid: UUID, *, after: int | None = None, characters: int = 0) -> Statement[LogPiece]:
     """What has this job written to its log since it was last asked?
 
     `butido_store.log.follow` follows a log. It asks again with the `seq` of the last piece that had
-    one, and the length of all texts so far, until the state is not running.
+    one, and the length of all texts so far, until the state is not running and the piece has none.
 
     :param uuid: the job's uuid
     :param after: place of the last piece that was read, while the job was running
     :param characters: how many characters were read
-    :returns: the job's state and the text since then
+    :returns: the job's state and the text since then, of a long log a part of it
     :raises NotFound: when run, if there is no such job
+    :raises LogRemoved: when run, if it has ended and its log was removed
     """
+
+    def piece(state: State, text: object, seq: int | None) -> LogPiece:
+        return LogPiece(state, _not_removed(uuid, text), seq)
+
     parameters = {
         "after": _check.given(_check.count, "after", after),
         "characters": _check.count("characters", characters),
     }
-    return _of_one("job/log_after", uuid, LogPiece, parameters)
+    return _of_one("job/log_after", uuid, piece, parameters)
 
 
 def script(uuid: UUID) -> Statement[str]:

@@ -86,7 +86,9 @@ class LogBuffer:
         return statement
 
 
-def follow(store: AnyStore, uuid: UUID, *, every: float = _FOLLOW_EVERY) -> "Following[AnyStore]":
+def follow(
+    store: AnyStore, uuid: UUID, *, every: float = _FOLLOW_EVERY, wait: bool = True
+) -> "Following[AnyStore]":
     """Give what a job writes to its log, a piece of text at a time, until the job has ended.
 
     With a `Store` it is for a `for` loop, with an `AsyncStore` for `async for`. Between pieces it
@@ -95,22 +97,31 @@ def follow(store: AnyStore, uuid: UUID, *, every: float = _FOLLOW_EVERY) -> "Fol
     :param store: asked again and again
     :param uuid: the job's uuid; one that has ended gives its whole log
     :param every: how long to wait between two questions, in seconds
+    :param wait: go on until the job has ended; False for what there is, which of a log of any
+        length takes the memory of a piece of it
     :returns: texts, escaped as the log is; they end where a piece was cut, not where a line ends
     :raises InvalidInput: at once, when one of them is something else
     :raises NotFound: while iterating, if there is no such job
+    :raises LogRemoved: while iterating, if it has ended and its log was removed
     :raises StoreError: while iterating, when the database fails
     """
-    return Following(any_store(store), _check.uuid("uuid", uuid), _check.seconds("every", every))
+    return Following(
+        any_store(store),
+        _check.uuid("uuid", uuid),
+        _check.seconds("every", every),
+        _check.instance("wait", wait, bool),
+    )
 
 
 class Following(Generic[AnyStore]):
     """A log that is being followed: each loop over it begins at the log's first piece."""
 
-    def __init__(self, store: AnyStore, uuid: UUID, every: float) -> None:
+    def __init__(self, store: AnyStore, uuid: UUID, every: float, wait: bool) -> None:
         """Do as `follow` says."""
         self._store: AnyStore = store
         self._job = uuid
         self._every = every
+        self._wait = wait
 
     def __iter__(self: "Following[Store]") -> Generator[str, None, None]:
         """Follow it from its beginning."""
@@ -129,11 +140,13 @@ class Following(Generic[AnyStore]):
             piece: job.LogPiece = await done(self._store.run(ask))
             if piece.text:
                 yield piece.text
-            if piece.state != "running":
-                return
             characters += len(piece.text)
-            after = after if piece.seq is None else piece.seq
-            await done(way.sleep(self._every))
+            if piece.seq is not None:
+                after = piece.seq
+            elif piece.state != "running" or not self._wait:
+                return
+            if piece.state == "running" and self._wait:
+                await done(way.sleep(self._every))
 
 
 @dataclass(frozen=True, slots=True)

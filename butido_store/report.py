@@ -170,6 +170,8 @@ class JobReport:
     container_hash: str | None
     fingerprint: bytes | None
     failure_sha256: bytes | None
+    log_size: int | None
+    log_removed: bool
     inputs: list[InputFile]
     outputs: list[OutputFile]
     env: dict[str, str] | None
@@ -926,7 +928,7 @@ def job(
     """What is this job, how did it end, and what did it read and make?
 
     :param job: the job's uuid
-    :param log: also its log
+    :param log: also its log, unless it was removed; one over 512 MiB is for log-of
     :param script: also its script
     :param env: also its environment
     """

@@ -61,6 +61,8 @@ def test_a_job_is_there_from_its_start(store: AnyStore, of_submit: UUID) -> None
         None,
         None,
         None,
+        None,
+        False,
     )
     assert store.run(job.script(uuid)) == "#!/bin/sh\nmake\n"
     assert store.run(job.env(uuid)) == {"LANG": "C.UTF-8", "CC": "gcc"}

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import click
 
-from butido_store import job, log, release
+from butido_store import log, release
 from butido_store._check import uuid7
 from butido_store._query import names, summary
 from butido_store._target import DEFAULT_SCHEMA
@@ -213,7 +213,7 @@ def log_of(database: Database, job_prefix: str, follow: bool, raw: bool) -> None
     as_it_is = raw or not sys.stdout.isatty()
     with database.store() as store:
         uuid = _resolve(store, job_prefix, "job")
-        for text in log.follow(store, uuid) if follow else [store.run(job.log(uuid))]:
+        for text in log.follow(store, uuid, wait=follow):
             sys.stdout.write(text if as_it_is else visible(text, keep="\t\n"))
             sys.stdout.flush()
 

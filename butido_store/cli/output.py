@@ -282,7 +282,7 @@ def _print_records(
         for name, value in values.items():
             if value and (name in _DOCUMENTS or _is_table(value) or _is_long(value)):
                 later[name] = value
-            elif value not in (None, [], {}):
+            elif value is not False and value not in (None, [], {}):
                 label = f"{click.style(name, bold=True)}{' ' * (width - len(name))}"
                 for text in _lines(value):
                     click.echo(f"{label}  {text}")

@@ -4,9 +4,10 @@
 --
 -- jobs: [{"uuid": "…", …}]; only the keys that a job has are compared. "submit", "package", "version",
 --   "image", "endpoint", "state", "container_hash", "reason", "exit_code", "measurements" and "env" as they
---   are; "started_at" and "finished_at" as rfc3339() writes them; "image_sha256", and "script" and "log" as
---   their SHA-256, in hexadecimal; "inputs" sorted, ["uuid"]; "outputs" {"path": {"sha256":
---   "hexadecimal", "size": 1}}
+--   are; "started_at" and "finished_at" as rfc3339() writes them; "image_sha256", and "script" as its
+--   SHA-256, in hexadecimal; "log" {"sha256": "hexadecimal", "size": 1}, by its size alone if it was
+--   removed or is in chunks; "inputs" sorted, ["uuid"]; "outputs" {"path": {"sha256": "hexadecimal",
+--   "size": 1}}
 
 SELECT
     t.uuid,
@@ -46,7 +47,17 @@ LEFT JOIN LATERAL (
             'image_sha256', encode(b.image_sha256, 'hex'), 'container_hash', b.container_hash,
             'reason', b.reason, 'exit_code', b.exit_code, 'measurements', b.measurements,
             'script', CASE WHEN t.said ? 'script' THEN encode(text_sha256(b.script), 'hex') END,
-            'log', CASE WHEN t.said ? 'log' THEN encode(text_sha256(b.log), 'hex') END,
+            'log', CASE
+                WHEN t.said ? 'log'
+                    THEN jsonb_build_object(
+                        'sha256',
+                        CASE
+                            WHEN octet_length(b.log) = b.log_size THEN encode(text_sha256(b.log), 'hex')
+                            ELSE t.said -> 'log' ->> 'sha256'
+                        END,
+                        'size', b.log_size
+                    )
+            END,
             'env', (
                 SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
                 FROM jobenvs AS je

@@ -16,7 +16,9 @@ SELECT
     j.fingerprint,
     j.reason,
     j.exit_code,
-    j.measurements
+    j.measurements,
+    j.log_size,
+    j.state <> 'running' AND j.log IS NULL AS log_removed
 FROM job AS j
 JOIN package AS p ON p.id = j.package_id
 JOIN image AS i ON i.id = j.image_id

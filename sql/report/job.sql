@@ -1,7 +1,7 @@
 -- What is this job, how did it end, and what did it read and make?
 --
 -- job: the job's uuid
--- log, -L: also its log
+-- log, -L: also its log, unless it was removed; one over 512 MiB is for log-of
 -- script, -s: also its script
 -- env, -E: also its environment
 
@@ -24,6 +24,8 @@ SELECT
     j.container_hash,
     j.fingerprint,
     text_sha256(j.failure) AS failure_sha256,
+    j.log_size,
+    j.state <> 'running' AND j.log IS NULL AS log_removed,
     (
         SELECT
             coalesce(
@@ -70,15 +72,13 @@ SELECT
     ) AS script,
     coalesce(
 \if :{?log}
-        CASE
-            WHEN :'log'::boolean
-                THEN concat(
-                    j.log,
-                    (
-                        SELECT string_agg(c.chunk, '' ORDER BY c.seq)
-                        FROM job_log_chunk AS c
-                        WHERE c.job_uuid = j.uuid
-                    )
+        CASE WHEN :'log'::boolean AND c.octets <= 536870912
+            THEN
+                CASE WHEN j.state = 'running' THEN '' ELSE j.log END
+                || (
+                    SELECT coalesce(string_agg(k.chunk, '' ORDER BY k.seq), '')
+                    FROM job_log_chunk AS k
+                    WHERE k.job_uuid = j.uuid
                 )
         END,
 \endif
@@ -88,5 +88,10 @@ FROM job AS j
 JOIN package AS p ON p.id = j.package_id
 JOIN image AS i ON i.id = j.image_id
 JOIN endpoint AS e ON e.id = j.endpoint_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(octet_length(k.chunk)), 0) AS octets
+    FROM job_log_chunk AS k
+    WHERE k.job_uuid = j.uuid
+) AS c
 WHERE j.uuid = :'job'::uuid
 ORDER BY j.uuid;

@@ -235,6 +235,8 @@ SELECT
     j.reason,
     j.exit_code,
     j.measurements,
+    j.log_size,
+    j.state <> 'running' AND j.log IS NULL AS log_removed,
     c.reused
 FROM chosen AS c
 JOIN job AS j ON j.uuid = c.uuid

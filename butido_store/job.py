@@ -759,6 +759,30 @@ def sweep(
     )
 
 
+def refresh_failures(*, before: UUID | None = None, limit: int = 1000) -> Statement[list[UUID]]:
+    """Write the failures of jobs anew whose lines come of an older rule, newest first.
+
+    For after an upgrade whose notes say that the rule is another one. Run it again, each time with
+    the last uuid as `before`, until it gives none. What it has done, it does not do again; beside
+    it, jobs may start and end.
+
+    :param before: go on after this job, the last one of the run before
+    :param limit: at most this many in one go
+    :returns: the uuids of the jobs that were done; a job whose log was removed keeps its failure
+    :raises InvalidInput: at once, when a value cannot be stored
+    """
+    parameters = {
+        "before": _check.given(_check.uuid, "before", before),
+        "limit": _check.count("limit", limit),
+    }
+    return write(
+        step("job/refresh_failures", parameters),
+        # One before, whose answer was lost, may have left nothing to do.
+        CONFIRM,
+        collect=lambda answers: [cast(UUID, row[0]) for row in answers[0]],
+    )
+
+
 def _of_one(
     name: str, uuid: UUID, row: Callable[..., R], parameters: Mapping[str, object] | None = None
 ) -> Statement[R]:

@@ -490,7 +490,7 @@ class Irreproducible:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Jobs that failed with the same last error lines."""
+    """Jobs that failed with the same last error lines; `reason` is that of the newest of them."""
 
     failure_sha256: bytes
     jobs: int
@@ -500,6 +500,7 @@ class Failure:
     first_job: UUID
     last_at: datetime
     last_job: UUID
+    reason: str | None
     lines: str
 
 

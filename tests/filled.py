@@ -90,6 +90,7 @@ STATEMENTS: tuple[Statement[object], ...] = (
     job.inputs(NEXT),
     job.log(RUNNING),
     job.log_after(RUNNING, after=0, characters=3),
+    job.refresh_failures(before=TWIN, limit=1),
     finish(
         RUNNING,
         state="error",

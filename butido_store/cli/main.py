@@ -16,7 +16,7 @@ from uuid import UUID
 
 import click
 
-from butido_store import log, release
+from butido_store import job, log, release
 from butido_store._check import uuid7
 from butido_store._query import names, summary
 from butido_store._target import DEFAULT_SCHEMA
@@ -289,6 +289,27 @@ def withdraw(database: Database, store_name: str, artifact: str, reason: str, ac
             )
         )
     click.echo(f"withdrawn {uuid}")
+
+
+@main.command("refresh-failures")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Jobs that one transaction writes.",
+)
+@click.pass_obj
+def refresh_failures(database: Database, batch: int) -> None:
+    """Write the failures anew that an older rule gave, from logs that are still there.
+
+    For after an upgrade whose notes say that the rule is another one. It may be broken off.
+    """
+    count, last = 0, None
+    with database.store() as store:
+        while done := store.run(job.refresh_failures(before=last, limit=batch)):
+            count, last = count + len(done), done[-1]
+    click.echo(f"{count} failures written anew")
 
 
 @main.command("completion")

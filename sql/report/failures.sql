@@ -18,6 +18,7 @@ SELECT
     f.first_job,
     f.last_at,
     f.last_job,
+    lj.reason,
     f.failure AS lines
 FROM (
     SELECT
@@ -52,6 +53,7 @@ FROM (
 \endif
 ) AS f
 JOIN job AS fj ON fj.uuid = f.first_job
+JOIN job AS lj ON lj.uuid = f.last_job
 JOIN submit AS s ON s.uuid = fj.submit_uuid
 JOIN git_hash AS g ON g.id = s.repo_hash_id
 ORDER BY f.jobs DESC, f.last_at DESC, f.failure DESC;

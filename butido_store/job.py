@@ -48,8 +48,8 @@ class Job:
     `heartbeat_at` is the builder's last sign of life, `image_sha256` the digest that the image's
     name meant, where it is known, `fingerprint` the SHA-256 of all that decides what the job makes,
     None where the content of an input is unknown; both have 32 bytes. `reason`, `exit_code` and
-    `measurements` are what `finish` was told; None where nobody said. `log_size` is that of the log in
-    bytes, once the job has ended, also after the log was removed.
+    `measurements` are what `finish` was told; None where nobody said. `log_size` is that of the log
+    in bytes, once the job has ended, also after the log was removed.
     """
 
     uuid: UUID

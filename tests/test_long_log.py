@@ -137,9 +137,9 @@ def test_pieces_are_the_whole_log(
         for seq, text in enumerate(pieces):
             cursor.execute("INSERT INTO job_log_chunk VALUES ($1, $2, $3)", [running, seq, text])
         if state == "error":
-            ending = {"job": running, "state": state, "finished_at": later(9), "at": later(9)}
-            cursor.execute(*smaller("job/end", "536870912", ending))
-            cursor.execute(*Step(query("job/delete_chunks"), {"job": running}).rendered())
+            _, end, delete = finish(running, state="error").steps
+            cursor.execute(*smaller("job/end", "536870912", end.parameters))
+            cursor.execute(*delete.rendered())
         cursor.execute("SELECT log, log_size, failure FROM job WHERE uuid = $1", [running])
         row = cursor.fetchone()
         if state == "error":

@@ -501,6 +501,7 @@ CREATE INDEX job_started_at_idx ON job (started_at);
 CREATE INDEX job_submit_uuid_started_at_idx ON job (submit_uuid, started_at);
 CREATE INDEX job_endpoint_id_started_at_idx ON job (endpoint_id, started_at);
 CREATE INDEX job_package_id_started_at_idx ON job (package_id, started_at);
+CREATE INDEX job_package_id_image_id_started_at_idx ON job (package_id, image_id, started_at);
 CREATE INDEX job_image_id_started_at_idx ON job (image_id, started_at);
 CREATE INDEX job_environment_id_started_at_idx ON job (environment_id, started_at);
 CREATE INDEX job_state_started_at_idx ON job (state, started_at);

@@ -406,9 +406,10 @@ class Slsa:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The last good job of a package, the first bad one after it, and what lies between."""
+    """The last good job of a package in an image, the first bad after it, and what lies between."""
 
-    jobs: int
+    image: str
+    failed: int
     good_job: UUID | None
     good_version: str | None
     good_at: datetime | None
@@ -425,10 +426,11 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """A package whose newest two jobs say that it began to fail, still fails, or was fixed."""
+    """A package whose newest two jobs in an image say that it fails, began to, or was fixed."""
 
     package: str
     version: str
+    image: str
     status: Literal["new failure", "still failing", "fixed"]
     job_uuid: UUID
     started_at: datetime
@@ -437,9 +439,10 @@ class Regression:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long the jobs of a package take on an endpoint, in seconds, and how often they fail."""
+    """How many seconds jobs of a package take, by image and endpoint, and how often they fail."""
 
     package: str
+    image: str
     endpoint: str
     jobs: int
     failed: int
@@ -462,8 +465,9 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedDuration:
-    """How many seconds the newest jobs of a package took."""
+    """How many seconds the newest jobs of a package took in an image."""
 
+    image: str
     jobs: int
     p50: float
     p95: float
@@ -673,14 +677,17 @@ def artifacts(
 def durations(
     *,
     package: str | None = None,
+    image: str | None = None,
     endpoint: str | None = None,
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     limit: int | None = 50,
 ) -> Statement[list[Durations]]:
-    """How long do the jobs of each package take on each endpoint, and how often do they fail?
+    """How long do the jobs of each package take in each image and on each endpoint, and how often
+    do they fail?
 
     :param package: only the package of this name
+    :param image: only jobs in this image
     :param endpoint: only jobs on this endpoint
     :param newer_than: only jobs started at or after this time
     :param older_than: only jobs started before this time
@@ -690,6 +697,7 @@ def durations(
         Durations,
         "durations",
         package=package,
+        image=image,
         endpoint=endpoint,
         newer_than=newer_than,
         older_than=older_than,
@@ -721,7 +729,7 @@ def expected_duration(
     image: str | None = None,
     endpoint: str | None = None,
 ) -> Statement[list[ExpectedDuration]]:
-    """How many seconds will the next job of this package take?
+    """How many seconds will the next job of this package take in each image?
 
     :param package: name of the package
     :param version: only jobs of this version
@@ -846,7 +854,8 @@ def find_artifact(
 def history(
     package: str, *, image: str | None = None, endpoint: str | None = None
 ) -> Statement[list[History]]:
-    """When did this package last build, which job broke it, and what changed in between?
+    """When did this package last build in each image, which job broke it, and what changed in
+    between?
 
     :param package: name of the package
     :param image: only jobs in this image
@@ -1040,15 +1049,30 @@ def provenance(artifact: UUID) -> Statement[list[Ingredient]]:
 
 
 def regressions(
-    *, package: str | None = None, newer_than: datetime | None = None, limit: int | None = 50
+    *,
+    package: str | None = None,
+    image: str | None = None,
+    endpoint: str | None = None,
+    newer_than: datetime | None = None,
+    limit: int | None = 50,
 ) -> Statement[list[Regression]]:
-    """Which packages began to fail, still fail, or were fixed with their newest job?
+    """Which packages began to fail, still fail, or were fixed with their newest job in an image?
 
     :param package: only the package of this name
+    :param image: only jobs in this image
+    :param endpoint: only jobs on this endpoint
     :param newer_than: only if the newest job started at or after this time
     :param limit: at most this many; None for all
     """
-    return _ask(Regression, "regressions", package=package, newer_than=newer_than, limit=limit)
+    return _ask(
+        Regression,
+        "regressions",
+        package=package,
+        image=image,
+        endpoint=endpoint,
+        newer_than=newer_than,
+        limit=limit,
+    )
 
 
 def releases(

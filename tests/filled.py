@@ -176,7 +176,13 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "before": LAST,
         "limit": 1,
     },
-    "durations": {"package": "zlib", "endpoint": "builder-1", "limit": 1, **_TIMES},
+    "durations": {
+        "package": "zlib",
+        "image": "debian:12",
+        "endpoint": "builder-1",
+        "limit": 1,
+        **_TIMES,
+    },
     "endpoints": {"limit": 1},
     "envvars": {"name": "ODD", "limit": 1},
     "expected_duration": {
@@ -251,7 +257,13 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
     "metrics": {},
     "packages": {"name": "zlib", "limit": 1},
     "provenance": {"artifact": PROGRAM},
-    "regressions": {"package": "zlib", "newer_than": TIME, "limit": 1},
+    "regressions": {
+        "package": "zlib",
+        "image": "debian:12",
+        "endpoint": "builder-1",
+        "newer_than": TIME,
+        "limit": 1,
+    },
     "releases": {
         "store": "stable",
         "package": "zlib",

@@ -107,10 +107,11 @@ class World:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, *, most: int = 10) -> World:
+def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
     """Draw a store.
 
     :param most: jobs at most
+    :param alike: most jobs build one package, from the same
     """
     count = draw(st.integers(1, most))
     # In any order: a uuid says nothing of when, and decides where times are equal.
@@ -132,13 +133,14 @@ def worlds(draw: st.DrawFn, *, most: int = 10) -> World:
         state = draw(st.sampled_from(STATES))
         takes = draw(st.sampled_from([-1.5, 0, 0.25, 1, 2, 7]))
         paths = draw(st.lists(st.sampled_from(PATHS), unique=True)) if state == "success" else []
-        inputs = draw(st.lists(st.sampled_from(made[-6:]), unique=True, max_size=3))
+        known = sources if alike and draw(st.booleans()) else made[-6:]
+        inputs = draw(st.lists(st.sampled_from(known), unique=True, max_size=1 if alike else 3))
         jobs.append(
             Job(
                 uuid,
                 draw(st.sampled_from(submits)),
-                draw(st.sampled_from(PACKAGES)),
-                draw(st.sampled_from(VERSIONS)),
+                draw(st.sampled_from(PACKAGES[:1] * 4 + PACKAGES if alike else PACKAGES)),
+                draw(st.sampled_from(VERSIONS[:1] * 3 + VERSIONS if alike else VERSIONS)),
                 draw(st.sampled_from(IMAGES)),
                 draw(st.sampled_from(ENDPOINTS)),
                 draw(st.sampled_from(SCRIPTS)),
@@ -163,6 +165,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
     "commit": st.sampled_from([*COMMITS, "f" * 40]),
     "newer_than": st.integers(0, LAST + 1).map(later),
     "older_than": st.integers(0, LAST + 1).map(later),
+    "failure": st.sampled_from([*ERRORS[1:], "no"]).map(sha256),
     "limit": st.integers(0, 6),
 }
 

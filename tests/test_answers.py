@@ -1,14 +1,16 @@
 """Each report equals a second implementation, in plain Python, on random stores."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import File, Job, World, questions, recorded, worlds
+from samples import sha256
+from stores import IMAGES, File, Job, World, questions, recorded, worlds
 
 from butido_store import report
 
@@ -16,7 +18,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 Asked = dict[str, Any]
 
 THOROUGH = settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -86,3 +88,248 @@ def test_impact(connection: Connection, world: World, data: st.DataObject) -> No
             asked = data.draw(origins(world))
             rows = store.run(report.impact(**{"limit": None} | asked))
             assert [row.uuid for row in rows] == impact(world, asked)
+
+
+# How a package fares --------------------------------------------------------------------------
+
+
+def percentile(seconds: Iterable[float], part: float) -> float | None:
+    """Return the value below which this part lies, between two where it lies between."""
+    values = sorted(seconds)
+    if not values:
+        return None
+    place = part * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)
+
+
+def took(jobs: Iterable[Job]) -> list[float]:
+    """Return how long each successful job took, but for those whose clock was set back."""
+    return [job.seconds for job in jobs if job.state == "success" and job.seconds is not None]
+
+
+def durations(world: World, asked: Asked) -> Sequence[object]:
+    """Answer by a group for each package, image and endpoint."""
+    groups: dict[tuple[str, str, str], list[Job]] = {}
+    for job in bounded(world.jobs, asked):
+        if job.state != "running":
+            groups.setdefault((job.package, job.image, job.endpoint), []).append(job)
+    rows = []
+    for key, jobs in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        failed = sum(job.state != "success" for job in jobs)
+        seconds = took(jobs)
+        statistics = percentile(seconds, 0.5), percentile(seconds, 0.95)
+        rows.append(
+            report.Durations(*key, len(jobs), failed, failed / len(jobs), *map(about, statistics))
+        )
+    return rows[: asked.get("limit")]
+
+
+def about(value: float | None) -> Any:
+    """Return what compares equal to a figure that was reckoned in another order."""
+    return None if value is None else pytest.approx(value)
+
+
+def expected_duration(world: World, asked: Asked) -> Sequence[object]:
+    """Answer from the newest twenty in each image."""
+    rows = []
+    for image in sorted(IMAGES):
+        jobs = [job for job in bounded(world.newest(), asked) if job.image == image]
+        if seconds := took(jobs)[:20]:
+            p50, p95 = about(percentile(seconds, 0.5)), about(percentile(seconds, 0.95))
+            rows.append(report.ExpectedDuration(image, len(seconds), p50, p95))
+    return rows
+
+
+def regressions(world: World, asked: Asked) -> Sequence[object]:
+    """Answer by the newest two of each package and image, newest first."""
+    told = [job for job in world.newest() if job.state in ("success", "error")]
+    filters = {name: value for name, value in asked.items() if name != "newer_than"}
+    pairs: dict[tuple[str, str], list[Job]] = {}
+    for job in bounded(told, filters):
+        pairs.setdefault((job.package, job.image), []).append(job)
+    rows = []
+    for new, *older in pairs.values():
+        old = older[0] if older else None
+        recent = "newer_than" not in asked or new.started_at >= asked["newer_than"]
+        if not recent or "error" not in (new.state, old and old.state):
+            continue
+        status: Any = "still failing" if old and old.state == "error" else "new failure"
+        rows.append(
+            report.Regression(
+                new.package,
+                new.version,
+                new.image,
+                "fixed" if new.state == "success" else status,
+                new.uuid,
+                new.started_at,
+                old.uuid if old else None,
+            )
+        )
+    rows.sort(key=lambda row: (row.package, row.image))
+    rows.sort(key=lambda row: row.started_at, reverse=True)
+    return rows[: asked.get("limit")]
+
+
+def history(world: World, asked: Asked) -> Sequence[object]:
+    """Answer for each image: its last success, and what failed since."""
+    rows = []
+    for image in sorted(IMAGES):
+        jobs = [job for job in bounded(world.newest(), asked) if job.image == image]
+        good = next((job for job in jobs if job.state == "success"), None)
+        bad = [job for job in jobs if job.state == "error" and (not good or job.key > good.key)]
+        first = bad[-1] if bad else None
+        if good or first:
+            rows.append(
+                (
+                    image,
+                    len(bad),
+                    good and (good.uuid, good.version, good.finished_at, good.submit.commit),
+                    first and (first.uuid, first.version, first.finished_at, first.submit.commit),
+                    commits(world, good, first) if good and first else [],
+                    differences(good, first) if first else set(),
+                )
+            )
+    return rows
+
+
+def commits(world: World, good: Job, bad: Job) -> list[str]:
+    """Return the commits of submits after the one of the good job, up to that of the bad one."""
+    since: dict[str, Any] = {}
+    for submit in sorted(world.submits, key=lambda submit: submit.timestamp):
+        if good.submit.timestamp < submit.timestamp <= bad.submit.timestamp:
+            since.setdefault(submit.commit, submit.timestamp)
+    since.pop(good.submit.commit, None)
+    return sorted(since, key=lambda commit: (since[commit], commit))
+
+
+def differences(good: Job | None, bad: Job) -> set[tuple[str, str, str]]:
+    """Return what only one of two jobs read: path, digest, and of which it is."""
+    old = {(file.path, file.sha256.hex()) for file in (good.inputs if good else ())}
+    new = {(file.path, file.sha256.hex()) for file in bad.inputs}
+    return {(*file, "old") for file in old - new} | {(*file, "new") for file in new - old}
+
+
+def shown(row: report.History) -> object:
+    """Return a row as the answer above has it."""
+    good = (row.good_job, row.good_version, row.good_at, row.good_commit)
+    bad = (row.bad_job, row.bad_version, row.bad_at, row.bad_commit)
+    return (
+        row.image,
+        row.failed,
+        good if row.good_job else None,
+        bad if row.bad_job else None,
+        row.commits,
+        {
+            (change["path"], change[which], which)
+            for change in row.inputs
+            for which in ("old", "new")
+            if which in change
+        },
+    )
+
+
+# What fails, and what differs -----------------------------------------------------------------
+
+
+def failures(world: World, asked: Asked) -> Sequence[object]:
+    """Answer by a group for each last line of a log."""
+    groups: dict[str, list[Job]] = {}
+    for job in bounded(world.newest(), asked):
+        if job.failure and asked.get("failure", sha256(job.failure)) == sha256(job.failure):
+            groups.setdefault(job.failure, []).append(job)
+    rows = [
+        report.Failure(
+            sha256(lines),
+            len(jobs),
+            sorted({job.package for job in jobs}),
+            jobs[-1].started_at,
+            jobs[-1].submit.commit,
+            jobs[-1].uuid,
+            jobs[0].started_at,
+            jobs[0].uuid,
+            None,
+            lines,
+        )
+        for lines, jobs in groups.items()
+    ]
+    rows.sort(key=lambda row: (row.jobs, row.last_at, row.lines), reverse=True)
+    return rows[: asked.get("limit")]
+
+
+def irreproducible(world: World, asked: Asked) -> Sequence[object]:
+    """Answer by a group for each path of each fingerprint."""
+    groups: dict[tuple[bytes, str], list[tuple[Job, File]]] = {}
+    for job in bounded(world.newest(), asked):
+        for file in job.outputs:
+            groups.setdefault((job.fingerprint, file.path), []).append((job, file))
+    rows = []
+    for (made_by, path), made in groups.items():
+        contents = {file.sha256 for _, file in made}
+        if len(contents) > 1:
+            jobs: Any = [
+                {"job": str(job.uuid), "sha256": file.sha256.hex()} for job, file in made[::-1]
+            ]
+            newest = made[0][0]
+            rows.append(
+                (
+                    newest.started_at,
+                    report.Irreproducible(
+                        made_by, newest.package, newest.version, path, len(contents), jobs
+                    ),
+                )
+            )
+    rows.sort(key=lambda row: (row[1].fingerprint, row[1].path.encode()))
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return [row for _, row in rows][: asked.get("limit")]
+
+
+Answer = Callable[[World, Asked], Sequence[object]]
+TIMES = ("newer_than", "older_than")
+PLACES = ("image", "endpoint")
+ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
+    "durations": (durations, (), ("package", *PLACES, *TIMES, "limit")),
+    "expected_duration": (expected_duration, ("package",), ("version", *PLACES)),
+    "failures": (failures, (), ("package", "failure", *TIMES, "limit")),
+    "history": (history, ("package",), PLACES),
+    "irreproducible": (irreproducible, (), ("package", *TIMES, "limit")),
+    "regressions": (regressions, (), ("package", *PLACES, "newer_than", "limit")),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@THOROUGH
+@given(data=st.data())
+def test_an_answer(connection: Connection, name: str, data: st.DataObject) -> None:
+    answer, needed, some_of = ANSWERS[name]
+    # Of few packages, images and inputs, so that a package has a history.
+    world = data.draw(worlds(most=14, alike=name != "durations"))
+    with recorded(connection, world) as store:
+        for _ in range(4):
+            asked = data.draw(questions(*needed, some_of=some_of))
+            question = getattr(report, name)
+            everything = {"limit": None} if "limit" in some_of else {}
+            rows: list[Any] = store.run(question(**everything | asked))
+            if name == "history":
+                rows = [shown(row) for row in rows]
+            assert rows == [*answer(world, asked)]
+
+
+# Metrics --------------------------------------------------------------------------------------
+
+
+@THOROUGH
+@given(world=worlds())
+def test_metrics(connection: Connection, world: World) -> None:
+    states = ("error", "lost", "running", "success")
+    with recorded(connection, world) as store:
+        connection.execute("UPDATE job SET heartbeat_at = started_at WHERE state = 'running'")
+        rows = store.run(report.metrics())
+    found = {(row.metric, *row.labels.values()): row.value for row in rows}
+    assert [*found] == sorted(found)
+    for state in states:
+        assert found["butido_jobs", state] == sum(job.state == state for job in world.jobs)
+    running = [job.started_at.timestamp() for job in world.jobs if job.state == "running"]
+    oldest = found["butido_oldest_heartbeat_timestamp_seconds",]
+    assert oldest == min(running, default=0)

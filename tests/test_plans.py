@@ -19,11 +19,7 @@ from butido_store.admin.migrate import Migrator
 JOBS = 20_000
 # What is asked of all jobs, where no time or name bounds it.
 OF_ALL = {
-    "report/durations": {"job"},
-    "report/failures": {"job"},
-    "report/irreproducible": {"job", "artifact"},
     "report/measurements": {"job"},
-    "report/metrics": {"job"},
     "migration/count": {"artifact", "job", "submit"},
 }
 # They join what a walk is expected to give, thousands: for so many, all of this table is cheap.

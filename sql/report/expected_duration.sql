@@ -1,6 +1,7 @@
--- How many seconds will the next job of this package take?
+-- How many seconds will the next job of this package take in each image?
 --
--- From its newest 20 successful jobs; no row where there is none.
+-- From the newest 20 successful jobs in each; not from one that ended before it started, by a clock that
+-- was set back. No row where there is none.
 --
 -- package: name of the package
 -- version: only jobs of this version
@@ -8,10 +9,12 @@
 -- endpoint, -e: only jobs on this endpoint
 
 SELECT
+    i.name AS image,
     count(*) AS jobs,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY n.seconds) AS p50,
     percentile_cont(0.95) WITHIN GROUP (ORDER BY n.seconds) AS p95
-FROM (
+FROM image AS i
+CROSS JOIN LATERAL (
     SELECT date_part('epoch', j.finished_at - j.started_at) AS seconds
     FROM package AS p
     -- The newest of each version first, which its index gives, then the newest of all.
@@ -23,10 +26,9 @@ FROM (
         FROM job AS j
         WHERE
             j.package_id = p.id
+            AND j.image_id = i.id
             AND j.state = 'success'
-\if :{?image}
-            AND j.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
-\endif
+            AND j.finished_at >= j.started_at
 \if :{?endpoint}
             AND j.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
 \endif
@@ -41,5 +43,8 @@ FROM (
     ORDER BY j.started_at DESC, j.uuid DESC
     LIMIT 20
 ) AS n
-HAVING count(*) > 0
-ORDER BY jobs;
+\if :{?image}
+WHERE i.name = :'image'::text
+\endif
+GROUP BY i.name
+ORDER BY i.name;

@@ -3,6 +3,7 @@
 import json
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -39,7 +40,23 @@ def _questions(
     def chosen(*keys: str, **more: object) -> list[Mapping[str, object]]:
         return [{**{key: row[key] for key in keys}, **more} for row in given if row["artifact"]]
 
-    return {
+    often = Counter(str(row["package"]) for row in given).most_common()
+    packages = {"common": often[0][0], "rare": often[-1][0]}
+    of_all = ("durations", "failures", "irreproducible", "metrics", "regressions")
+    page = {"limit": 50}
+    reports = {
+        f"{name} all": asked(f"report/{name}", [{} if name == "metrics" else page])
+        for name in of_all
+    }
+    for kind, package in packages.items():
+        for name in ("durations", "failures", "impact", "irreproducible", "regressions"):
+            reports[f"{name} package {kind}"] = asked(
+                f"report/{name}", [{"package": package, **page}]
+            )
+        for name in ("expected_duration", "history"):
+            reports[f"{name} package {kind}"] = asked(f"report/{name}", [{"package": package}])
+
+    return reports | {
         "reuse": asked(
             "artifact/reusable", chosen("package", "version", "image", "script", "env", "inputs")
         ),

@@ -115,11 +115,11 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
     """
     count = draw(st.integers(1, most))
     # In any order: a uuid says nothing of when, and decides where times are equal.
-    numbers = iter(draw(st.permutations(range(1, 3 + 2 + count * 4 + 1))))
-    moments = st.integers(0, LAST).map(later)
+    numbers = iter(draw(st.permutations(range(1, 5 + 2 + count * 4 + 1))))
+    moments, made_at = st.integers(0, LAST).map(later), st.integers(0, 2).map(later)
     submits = tuple(
-        Submit(UUID(int=next(numbers)), draw(moments), draw(st.sampled_from(COMMITS)))
-        for _ in range(draw(st.integers(1, 3)))
+        Submit(UUID(int=next(numbers)), draw(made_at), draw(st.sampled_from(COMMITS)))
+        for _ in range(draw(st.integers(2, 5)))
     )
 
     def file(path: str, content: str, made_by: UUID | None = None) -> File:

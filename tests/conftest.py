@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar, overload
 import psycopg
 import pytest
 from filled import WRITTEN
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
@@ -37,6 +38,17 @@ pytest_plugins = ["commandline", "migrating", "pooling", "rows", "shell", "stand
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+# How many examples a property is tried with: --hypothesis-profile chooses.
+for _name, _examples in {"few": 8, "default": 40, "thorough": 2000}.items():
+    settings.register_profile(
+        _name,
+        deadline=None,
+        max_examples=_examples,
+        # A database lasts for all examples of a test, which clear it, or add to it.
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+settings.load_profile("default")
 
 _DIRECTORY = "BUTIDO_TEST_SERVER"
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

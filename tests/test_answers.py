@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import sha256
 from stores import IMAGES, File, Job, World, questions, recorded, worlds
@@ -16,10 +16,6 @@ from butido_store import report
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Asked = dict[str, Any]
-
-THOROUGH = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def bounded(jobs: Iterable[Job], asked: Asked) -> list[Job]:
@@ -80,7 +76,6 @@ def origins(draw: st.DrawFn, world: World) -> Asked:
     return asked
 
 
-@THOROUGH
 @given(world=worlds(), data=st.data())
 def test_impact(connection: Connection, world: World, data: st.DataObject) -> None:
     with recorded(connection, world) as store:
@@ -299,7 +294,6 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-@THOROUGH
 @given(data=st.data())
 def test_an_answer(connection: Connection, name: str, data: st.DataObject) -> None:
     answer, needed, some_of = ANSWERS[name]
@@ -319,7 +313,6 @@ def test_an_answer(connection: Connection, name: str, data: st.DataObject) -> No
 # Metrics --------------------------------------------------------------------------------------
 
 
-@THOROUGH
 @given(world=worlds())
 def test_metrics(connection: Connection, world: World) -> None:
     states = ("error", "lost", "running", "success")

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from conftest import AnyStore
 from filled import REPORTS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import HASH, TIME, buildplan, create, ended, finish, sha256, start, tree
 
@@ -396,7 +396,6 @@ ANYTHING = st.recursive(
 
 
 @given(value=ANYTHING, once=st.booleans())
-@settings(deadline=None)
 def test_a_value_of_another_type_is_refused_at_once(value: Any, once: bool) -> None:
     for name, values in TAKEN.items():
         function = public(name)

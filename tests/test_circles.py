@@ -10,7 +10,7 @@ from uuid import UUID
 import networkx as nx
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended, finish, sha256, start
 
@@ -18,10 +18,6 @@ from butido_store import Statement, Store, artifact, job, report, uuid7
 from butido_store._check import circle
 from butido_store.artifact import Output
 from butido_store.errors import Conflict, InvalidInput, StoreError
-
-MODERATE = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 @pytest.fixture
@@ -98,7 +94,6 @@ DOORS: dict[str, Callable[[list[list[int]]], Statement[object]]] = {
 
 
 @given(needs=graphs())
-@settings(deadline=None)
 def test_a_circle_is_found_exactly_where_there_is_one(needs: list[list[int]]) -> None:
     graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_nodes_from(range(len(needs)))
@@ -181,7 +176,6 @@ def calls(draw: st.DrawFn) -> Callable[[], Statement[object]]:
     return kinds[draw(st.sampled_from([*kinds, "record_all"]))]
 
 
-@MODERATE
 @given(drawn=st.lists(st.lists(calls(), min_size=1, max_size=2), max_size=8))
 def test_no_sequence_of_calls_makes_a_circle(
     store: Store, connection: psycopg.Connection[tuple[object, ...]], drawn: Any

@@ -5,17 +5,13 @@ import re
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended
 
 from butido_store import job, report, uuid7
 
 Connection = psycopg.Connection[tuple[object, ...]]
-ON_A_CONNECTION = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
 ESC, CSI, BEL = "\x1b", "\x9b", "\a"
 COLOURS = (
     f"{ESC}[01;31m{ESC}[K",
@@ -127,7 +123,6 @@ FRAGMENTS = (*COLOURS, *LINE_ENDS, *PROGRESS, *LINES, *"\r\v\f 1eE;[\\é\x7f", E
 
 
 @given(log=st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
-@ON_A_CONNECTION
 def test_the_lines_are_those_of_a_second_implementation(log: str, connection: Connection) -> None:
     assert lines_of(connection, log) == expected(log)
 
@@ -165,7 +160,6 @@ def shown_twice(draw: st.DrawFn) -> tuple[str, str, str]:
 
 
 @given(logs=shown_twice())
-@ON_A_CONNECTION
 def test_colours_and_line_ends_make_no_other_failure(
     logs: tuple[str, str, str], connection: Connection
 ) -> None:
@@ -178,7 +172,6 @@ def test_colours_and_line_ends_make_no_other_failure(
         st.from_regex("[g-z]{1,9}", fullmatch=True), min_size=2, max_size=2, unique=True
     ),
 )
-@ON_A_CONNECTION
 def test_other_errors_are_other_failures(
     data: st.DataObject, names: list[str], connection: Connection
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import TIME, create, ended, later, sha256
 
@@ -171,9 +171,6 @@ def check(store: Store, done: list[Done], asked: list[dict[str, Any]], more: int
 QUESTIONS = st.lists(questions(), min_size=1, max_size=4)
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(done=st.lists(jobs(), min_size=1, max_size=12), asked=QUESTIONS)
 def test_it_finds_what_butido_finds(
     store: Store, done: list[Done], asked: list[dict[str, Any]]
@@ -181,9 +178,6 @@ def test_it_finds_what_butido_finds(
     check(store, done, asked)
 
 
-@settings(
-    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(done=st.lists(jobs(), min_size=1, max_size=12), asked=QUESTIONS)
 def test_it_does_so_where_there_are_more_builds_than_releases(
     store: Store, done: list[Done], asked: list[dict[str, Any]]

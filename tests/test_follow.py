@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, finish, start
 
@@ -115,9 +115,6 @@ def test_what_reads_it_may_stop_reading(dsn: str, schema: str) -> None:
     process.wait(60)
 
 
-@settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     pieces=st.lists(st.text(alphabet="ab\n\\é😀\0", max_size=6), max_size=6),
     asks=st.sets(st.integers(0, 6)),

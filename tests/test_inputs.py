@@ -5,16 +5,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended, sha256
 
 from butido_store import Store, artifact, job, report, uuid7
 from butido_store.artifact import Output
 
-MODERATE = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 WANTED: dict[str, Any] = {
     "package": "zlib",
     "version": "1.3",
@@ -70,7 +67,6 @@ def shown(files: list[report.ChangedFile]) -> list[tuple[Any, ...]]:
     return [(file["path"], file.get("old"), file.get("new")) for file in files]
 
 
-@MODERATE
 @given(old=FILES, new=FILES)
 def test_what_differs_is_what_one_job_read_and_the_other_did_not(
     store: Store, makers: Any, old: frozenset[Any], new: frozenset[Any]

@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended, fingerprint, finish, later, sha256, start
 
@@ -224,7 +224,6 @@ def test_only_a_piece_in_its_own_place_is_a_repeated_one(
 ) -> None:
     """Said in any order and again, before and after the end, also where the log has its text."""
 
-    @settings(deadline=None, max_examples=30)
     @given(
         pieces=PIECES, said=st.lists(st.tuples(st.integers(0, 5), st.text("ab\\x\0é", max_size=3)))
     )
@@ -330,9 +329,6 @@ NUMBERS = (
 )
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     reason=st.none() | TEXTS.filter(bool),
     exit_code=st.none() | st.integers(-(2**63), 2**63 - 1),

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from filled import FILE, IMAGE, LIBRARY, PROGRAM, SOURCE
 from google.protobuf.json_format import ParseDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement import Statement as InTotoStatement
@@ -18,10 +18,6 @@ from samples import HASH, TIME, create, ended, sha256
 
 from butido_store import Store, artifact, job, release, report, uuid7
 from butido_store.artifact import Output
-
-MODERATE = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 @pytest.fixture
@@ -65,7 +61,6 @@ def record(
     return graph
 
 
-@MODERATE
 @given(drawn=graphs())
 def test_lineage_is_that_of_networkx(store: Store, drawn: Any) -> None:
     graph = record(store, *drawn)
@@ -77,7 +72,6 @@ def test_lineage_is_that_of_networkx(store: Store, drawn: Any) -> None:
         assert upward[0] == uuid
 
 
-@MODERATE
 @given(drawn=graphs(), data=st.data())
 def test_the_functions_take_several_artifacts(
     store: Store,

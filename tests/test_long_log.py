@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import create, ended, finish, later, start
 from shell import Run
@@ -120,9 +120,6 @@ def running(connection: Connection, dsn: str, schema: str) -> UUID:
     return uuid
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     pieces=st.lists(st.text("ab\n\ré", max_size=9), max_size=9),
     state=st.sampled_from(["running", "error"]),

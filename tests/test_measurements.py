@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from conftest import AnyStore
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended, later
 
@@ -70,9 +70,6 @@ def answer(jobs: dict[UUID, dict[str, Any]], asked: dict[str, Any]) -> list[tupl
     return sorted(rows, key=lambda row: (-row[2], row[0], row[1].encode()))[: asked.get("limit")]
 
 
-@settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(drawn=st.lists(JOBS, max_size=8), questions=st.lists(QUESTIONS, min_size=1, max_size=5))
 def test_it_is_what_python_makes_of_it(
     store: AnyStore,

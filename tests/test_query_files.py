@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from filled import ROW_TYPES, STATEMENTS
 from filled import WRITTEN as SAMPLES
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from butido_store import artifact, job, release, report, submit
@@ -728,7 +728,6 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", [*LITERALS, *OTHERS])
 @given(texts=st.lists(TEXTS, min_size=1, max_size=3))
-@settings(deadline=None)
 def test_what_is_quoted_is_sent_as_it_is(kind: str, texts: list[str]) -> None:
     quoting = (LITERALS | OTHERS)[kind]
     sql = "SELECT " + ", ".join(quoting.quote(t) for t in texts if quoting.allowed(t))
@@ -739,9 +738,6 @@ def test_what_is_quoted_is_sent_as_it_is(kind: str, texts: list[str]) -> None:
 
 @pytest.mark.parametrize("kind", LITERALS)
 @given(text=TEXTS)
-@settings(
-    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 def test_the_server_reads_a_literal_as_it_was_written(
     kind: str, text: str, connection: Connection
 ) -> None:

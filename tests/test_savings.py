@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from commandline import Shell
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import TIME, create, finish, start
 
@@ -43,7 +43,6 @@ def beginning(when: datetime, per: str | None) -> datetime | None:
 
 
 def test_savings_are_what_they_are_in_python(dsn: str, schema: str) -> None:
-    @settings(deadline=None, max_examples=60)
     @given(
         jobs=JOBS,
         reuses=st.lists(st.tuples(st.integers(0, 9), HOURS), max_size=12),

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import errors
 from psycopg.types.json import Jsonb
@@ -18,16 +18,12 @@ from butido_store._query import query
 from butido_store._statement import Step
 
 Connection = psycopg.Connection[tuple[object, ...]]
-ON_A_CONNECTION = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 TEXTS = st.text(
     st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("\\'x0é:,"), max_size=40
 )
 
 
 @given(text=TEXTS)
-@ON_A_CONNECTION
 def test_text_sha256_is_that_of_the_utf8(text: str, connection: Connection) -> None:
     found = connection.execute("SELECT text_sha256(%s)", [text]).fetchone()
     assert found == (hashlib.sha256(text.encode()).digest(),)
@@ -42,7 +38,6 @@ def test_text_sha256_is_that_of_the_utf8(text: str, connection: Connection) -> N
     ),
     image_sha256=st.none() | st.binary(min_size=32, max_size=32),
 )
-@ON_A_CONNECTION
 def test_job_fingerprint_is_what_it_says(
     texts: tuple[str, str, str, str],
     env: dict[str, str],

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from commandline import Shell
 from google.protobuf.json_format import ParseDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
@@ -23,9 +23,6 @@ from butido_store import Store, artifact, job, report, uuid7
 from butido_store.artifact import Output
 from butido_store.errors import InvalidInput
 
-MODERATE = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 # RFC 3986, section 3: a scheme, and then only what may stand in a path or query.
 URI = re.compile(r"[a-z][a-z0-9+.-]*:([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-F]{2})+", re.ASCII)
 URN = "urn:butido-store:endpoint:"
@@ -69,7 +66,6 @@ def checked(statement: Any) -> Provenance:
 NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
-@MODERATE
 @given(name=NAME.map(lambda text: text[:255]) | st.text("ü🐘 #?/%:~\n@[]", min_size=1, max_size=9))
 def test_every_name_is_whole_in_a_valid_statement(store: Store, name: str) -> None:
     (made,), _ = recorded(store, name)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from commandline import Shell
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended, sha256
 from test_report import as_sha256sum
@@ -21,9 +21,6 @@ from butido_store._statement import Step
 from butido_store.artifact import Output
 from butido_store.errors import InvalidInput
 
-MODERATE = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 DIGEST = sha256("a").hex()
 WANTED: dict[str, Any] = {
     "package": "zlib",
@@ -167,7 +164,6 @@ def test_an_input_has_two_spaces_before_its_path(inputs: list[str]) -> None:
 PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
-@MODERATE
 @given(paths=st.lists(st.text("\\\nnr\r *aü@ ", min_size=1) | PATH, unique=True, max_size=4))
 def test_every_path_is_taken_as_sha256sum_prints_it(
     shell: Shell, store: Store, paths: list[str]

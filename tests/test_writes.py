@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from conftest import AnyStore
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
@@ -712,7 +712,6 @@ def together(model: Model, operations: Sequence[tuple[Any, ...]]) -> tuple[Model
 def test_any_writes_leave_what_the_model_says(
     dsn: str, schema: str, connection: Connection
 ) -> None:
-    @settings(deadline=None, max_examples=40)
     @given(batches=BATCHES)
     def check(batches: Any) -> None:
         numbered, model = Numbered(), Model()

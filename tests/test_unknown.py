@@ -138,6 +138,17 @@ def test_a_miss_says_that_a_content_is_unknown(store: AnyStore) -> None:
     assert (found[NEW].env, found[NEW].script) == (None, None)
 
 
+def test_a_miss_counts_each_unknown_content(store: AnyStore, connection: Connection) -> None:
+    other = uuid7()
+    connection.execute(
+        "INSERT INTO artifact (uuid, job_uuid, path) VALUES (%s, %s, 'src')", [other, OLD]
+    )
+    store.run(job.record(ended(NEW, SUBMIT, inputs=[SOURCE, other])))
+    asked = {**ASKED, "env": ["LANG=C.UTF-8", "CC=gcc"]}
+    found = {miss.job_uuid: miss for miss in store.run(report.explain_miss(inputs=[], **asked))}
+    assert found[NEW].inputs == 2 * [{"path": "src", "old": "unknown"}]
+
+
 def test_provenance_names_what_has_no_digest(store: AnyStore) -> None:
     output = Output("app", sha256("app"), 3)
     inputs = [known(store).uuid, MADE, SOURCE]

@@ -120,16 +120,20 @@ CROSS JOIN LATERAL (
             max(t.sha256) FILTER (WHERE NOT t.is_old) AS new
         FROM (
             -- Equal files go first, each counted once as in a fingerprint; of the rest, those of one
-            -- path are told in pairs.
+            -- path are told in pairs. An unknown content equals itself alone.
             SELECT
                 r.path,
                 r.sha256,
                 bool_and(r.is_old) AS is_old,
-                row_number() OVER (PARTITION BY r.path, bool_and(r.is_old) ORDER BY r.sha256) AS place
+                row_number() OVER (
+                    PARTITION BY r.path, bool_and(r.is_old)
+                    ORDER BY r.sha256, r.unknown
+                ) AS place
             FROM (
                 SELECT
                     a.path,
                     coalesce(encode(a.sha256, 'hex'), 'unknown') AS sha256,
+                    CASE WHEN a.sha256 IS NULL THEN a.uuid END AS unknown,
                     TRUE AS is_old
                 FROM job_input_artifacts AS ji
                 JOIN artifact AS a ON a.uuid = ji.artifact_uuid
@@ -138,10 +142,11 @@ CROSS JOIN LATERAL (
                 SELECT
                     w.path,
                     w.sha256,
+                    NULL::uuid AS unknown,
                     FALSE AS is_old
                 FROM wanted_input AS w
             ) AS r
-            GROUP BY r.path, r.sha256
+            GROUP BY r.path, r.sha256, r.unknown
             HAVING bool_and(r.is_old) = bool_or(r.is_old)
         ) AS t
         GROUP BY t.path, t.place

@@ -94,12 +94,13 @@ def test_a_value_begins_after_the_first_sign(shell: Shell, store: Store) -> None
 
 
 @pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize("name", ["jobs", "find_artifact", "explain_miss"])
+@pytest.mark.parametrize("name", ["jobs", "submits", "find_artifact", "explain_miss"])
 def test_psql_takes_no_variable_without_a_value(
     name: str, connection: psycopg.Connection[Any]
 ) -> None:
     asked: dict[str, dict[str, Any]] = {
         "jobs": {"env": "DEBUG"},
+        "submits": {"label": ["DEBUG"]},
         "find_artifact": {"package": "zlib", "env": ["DEBUG"]},
         "explain_miss": {**WANTED, "env": ["DEBUG"], "inputs": []},
     }

@@ -68,14 +68,16 @@ WITH chosen AS (
                     SELECT
                         -- No submit has two values of one key.
                         CASE
-                            WHEN count(DISTINCT split_part(l.entry, '=', 1)) = count(DISTINCT l.entry)
-                                THEN
-                                    jsonb_object_agg(
-                                        split_part(l.entry, '=', 1),
-                                        substr(l.entry, strpos(l.entry, '=') + 1)
-                                    )
+                            WHEN count(DISTINCT l.key) = count(DISTINCT l.entry)
+                                THEN jsonb_object_agg(l.key, substr(l.entry, strpos(l.entry, '=') + 1))
                         END
-                    FROM unnest(:'label'::text[]) AS l (entry)
+                    FROM (
+                        SELECT
+                            w.entry,
+                            -- Of a text without "=" an error, which split_part() would not be.
+                            substr(w.entry, 1, strpos(w.entry, '=') - 1) AS key
+                        FROM unnest(:'label'::text[]) AS w (entry)
+                    ) AS l
                 )
 \endif
 \if :{?newer_than}

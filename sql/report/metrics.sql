@@ -61,10 +61,31 @@ FROM (
     SELECT
         'butido_releases' AS metric,
         jsonb_build_object('store', rs.name) AS labels,
-        count(r.uuid) AS value,
+        count(c.uuid) AS value,
         'Current releases by release store' AS help
     FROM release_store AS rs
-    LEFT JOIN release_current AS r ON r.store = rs.name
+    LEFT JOIN (
+        -- What release_current has, each path read once: the view compares each release with all others
+        -- of its path, where the planner takes it so.
+        SELECT
+            l.release_store_id,
+            l.uuid
+        FROM (
+            SELECT DISTINCT ON (r.release_store_id, r.path_sha256)
+                r.release_store_id,
+                r.uuid,
+                r.artifact_uuid
+            FROM release AS r
+            ORDER BY
+                r.release_store_id DESC, r.path_sha256 DESC, r.timestamp DESC, r.uuid DESC,
+                r.artifact_uuid DESC
+        ) AS l
+        WHERE NOT EXISTS (
+            SELECT 1
+            FROM release_withdrawal AS w
+            WHERE w.release_uuid = l.uuid AND w.artifact_uuid = l.artifact_uuid
+        )
+    ) AS c ON c.release_store_id = rs.id
     GROUP BY rs.name
     UNION ALL
     SELECT

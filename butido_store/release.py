@@ -37,7 +37,8 @@ def create(
     """Release artifacts, or all that a submit delivered, to a release store.
 
     All of them are released, or none. What is in the release store already stays as it is; what was
-    there at the same path is replaced.
+    there at the same path is replaced. Of several with one path the one with the highest uuid is
+    released: the newest, where uuids are of version 7.
 
     :param uuid: uuid of this act of releasing, `uuid7()` for instance
     :param store: name of the release store

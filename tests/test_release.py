@@ -1,5 +1,6 @@
 """Releases: given to a store, taken back, and kept from being deleted."""
 
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,12 @@ def _built(store: AnyStore) -> None:
 def current(store: AnyStore) -> list[tuple[str, UUID]]:
     """Return what is in the release stores."""
     rows = store.run(report.releases())
+    counted = {
+        row.labels["store"]: row.value
+        for row in store.run(report.metrics())
+        if row.metric == "butido_releases"
+    }
+    assert {name: n for name, n in counted.items() if n} == Counter(row.store for row in rows)
     return sorted((row.store, row.artifact_uuid) for row in rows)
 
 
@@ -140,9 +147,21 @@ def test_of_two_releases_at_once_the_later_uuid_counts(store: AnyStore) -> None:
     store.run(release.create(acts[1], artifacts=[LIB], **BY))
     store.run(release.create(acts[0], artifacts=[again[1]], **BY))
     assert current(store) == [("stable", LIB)]
-    # In one act, of one path, the later artifact's.
-    store.run(release.create(uuid7(), artifacts=[again[1], LIB], **(BY | {"store": "testing"})))
-    assert current(store) == [("stable", LIB), ("testing", again[1])]
+
+
+def test_of_one_path_an_act_releases_the_later_artifact(store: AnyStore) -> None:
+    again = uuid7(), uuid7()
+    store.run(start(again[0], SUBMIT, script="2"))
+    store.run(finish(again[0], outputs=[Output("lib", sha256("lib 2"), 3, again[1])]))
+    both: dict[str, Any] = {**BY, "artifacts": [again[1], LIB]}
+    one = release.create(uuid7(), **both)
+    assert [store.run(one), store.run(one)] == [[again[1]]] * 2
+    # It is there already, and the other one does not replace it.
+    assert store.run(release.create(uuid7(), **(both | {"timestamp": later(5)}))) == []
+    third = {**BY, "timestamp": later(6), "submit": SUBMIT}
+    assert store.run(release.create(uuid7(), **third)) == [BIN]
+    assert current(store) == [("stable", BIN), ("stable", again[1])]
+    assert len(store.run(report.releases(history=True))) == 2
 
 
 def test_a_release_has_the_path_of_its_artifact(

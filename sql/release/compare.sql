@@ -2,7 +2,7 @@
 --
 -- One row: the artifacts that are missing and those whose job did not succeed; what this act has released
 -- before, and whether with the same store, time, actor and artifacts; how many artifacts it wants; and
--- whether one of them was never in that release store.
+-- whether one that it would release was never in that release store.
 --
 -- release: uuid of this act of releasing
 -- store: name of the release store
@@ -67,10 +67,19 @@ SELECT
     (
         SELECT count(*)
         FROM wanted AS w
-        WHERE NOT EXISTS (
-            SELECT 1
-            FROM release AS r
-            JOIN release_store AS rs ON rs.id = r.release_store_id
-            WHERE r.artifact_uuid = w.uuid AND rs.name = :'store'::text
-        )
+        JOIN artifact AS a ON a.uuid = w.uuid
+        WHERE
+            NOT EXISTS (
+                SELECT 1
+                FROM release AS r
+                JOIN release_store AS rs ON rs.id = r.release_store_id
+                WHERE r.artifact_uuid = w.uuid AND rs.name = :'store'::text
+            )
+            -- As in release/create.
+            AND NOT EXISTS (
+                SELECT 1
+                FROM wanted AS v
+                JOIN artifact AS b ON b.uuid = v.uuid
+                WHERE b.path_sha256 = a.path_sha256 AND b.uuid > a.uuid
+            )
     ) > 0 AS has_new;

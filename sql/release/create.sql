@@ -1,7 +1,8 @@
 -- Release artifacts, or all that a submit delivered, to a release store.
 --
--- All or none. An artifact that is in the release store already stays as it is. If nothing was released
--- there is no row, and release/compare tells why.
+-- All or none. An artifact that is in the release store already stays as it is. Of several with one path
+-- the one with the highest uuid is released. If nothing was released there is no row, and release/compare
+-- tells why.
 --
 -- release: uuid of this act of releasing
 -- store: name of the release store
@@ -49,6 +50,13 @@ WHERE
     AND NOT EXISTS (SELECT 1 FROM release AS r WHERE r.uuid = :'release'::uuid)
     AND NOT EXISTS (
         SELECT 1 FROM release_current AS c WHERE c.artifact_uuid = w.uuid AND c.store = rs.name
+    )
+    -- A place holds one file: else each further release of these would replace one by the other.
+    AND NOT EXISTS (
+        SELECT 1
+        FROM wanted AS v
+        JOIN artifact AS b ON b.uuid = v.uuid
+        WHERE b.path_sha256 = a.path_sha256 AND b.uuid > a.uuid
     )
     -- Every artifact is there, and the job that made it, if any, succeeded.
     AND NOT EXISTS (

@@ -115,6 +115,14 @@ def written(rows: Rows) -> Row:
     return rows[0]
 
 
+def no_value(answers: Sequence[Rows]) -> None:
+    """Collect nothing of a write whose last step wrote something.
+
+    :raises Unwritten: it gave no row
+    """
+    written(answers[-1])
+
+
 def typed(row: Callable[..., R], rows: Rows) -> list[R]:
     """Return rows as that type, whose fields are the query's columns: a test compares them."""
     return [row(*values) for values in rows]

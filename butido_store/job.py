@@ -19,6 +19,7 @@ from butido_store._statement import (
     Statement,
     Step,
     Unwritten,
+    no_value,
     read,
     single,
     step,
@@ -468,13 +469,9 @@ def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
     return write(
         step("job/heartbeat", job),
         step("job/insert_chunk", parameters),
-        collect=lambda answers: _done(answers[1]),
+        collect=no_value,
         why=lambda: read("job/compare_chunk", parameters, repeated),
     )
-
-
-def _done(rows: Rows) -> None:
-    written(rows)
 
 
 def heartbeat(uuid: UUID) -> Statement[None]:
@@ -492,7 +489,7 @@ def heartbeat(uuid: UUID) -> Statement[None]:
 
     return write(
         step("job/heartbeat", {"job": _check.uuid("uuid", uuid)}),
-        collect=lambda answers: _done(answers[0]),
+        collect=no_value,
         why=lambda: _compare([{"uuid": str(uuid)}], refused),
     )
 
@@ -517,7 +514,7 @@ def set_container(uuid: UUID, container_hash: str) -> Statement[None]:
     said = {"container_hash": _check.name("container_hash", container_hash)}
     return write(
         step("job/set_container", {"job": _check.uuid("uuid", uuid), **said}),
-        collect=lambda answers: _done(answers[0]),
+        collect=no_value,
         why=lambda: _compare([{"uuid": str(uuid), **said}], repeated),
     )
 

@@ -6,7 +6,17 @@ from typing import NamedTuple, cast
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._statement import Rows, Statement, Unwritten, read, step, typed, write, written
+from butido_store._statement import (
+    Rows,
+    Statement,
+    Unwritten,
+    no_value,
+    read,
+    step,
+    typed,
+    write,
+    written,
+)
 from butido_store.artifact import Artifact
 from butido_store.errors import Conflict, InvalidInput, NotFound
 
@@ -119,15 +129,12 @@ def withdraw(
         "reason": reason,
     }
 
-    def withdrawn(answers: Sequence[Rows]) -> None:
-        written(answers[0])
-
     def repeated(rows: Rows) -> None:
         if not rows:
             raise NotFound(f"artifact {artifact} is not in the release store {store!r}")
 
     return write(
         step("release/withdraw", parameters),
-        collect=withdrawn,
+        collect=no_value,
         why=lambda: read("release/withdrawn", parameters, repeated),
     )

@@ -1,6 +1,6 @@
 """Submits: what was asked for, at which commit, with the tree and the plan that came of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypedDict, cast
@@ -13,13 +13,13 @@ from butido_store._statement import (
     Rows,
     Statement,
     Unwritten,
+    no_value,
     read,
     single,
     step,
     typed,
     variables,
     write,
-    written,
 )
 from butido_store.artifact import Reuse
 from butido_store.errors import Conflict, NotFound
@@ -159,9 +159,6 @@ def create(
             }
         )
 
-    def created(answers: Sequence[Rows]) -> None:
-        written(answers[0])
-
     def repeated(rows: Rows) -> None:
         if not rows:
             raise Unwritten
@@ -172,7 +169,7 @@ def create(
 
     return write(
         step("submit/create", parameters),
-        collect=created,
+        collect=no_value,
         why=lambda: read("submit/compare", parameters, repeated),
         shared=shared,
     )
@@ -193,9 +190,6 @@ def reuse(uuid: UUID, jobs: Iterable[UUID | Reuse], *, timestamp: datetime) -> S
     earlier = [one.job_uuid if isinstance(one, Reuse) else one for one in _check.each("jobs", jobs)]
     named = {"submit": _check.uuid("uuid", uuid), "jobs": _check.uuids("jobs", earlier)}
 
-    def recorded(answers: Sequence[Rows]) -> None:
-        written(answers[0])
-
     def repeated(rows: Rows) -> None:
         if not rows:
             raise NotFound(f"there is no submit {uuid} in the store")
@@ -214,7 +208,7 @@ def reuse(uuid: UUID, jobs: Iterable[UUID | Reuse], *, timestamp: datetime) -> S
 
     return write(
         step("submit/reuse", {**named, "timestamp": _check.timestamp("timestamp", timestamp)}),
-        collect=recorded,
+        collect=no_value,
         why=lambda: read("submit/compare_reuse", named, repeated),
     )
 

@@ -10,6 +10,7 @@ import math
 import re
 import secrets
 import time as clock
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -58,9 +59,7 @@ def text(field: str, value: object) -> str:
 
 def name(field: str, value: object, *, length: int = NAME_LENGTH) -> str:
     """Return the value if it is a text of 1 to `length` characters."""
-    checked = text(field, value)
-    if not checked:
-        raise InvalidInput(f"{field} is empty")
+    checked = some_text(field, value)
     if len(checked) > length:
         raise InvalidInput(f"{field} has {len(checked)} characters; the limit is {length}")
     return checked
@@ -156,7 +155,8 @@ def uuids(field: str, values: Iterable[object], kind: type = UUID) -> list[UUID]
         UUID,
     )
     if len(set(checked)) < len(checked):
-        raise InvalidInput(f"{field} names the same uuid twice")
+        (twice, _), *_ = Counter(checked).most_common(1)
+        raise InvalidInput(f"{field} has {twice} twice")
     return checked
 
 

@@ -642,7 +642,7 @@ def record_all(jobs: Iterable[EndedJob]) -> Statement[list[bytes | None]]:
     :raises Conflict: when run, if a uuid is there with other content
     """
     jobs = _check.instances("jobs", jobs, EndedJob)
-    _check.uuids("uuid", [job.uuid for job in jobs])
+    _check.uuids("jobs", [job.uuid for job in jobs])
     documents = [_ended_document(job) for job in jobs]
     _no_circle("jobs", documents)
     return _record_all(documents, {})

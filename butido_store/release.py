@@ -58,7 +58,7 @@ def create(
     :param submit: uuid of a submit, for all that its successful jobs made, or jobs that it reused
     :returns: the artifacts that this act released: those that were not in that release store before
     :raises InvalidInput: at once, when a value cannot be stored
-    :raises NotFound: when run, if an artifact is not in the store, or the submit has made none
+    :raises NotFound: when run, if an artifact is not in the store, or there is none to release
     :raises Conflict: when run, if a job did not end well, or the uuid is there with other content
     """
     if (artifacts is None) == (submit is None):
@@ -89,7 +89,8 @@ def create(
         if found.same is False or (found.released and found.has_new and submit is None):
             raise Conflict(f"release {uuid} is in the store already, with other content")
         if not found.wanted:
-            raise NotFound("there is no artifact to release")
+            nothing_of = "artifacts" if submit is None else f"submit {submit}"
+            raise NotFound(f"{nothing_of}: there is no artifact to release")
         if found.has_new and not found.released:
             raise Unwritten
         return found.released

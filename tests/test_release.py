@@ -70,10 +70,10 @@ def test_a_repeated_release_is_no_error_and_another_one_is(store: AnyStore) -> N
     [
         ({"artifacts": [LIB, BROKEN]}, Conflict, str(BROKEN)),
         ({"artifacts": [LIB, UUID(int=99)]}, NotFound, str(UUID(int=99))),
-        ({"submit": UUID(int=99)}, NotFound, "no artifact to release"),
+        ({"submit": UUID(int=99)}, NotFound, f"submit {UUID(int=99)}: there is no artifact"),
         ({}, InvalidInput, "either artifacts or submit"),
         ({"artifacts": [LIB], "submit": SUBMIT}, InvalidInput, "either artifacts or submit"),
-        ({"artifacts": []}, NotFound, "no artifact to release"),
+        ({"artifacts": []}, NotFound, "artifacts: there is no artifact to release"),
         ({"artifacts": [LIB], "store": ""}, InvalidInput, "store"),
         ({"artifacts": [LIB], "actor": "x" * 1000}, InvalidInput, "actor"),
         ({"artifacts": ["lib"]}, InvalidInput, "artifacts"),

@@ -75,7 +75,7 @@ def test_a_reuse_is_recorded_once_with_its_first_time(store: AnyStore, recorded:
         (NEW, [RUNS, ONE], Conflict, f"{RUNS} did not end with success: its state is running"),
         (NEW, [LOST], Conflict, f"{LOST} did not end with success: its state is lost"),
         (NEW, [ONE, OWN], Conflict, f"jobs: submit {NEW} ran job {OWN} itself"),
-        (NEW, [ONE, ONE], InvalidInput, "jobs names the same uuid twice"),
+        (NEW, [ONE, ONE], InvalidInput, f"jobs has {ONE} twice"),
         (NEW, [ONE, None], InvalidInput, r"jobs\[1\] must be a UUID, not NoneType"),
         (NEW, ONE, InvalidInput, "jobs"),
         ("new", [ONE], InvalidInput, "uuid"),
@@ -190,5 +190,5 @@ def test_what_a_submit_delivered_is_released(store: AnyStore, shell: Shell) -> N
     assert (done.exit_code, done.stdout.count("released ")) == (0, 2)
     nothing = uuid7()
     store.run(create(nothing))
-    with pytest.raises(NotFound, match="no artifact to release"):
+    with pytest.raises(NotFound, match=f"submit {nothing}: there is no artifact to release"):
         store.run(release.create(uuid7(), submit=nothing, **said))

@@ -69,7 +69,8 @@ def build(
     the background the log is written each second and a sign of life given. How the job ends:
 
     - as `finish` says; only so is it a success;
-    - as `error` where the block ends without that, or by an exception, which is then the reason;
+    - as `error` where the block ends without that, or by an exception, of which the first 1,000
+      characters are then the reason;
     - as `lost` where the block is interrupted (`KeyboardInterrupt`, `SystemExit`, a cancellation;
       the reason is `interrupted` or `cancelled`), or by an error of the store, since then nobody
       knows how the job would have ended;
@@ -108,11 +109,11 @@ def build(
         package=package,
         version=version,
         image=image,
+        image_sha256=image_sha256,
         endpoint=endpoint,
         script=script,
         env=env,
         inputs=inputs,
-        image_sha256=image_sha256,
         container_hash=container_hash,
     )
     # What cannot be stored is refused now, though the job starts when it is entered.

@@ -90,8 +90,8 @@ class LogPiece:
 class EndedJob:
     """A job that has ended and is recorded as a whole, as its builder reports it.
 
-    Each field is what `start` and `finish` take; `log` is the output as it came. The job's `repr`
-    leaves out script, log and environment, which may be long or hold secrets.
+    Each field is what `start` and `finish` take, in their order; `log` is the output as it came.
+    The job's `repr` leaves out script, log and environment, which may be long or hold secrets.
     """
 
     uuid: UUID
@@ -99,16 +99,16 @@ class EndedJob:
     package: str
     version: str
     image: str
-    endpoint: str
-    state: EndState
-    started_at: datetime
-    finished_at: datetime
-    script: str = field(repr=False)
-    log: bytes | str = field(default="", repr=False)
     image_sha256: bytes | None = None
-    container_hash: str | None = None
+    endpoint: str
+    started_at: datetime
+    script: str = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
     inputs: Sequence[UUID | Artifact] = ()
+    container_hash: str | None = None
+    log: bytes | str = field(default="", repr=False)
+    state: EndState
+    finished_at: datetime
     outputs: Sequence[Output] = ()
     reason: str | None = None
     exit_code: int | None = None

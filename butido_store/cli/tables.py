@@ -135,7 +135,7 @@ def text_of(value: object) -> str:
 
 
 def with_unknown(column: str, value: Any) -> Any:
-    """Return a value as it is shown: what may be unknown is never without a value else."""
+    """Return the value of a column, UNKNOWN for a None that stands for what is not known."""
     return UNKNOWN if value is None and column in _MAY_BE_UNKNOWN else value
 
 

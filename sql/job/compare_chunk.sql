@@ -1,7 +1,7 @@
 -- Does the log of a job have this chunk in its place already?
 --
--- No row if there is no such job. "same" is NULL if the log has no chunk there. Of a log that
--- was removed only the chunk's length is known.
+-- No row if there is no such job. "same" is NULL if the log has no chunk there, or if it was removed: that a
+-- chunk was as long says too little.
 --
 -- seq: place of the chunk in the log, counted from 0
 -- chunk: its text; a byte that text cannot hold is \xHH
@@ -10,11 +10,7 @@ SELECT
     j.state,
     coalesce(
         (
-            SELECT
-                coalesce(
-                    substr(j.log, p.first::int, p.characters) = :'chunk'::text,
-                    p.characters = char_length(:'chunk'::text)
-                )
+            SELECT substr(j.log, p.first::int, p.characters) = :'chunk'::text
             FROM (
                 SELECT
                     t.characters,

@@ -285,7 +285,8 @@ def _print_records(
             elif value is not False and value not in (None, [], {}):
                 label = f"{click.style(name, bold=True)}{' ' * (width - len(name))}"
                 for text in _lines(value):
-                    click.echo(f"{label}  {text}")
+                    # Not where click finds it, which writes UTF-8 where ASCII is asked for.
+                    click.echo(f"{label}  {text}", file=sys.stdout)
                     label = " " * width
         for name, value in later.items():
             click.echo(f"\n{click.style(name, bold=True)}")

@@ -20,6 +20,7 @@ _LEAST, _FEWEST = 40, 4
 # named here stays.
 _SPARE = (
     *("measurements", "inputs", "fingerprint", "image_sha256", "container_hash", "heartbeat_at"),
+    *("log_removed", "log_size"),
     *("help", "sha256", "repo_hash", "submit_uuid", "previous_job", "first_job", "withdrawn_by"),
     *("last_at", "finished_at", "first_at", "exit_code", "size", "endpoint", "image"),
     *("first_commit", "reason", "started_at", "reused", "state", "version"),

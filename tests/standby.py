@@ -38,6 +38,7 @@ _TABLES = (
     "job_input_artifacts",
     "artifact",
     "job_log_chunk",
+    "reuse",
     "job",
     "submit",
 )

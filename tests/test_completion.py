@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from filled import BROKEN, DONE, LIBRARY, NEXT, PROGRAM, RUNNING, SUBMIT, TWIN
+from filled import BROKEN, DONE, LIBRARY, NEXT, PROGRAM, RUNNING, SUBMIT, TWIN, UNSAID
 from psycopg import sql
 from shell import Run
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.any_server
 
 Offered = Callable[..., list[str]]
 SHELLS = ["bash", "zsh", "fish"]
-JOBS = [BROKEN, TWIN, RUNNING, NEXT, DONE]
+JOBS = [UNSAID, BROKEN, TWIN, RUNNING, NEXT, DONE]
 
 
 @pytest.fixture

@@ -46,7 +46,8 @@ EACH_BUILD = (
 LISTINGS: dict[str, set[str]] = {
     "report/artifacts": set(),
     "report/envvars": set(),
-    "report/jobs": {"newer_than"},
+    # The server plans a page of what a submit ran and reused each time.
+    "report/jobs": {"newer_than", "of_submit"},
     "report/packages": set(),
     "report/submits": {"newer_than", "older_than"},
 }

@@ -690,10 +690,10 @@ def test_formats(shell: Shell) -> None:
     csv_ = shell("jobs", "--format=csv", "--limit=1", "--state=success").stdout.splitlines()
     assert csv_[0].startswith("uuid,submit_uuid,package,version,image,endpoint,state,started_at")
     assert "2026-11-23T12:01:12.000000Z" in csv_[1]
-    assert len(shell("jobs", "--format=jsonl", "--limit=0").stdout.splitlines()) == 5
+    assert len(shell("jobs", "--format=jsonl", "--limit=0").stdout.splitlines()) == 6
     assert json.loads(shell("jobs", "--format=json", "--package=none").stdout) == []
     table = shell("jobs").stdout
-    assert (table.count("\n"), "\x1b" in table) == (6, False)
+    assert (table.count("\n"), "\x1b" in table) == (7, False)
     assert "# TYPE butido_jobs gauge\n" in shell("metrics", "--format=prometheus").stdout
     # What is in a cell stays in its line.
     assert shell("envvars").stdout.count("\n") == 1 + len(

@@ -22,7 +22,7 @@ _QUERIES = aiosql.from_path(HERE / "floor.sql", "psycopg", mandatory_parameters=
 Rows = tuple[list[list[object]], list[list[object]], list[list[object]]]
 
 _TYPES = (
-    ["uuid", "uuid", *["int8"] * 4, "text", *["timestamptz"] * 3, "bytea", *["text"] * 3],
+    ["uuid", "uuid", *["int8"] * 4, "text", *["timestamptz"] * 3, "bytea", *["text"] * 3, "int8"],
     ["uuid", "uuid", "text", "bytea", "int8"],
     ["uuid", "uuid"],
 )

@@ -44,7 +44,7 @@ class Ended:
     def reason(self) -> str:
         """Why it failed, if it did."""
         if self.exit_code < 0:
-            return f"killed by {signal.Signals(-self.exit_code).name}"
+            return f"killed by signal {-self.exit_code}"
         return "the script failed"
 
 

@@ -350,15 +350,16 @@ class _Late:
 @faces
 @kinds
 def test_no_session_is_kept_between_runs(
-    pooler: Start, tmp_path: Path, dsn: str, schema: str, face: str, kind: str
+    pooler: Start, dsn: str, schema: str, face: str, kind: str
 ) -> None:
     """psycopg's Flush after a Sync may come when the session has been taken back."""
     pgbouncer = pooler("transaction", 1)
-    late = _Late(tmp_path, str(pgbouncer.directory / ".s.PGSQL.6432"))
+    place = pgbouncer.directory
+    late = _Late(place, str(place / ".s.PGSQL.6432"))
     with (
         closing(late),
         psycopg.connect(pgbouncer.through(dsn), autocommit=True, prepare_threshold=None) as other,
-        opened(face, kind, make_conninfo(dsn, host=str(tmp_path), port=5432), schema) as door,
+        opened(face, kind, make_conninfo(dsn, host=str(place), port=5432), schema) as door,
     ):
         other.execute("SELECT 1")
         for statements in events("a"):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import TIME, create, ended, finish, later, sha256, start
 
-from butido_store import Store, job, release, uuid7
+from butido_store import Store, job, release, submit, uuid7
 from butido_store.artifact import Output
 from butido_store.cli.output import formats
 from butido_store.cli.tables import text_of
@@ -77,6 +77,8 @@ def evil(store: Store) -> None:
     )
     failed = {"state": "error", "started_at": later(300), "finished_at": later(301)}
     store.run(job.record(ended(uuid7(), SUBMIT, log=f"error: {EVIL}\n", **failed, **names)))
+    later_one = create(other := uuid7(), actor=EVIL, labels={EVIL: EVIL})
+    store.run(later_one, submit.reuse(other, [JOB], timestamp=TIME))
 
 
 # What asks each report for what is there.

@@ -20,6 +20,7 @@ JOBS = 20_000
 # What is asked of all jobs, where no time or name bounds it.
 OF_ALL = {
     "report/measurements": {"job"},
+    "report/savings": {"job"},
     "migration/count": {"artifact", "job", "submit"},
 }
 # They join what a walk is expected to give, thousands: for so many, all of this table is cheap.

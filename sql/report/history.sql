@@ -74,6 +74,20 @@ fared AS (
             AND (g.uuid IS NULL OR (m.started_at, m.uuid) > (g.started_at, g.uuid))
     ) AS b
     WHERE g.uuid IS NOT NULL OR b.uuids IS NOT NULL
+),
+
+told AS NOT MATERIALIZED (
+    SELECT
+        j.uuid,
+        p.version,
+        j.finished_at,
+        j.image_sha256,
+        s.timestamp,
+        h.hash AS repo_hash
+    FROM job AS j
+    JOIN package AS p ON p.id = j.package_id
+    JOIN submit AS s ON s.uuid = j.submit_uuid
+    JOIN git_hash AS h ON h.id = s.repo_hash_id
 )
 
 SELECT
@@ -92,32 +106,8 @@ SELECT
     c.commits,
     i.inputs
 FROM fared AS f
-LEFT JOIN LATERAL (
-    SELECT
-        p.version,
-        j.finished_at,
-        j.image_sha256,
-        s.timestamp,
-        h.hash AS repo_hash
-    FROM job AS j
-    JOIN package AS p ON p.id = j.package_id
-    JOIN submit AS s ON s.uuid = j.submit_uuid
-    JOIN git_hash AS h ON h.id = s.repo_hash_id
-    WHERE j.uuid = f.good_uuid
-) AS g ON TRUE
-LEFT JOIN LATERAL (
-    SELECT
-        p.version,
-        j.finished_at,
-        j.image_sha256,
-        s.timestamp,
-        h.hash AS repo_hash
-    FROM job AS j
-    JOIN package AS p ON p.id = j.package_id
-    JOIN submit AS s ON s.uuid = j.submit_uuid
-    JOIN git_hash AS h ON h.id = s.repo_hash_id
-    WHERE j.uuid = f.bad_uuid
-) AS b ON TRUE
+LEFT JOIN told AS g ON g.uuid = f.good_uuid
+LEFT JOIN told AS b ON b.uuid = f.bad_uuid
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(t.hash ORDER BY t.first_at, t.hash), '{}') AS commits
     FROM (

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import accumulate
 from uuid import UUID
 
 import psycopg
@@ -129,6 +130,7 @@ def running(connection: Connection, dsn: str, schema: str) -> UUID:
     state=st.sampled_from(["running", "error"]),
 )
 @example(pieces=["aaaaaa\n", "a", "a", "bbbbbbbb", "\na"], state="error")
+@example(pieces=["aaaa", "aaaaaaa\né", "aa", "a"], state="running")
 def test_pieces_are_the_whole_log(
     pieces: list[str], state: str, running: UUID, connection: Connection
 ) -> None:
@@ -164,11 +166,20 @@ def test_pieces_are_the_whole_log(
         assert found[2] is None
         cursor.execute(*smaller("report/search_log", "16777216", {"regex": "."}))
         lines = [(line[5], line[6]) for line in cursor.fetchall()]
-        expected = [(n, line) for n, line in enumerate(whole.split("\n"), 1) if line]
-        assert [number for number, _ in lines] == [number for number, _ in expected]
-        # Of a line that is longer than a piece the beginning.
-        for (_, line), (_, full) in zip(lines, expected, strict=True):
-            assert line == full or (len(full.encode()) > 8 and full.startswith(str(line)))
+        # Of each character the piece that is searched together, when chunks are put in pieces of 8.
+        starts = accumulate((len(text.encode()) for text in pieces), initial=0)
+        searched = [at // 8 for at, text in zip(starts, pieces, strict=False) for _ in text]
+        if state == "error" and len(whole.encode()) <= 8:
+            searched = [0] * len(whole)
+        expected, first = list[tuple[int, str]](), 0
+        for number, full in enumerate(whole.split("\n"), 1):
+            # A line begins at the break before it, and is cut where it leaves the piece after that.
+            places = [*dict.fromkeys(searched[max(first - 1, 0) : first + len(full)])][:2]
+            kept = [place in places for place in searched[first : first + len(full)]]
+            if full:
+                expected.append((number, full[: sum(kept)]))
+            first += len(full) + 1
+        assert lines == expected
 
 
 def test_a_log_of_more_than_a_gigabyte_is_ended_and_read(

@@ -29,7 +29,7 @@ CROSS JOIN LATERAL (
     UNION ALL
     -- A text holds 1 GB at most, so that what is in chunks is searched in pieces of 16 MiB. These are the
     -- lines that begin in one: its last goes on in the next piece, to that one's first line break. So of a
-    -- line over 16 MiB only the beginning is searched.
+    -- line that goes on beyond the next piece only the beginning is searched.
     SELECT
         CASE
             WHEN row_number() OVER pieces = 1 THEN q.text

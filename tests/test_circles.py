@@ -19,6 +19,8 @@ from butido_store._check import circle
 from butido_store.artifact import Output
 from butido_store.errors import Conflict, InvalidInput, StoreError
 
+pytestmark = pytest.mark.any_server
+
 
 @pytest.fixture
 def store(dsn: str, schema: str) -> Iterator[Store]:

@@ -21,6 +21,8 @@ from butido_store._statement import Step
 from butido_store.artifact import Output
 from butido_store.errors import InvalidInput
 
+pytestmark = pytest.mark.any_server
+
 DIGEST = sha256("a").hex()
 WANTED: dict[str, Any] = {
     "package": "zlib",

@@ -42,14 +42,17 @@ def _questions(
 
     often = Counter(str(row["package"]) for row in given).most_common()
     packages = {"common": often[0][0], "rare": often[-1][0]}
-    of_all = ("durations", "failures", "irreproducible", "metrics", "regressions")
+    of_package = (
+        *("durations", "failures", "irreproducible", "measurements", "regressions", "reused"),
+        "savings",
+    )
     page = {"limit": 50}
     reports = {
         f"{name} all": asked(f"report/{name}", [{} if name == "metrics" else page])
-        for name in of_all
+        for name in (*of_package, "metrics")
     }
     for kind, package in packages.items():
-        for name in ("durations", "failures", "impact", "irreproducible", "regressions"):
+        for name in (*of_package, "impact"):
             reports[f"{name} package {kind}"] = asked(
                 f"report/{name}", [{"package": package, **page}]
             )

@@ -3,7 +3,7 @@
 -- Dropping is what it is for.
 -- squawk-ignore-file ban-drop-table, ban-drop-view, ban-drop-function
 
-SET LOCAL lock_timeout = '5s';
+SET LOCAL lock_timeout = '200ms';
 
 DROP VIEW release_current;
 DROP VIEW artifact_overview;

@@ -1,11 +1,11 @@
 -- Create the whole model: tables with keys, checks and indexes, functions, and views for people.
 --
 -- Phase:     pre (there is nothing before it)
--- Locks:     none that anyone can wait for; it only creates
+-- Locks:     none (it only creates)
 -- Duration:  instant
--- Rollback:  loses every record; the rollback drops the tables
+-- Rollback:  loses every record (the rollback drops the tables)
 
-SET LOCAL lock_timeout = '5s';
+SET LOCAL lock_timeout = '200ms';
 
 -- Functions that read no table; keys, checks and indexes are built on them ---------------------
 

@@ -24,7 +24,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 ROOT = Path(migrate.__file__).parents[2]
 PATIENCE = timedelta(seconds=60)
 
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s';\n"
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms';\n"
 NOTES = """\
 -- Phase:     pre (a test)
 -- Locks:     none
@@ -80,11 +80,12 @@ class Directory:
         directives: str = "",
         phase: str = "pre",
         transactional: bool = True,
+        notes: str = NOTES,
     ) -> None:
         """Write a migration with header, lock timeout and rollback."""
         if not transactional:
             directives += "-- transactional: false\n"
-        header = f"-- Do {id_}.\n{directives}--\n{NOTES.replace('pre', phase)}\n"
+        header = f"-- Do {id_}.\n{directives}--\n{notes.replace('pre', phase)}\n"
         start = LOCK_TIMEOUT if transactional else ""
         self.raw(f"{id_}.sql", header + start + sql)
         self.raw(f"{id_}.rollback.sql", f"-- Undo {id_}.\n\n{start}{rollback}")

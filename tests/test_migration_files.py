@@ -1,10 +1,12 @@
 """Migration files: what is read of them, and what is refused before any of it is sent."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 from migrating import LOCK_TIMEOUT, NOTES, Directory
 
+from butido_store.admin.header import MODES, Cost, conflicts, said
 from butido_store.admin.migrate import shipped
 from butido_store.errors import MigrationError
 
@@ -39,6 +41,15 @@ def test_a_directory_without_migrations_is_refused(directory: Directory) -> None
         ("-- Do it.\n--\n" + NOTES.replace("-- Locks:     none\n", ""), "no Locks"),
         ("-- Do it.\n--\n" + NOTES.replace("instant", ""), "no Duration"),
         ("-- Do it.\n--\n" + NOTES.replace("pre", "later"), "pre or post, not later"),
+        ("-- Do it.\n--\n" + NOTES.replace("Locks", "Lock"), "no such field"),
+        ("-- Do it.\n--\n" + NOTES + "-- Locks: none\n", "Locks twice"),
+        ("-- Do it.\n--\n" + NOTES.replace("none", "SHARE on t; EXCLUSIVE on t"), "each table"),
+        ("-- Do it.\n--\n" + NOTES.replace("none", "SHARED on t"), "'SHARED on t' is not"),
+        ("-- Do it.\n--\n" + NOTES.replace("none", "none, it creates"), "Locks is none, or"),
+        ("-- Do it.\n--\n" + NOTES.replace("(a test)", "(a test) or so"), "has to end"),
+        ("-- Do it.\n--\n" + NOTES.replace("instant", "fast"), "Duration is instant, or"),
+        ("-- Do it.\n--\n" + NOTES.replace("instant", "41 s on 10 M jobs"), "not 41 s on"),
+        ("-- Do it.\n--\n" + NOTES.replace("lossless", "lossless, mostly"), "not lossless, mo"),
         ("-- Do it.\n-- transactional: no\n--\n" + NOTES, "true or false, not no"),
     ],
 )
@@ -47,6 +58,34 @@ def test_headers_that_lack_something(directory: Directory, header: str, missing:
     directory.raw("0001.fruit.sql", f"{header}\n{LOCK_TIMEOUT}")
     with pytest.raises(MigrationError, match=rf"0001\.fruit\.sql: .*{missing}"):
         shipped(directory.path)
+
+
+def test_what_a_header_says(directory: Directory) -> None:
+    notes = """\
+-- Phase:     post (nothing older runs)
+-- Locks:     ACCESS EXCLUSIVE on job, submit; SHARE on artifact (so writers of
+--            artifacts wait)
+-- Duration:  rewrites job; scans artifact, submit; 1.5 min and 300 MB of WAL on 10 M jobs (how)
+-- Rollback:  loses job.note
+"""
+    directory.table("0001.fruit", "fruit")
+    directory.raw("0001.fruit.sql", f"-- Do it.\n--\n{notes}\n{LOCK_TIMEOUT}")
+    header = shipped(directory.path)[0].header
+    assert (header.phase, header.rollback, header.lossless) == ("post", "loses job.note", False)
+    assert header.locks == {
+        "job": "ACCESS EXCLUSIVE", "submit": "ACCESS EXCLUSIVE", "artifact": "SHARE",
+    }  # fmt: skip
+    assert said(header.locks) == "ACCESS EXCLUSIVE on job, submit; SHARE on artifact"
+    assert header.scans == {"artifact", "submit"}
+    assert header.rewrites == {"job"}
+    assert header.cost == Cost(90, 300e6, 10e6)
+
+
+def test_locks_conflict_both_ways() -> None:
+    for one, other in product(MODES, MODES):
+        assert (one in conflicts(other)) == (other in conflicts(one))
+        # A stronger one leaves no more beside it.
+        assert MODES.index(one) > MODES.index(other) or len(conflicts(one)) <= len(conflicts(other))
 
 
 def test_a_missing_rollback_is_refused(directory: Directory) -> None:
@@ -104,9 +143,11 @@ def test_text_that_is_not_utf8_is_refused(directory: Directory) -> None:
 def test_a_file_without_lock_timeout_is_refused(directory: Directory, which: str) -> None:
     directory.table("0001.t", "t")
     path = directory.path / which
-    path.write_text(path.read_text().replace(LOCK_TIMEOUT, ""))
-    with pytest.raises(MigrationError, match=rf"{which}: .*SET LOCAL lock_timeout"):
-        shipped(directory.path)
+    text = path.read_text()
+    for without in ("", LOCK_TIMEOUT.replace("200ms", "201ms"), LOCK_TIMEOUT.replace("ms", "s")):
+        path.write_text(text.replace(LOCK_TIMEOUT, without))
+        with pytest.raises(MigrationError, match=rf"{which}: .*SET LOCAL lock_timeout"):
+            shipped(directory.path)
 
 
 @pytest.mark.parametrize(

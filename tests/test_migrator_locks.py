@@ -1,11 +1,16 @@
 """The migrator: one at a time works on a schema, and the others wait."""
 
+import re
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 
 import psycopg
 import pytest
 from migrating import (
+    NOTES,
+    PATIENCE,
     SESSIONS,
     Directory,
     hold_lock,
@@ -86,3 +91,79 @@ def test_an_index_is_built_while_another_migrator_waits(
     assert result(first) == ["0002.index"]
     assert result(waiting) == []
     assert index_is_valid(database, "fruit_name_key")
+
+
+@pytest.fixture
+def note(directory: Directory, fruit: Migrator) -> Directory:
+    """A directory whose last migration locks the table fruit."""
+    assert fruit.apply() == ["0002.index"]
+    directory.add(
+        "0003.note",
+        "ALTER TABLE fruit ADD COLUMN note text;",
+        "ALTER TABLE fruit DROP COLUMN note;",
+        notes=NOTES.replace("none", "ACCESS EXCLUSIVE on fruit"),
+    )
+    return directory
+
+
+def test_a_lock_is_tried_for_until_it_is_there(
+    database: Connection, second: Connection, note: Directory, database_dsn: str
+) -> None:
+    told: Queue[str] = Queue()
+    # What only reads the table holds a lock that conflicts; a lock that does not is not named.
+    with second.transaction(), psycopg.connect(database_dsn) as other:
+        second.execute("SELECT FROM butido.fruit")
+        other.execute("SELECT FROM butido._yoyo_migration")
+        migrator = Migrator(database, directory=note.path, tell=told.put)
+        with ThreadPoolExecutor(1) as threads:
+            applied = threads.submit(migrator.apply)
+            line = told.get(timeout=PATIENCE.total_seconds())
+            # Readers get through while it tries, behind whatever attempt they meet.
+            with psycopg.connect(database_dsn) as reader:
+                reader.execute(f"SET lock_timeout = {PATIENCE.total_seconds() * 1000:.0f}")
+                for attempt in range(2, 5):
+                    reader.execute("SELECT FROM butido.fruit")
+                    reader.rollback()
+                    again = told.get(timeout=PATIENCE.total_seconds())
+                    assert again.startswith(f"0003.note: attempt {attempt} had to wait for a lock")
+            assert not applied.done()
+            second.execute("ROLLBACK")
+            assert applied.result(PATIENCE.total_seconds()) == ["0003.note"]
+    pid, role = second.info.backend_pid, second.info.user
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.fullmatch(
+        rf"0003\.note: attempt 1 had to wait for a lock; in the way: process {pid} \(role {role}, "
+        rf"idle in transaction, transaction since {when}, query since {when}; AccessShareLock on "
+        r"fruit\); the next attempt is in 0\.25 s",
+        line,
+    )
+
+
+def test_a_lock_that_is_never_there_is_given_up(
+    database: Connection, second: Connection, note: Directory
+) -> None:
+    migrator = Migrator(database, directory=note.path, retry_for=0)
+    way = rf"SQLSTATE 55P03; nothing .*in the way: process {second.info.backend_pid} \("
+    with second.transaction():
+        second.execute("SELECT FROM butido.fruit")
+        with pytest.raises(MigrationError, match=rf"note\.sql:\d+: .*{way}"):
+            migrator.apply()
+    assert migrator.apply() == ["0003.note"]
+    with second.transaction():
+        second.execute("SELECT FROM butido.fruit")
+        with pytest.raises(MigrationError, match=rf"rollback\.sql:\d+: .*{way}"):
+            migrator.rollback(to="0002.index")
+
+
+def test_all_locks_together_are_waited_for_no_longer_than_one(
+    database: Connection, directory: Directory
+) -> None:
+    directory.add(
+        "0001.t",
+        "SELECT count(*) FROM generate_series(1, 1000000);"
+        "CREATE TABLE seen AS SELECT current_setting('lock_timeout') AS value;",
+        "DROP TABLE seen;",
+    )
+    Migrator(database, directory=directory.path).apply()
+    seen = str(value(database, "SELECT value FROM butido.seen"))
+    assert 10 <= int(seen.removesuffix("ms")) < 200

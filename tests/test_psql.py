@@ -90,11 +90,13 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "git_hash/intern": {"hashes": [sha256("b").hex(), sha256("a").hex(), HASH]},
     "image/intern": {"names": [ODD, "b", "a", "debian:12"]},
     "migration/applied": {},
+    "migration/blockers": {"tables": ["job", ODD], "modes": ["RowExclusiveLock"] * 2},
     "migration/count": {},
     "migration/create_schema": {},
     "migration/has_records": {},
     "migration/holder": {"schema": "of another session"},
     "migration/lock": {"schema": ODD},
+    "migration/limit_wait": {"lock_timeout": "10ms"},
     "migration/log": {"hash": "5e1f", "id": ODD, "operation": "apply", "hostname": ODD},
     "migration/mark": {
         "hash": "5e1f",
@@ -165,6 +167,8 @@ WITHOUT_ROWS = (
     "job/insert_outputs",
     # No rule is older; tests/test_refresh_failures.py has one.
     "job/refresh_failures",
+    # Nobody else is there; tests/test_migrator_locks.py has somebody.
+    "migration/blockers",
     "migration/create_schema",
     # The owner lacks nothing; tests/test_privileges.py has a role that does.
     "store/denied",

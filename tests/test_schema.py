@@ -150,16 +150,16 @@ def test_a_migration_keeps_every_row(
     (added / "9999.sample.sql").write_text(
         "-- Give every table of the sample one more column.\n"
         f"-- depends: {shipped()[-1].id}\n--\n"
-        "-- Phase:     pre (a test)\n-- Locks:     all\n"
+        "-- Phase:     pre (a test)\n-- Locks:     none\n"
         "-- Duration:  instant\n-- Rollback:  lossless\n\n"
-        "SET LOCAL lock_timeout = '5s';\n"
+        "SET LOCAL lock_timeout = '200ms';\n"
         + "".join(
             f"ALTER TABLE {name} ADD COLUMN note text NOT NULL DEFAULT 'new';\n" for name in before
         ),
         encoding="utf-8",
     )
     (added / "9999.sample.rollback.sql").write_text(
-        "-- Undo it.\n\nSET LOCAL lock_timeout = '5s';\n"
+        "-- Undo it.\n\nSET LOCAL lock_timeout = '200ms';\n"
         + "".join(f"ALTER TABLE {name} DROP COLUMN note;\n" for name in before),
         encoding="utf-8",
     )

@@ -10,17 +10,17 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from itertools import takewhile
+from datetime import UTC, datetime, timedelta
+from itertools import count, takewhile
 from pathlib import Path
 from select import select
 from typing import Any, Literal
 
 import psycopg
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvailable
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 from yoyo import internalmigrations
@@ -41,9 +41,9 @@ from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
 from butido_store._statement import DENIED, lacked
 from butido_store._target import DEFAULT_SCHEMA
+from butido_store.admin.header import Header, Phase, conflicts, parse, pg_mode
 from butido_store.errors import MigrationError, PermissionDenied, QueryFileError, StoreError
 
-Phase = Literal["pre", "post"]
 State = Literal["applied", "pending", "edited", "unknown"]
 
 ZERO = "zero"
@@ -51,18 +51,20 @@ ZERO = "zero"
 
 _POLL_SECONDS = 0.1
 _POOLER_SECONDS = 2.0
+# Between two attempts at a lock: readers and writers who queued up behind the first get through.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 10.0
+# As long as one attempt may hold up who queues behind it, and the least that is tried at all.
+_LONGEST_WAIT_MS, _SHORTEST_WAIT_MS = 200, 10
 _NEEDS_A_SESSION = (
     "migrations need one session from begin to end, and a pooler in between lends each transaction "
     "another one: connect to the server itself, or to a pooler in session mode"
 )
 
 _ID = re.compile(r"(?P<number>\d{4})\.[a-z0-9][a-z0-9-]*")
-_NOTE = re.compile(r"^(Phase|Locks|Duration|Rollback):[ \t]+(\S+)", re.MULTILINE)
-_NOTES = ("Phase", "Locks", "Duration", "Rollback")
 _TRANSACTION_CONTROL = re.compile(
     r"(?:ABORT|BEGIN|COMMIT|END|PREPARE TRANSACTION|RELEASE|ROLLBACK|SAVEPOINT|START)\b", re.I
 )
-_SET_LOCK_TIMEOUT = re.compile(r"SET LOCAL lock_timeout\b", re.I)
+_SET_LOCK_TIMEOUT = re.compile(r"SET LOCAL lock_timeout = '(?P<ms>[1-9]\d{0,2})ms'", re.I)
 _CREATE_INDEX = re.compile(
     r'CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?P<index>"(?:[^"]|"")+"|\w+) ON .+', re.I | re.S
 )
@@ -83,15 +85,19 @@ class MigrationFile:
     """A migration on disk, checked: it and its rollback can be run as they are."""
 
     id: str
-    phase: Phase
+    header: Header
     transactional: bool
-    lossless: bool  # its rollback loses no record
     depends: frozenset[str]
     sha256: bytes
     path: Path
     rollback_path: Path
     _up: list[_Statement] = field(repr=False)
     _down: list[_Statement] = field(repr=False)
+
+    @property
+    def phase(self) -> Phase:
+        """Tell whether it is applied before the release's code is rolled out, or after."""
+        return self.header.phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +176,7 @@ def _read(id_: str, path: Path) -> MigrationFile:
     # yoyo's Migration.load() would look dependencies up among all migrations that the process
     # ever read, whatever their directory, and split the file; only its header parser is used.
     directives, comment, _ = parse_metadata_from_sql_comments(sql)
-    notes = dict(_NOTE.findall(comment))
-    sentence = comment.strip().partition("\n\n")[0]
-    if not sentence.endswith(".") or _NOTE.search(sentence):
-        raise MigrationError(f"{path}: the file starts with a comment that is a sentence")
-    if missing := [name for name in _NOTES if name not in notes]:
-        raise MigrationError(f"{path}: the header has no {', '.join(missing)}")
-    if notes["Phase"] not in ("pre", "post"):
-        raise MigrationError(f"{path}: the phase is pre or post, not {notes['Phase']}")
+    header = parse(comment, path)
     transactional = directives.get("transactional", "true").lower()
     if transactional not in ("true", "false"):
         raise MigrationError(f"{path}: transactional is true or false, not {transactional}")
@@ -193,9 +192,8 @@ def _read(id_: str, path: Path) -> MigrationFile:
         _check_concurrent(up, down, path)
     return MigrationFile(
         id=id_,
-        phase=notes["Phase"],
+        header=header,
         transactional=transactional == "true",
-        lossless=notes["Rollback"].rstrip(".,;") == "lossless",
         depends=frozenset(directives.get("depends", "").split()),
         sha256=hashlib.sha256(content).digest(),
         path=path,
@@ -232,11 +230,18 @@ def _check_transactional(statements: list[_Statement], path: Path) -> None:
                 f"{path}:{statement.line}: {control[0]} breaks the one transaction that a "
                 "migration runs in"
             )
-    if not statements or not _SET_LOCK_TIMEOUT.match(statements[0].words):
+    if not statements or not 0 < _wait_ms(statements) <= _LONGEST_WAIT_MS:
         raise MigrationError(
-            f"{path}: the first statement is SET LOCAL lock_timeout = …, so that a lock not to be "
-            "had stops the migration and not the builders queued up behind it"
+            f"{path}: the first statement is SET LOCAL lock_timeout = '{_LONGEST_WAIT_MS}ms' or "
+            "less, so that a lock not to be had stops the migration and not the builders queued up "
+            "behind it"
         )
+
+
+def _wait_ms(statements: list[_Statement]) -> int:
+    """Return how long a file waits for a lock, or 0 if its first statement does not say so."""
+    found = _SET_LOCK_TIMEOUT.fullmatch(statements[0].words)
+    return int(found["ms"]) if found else 0
 
 
 def _check_concurrent(up: list[_Statement], down: list[_Statement], path: Path) -> None:
@@ -329,6 +334,8 @@ class Migrator:
         schema: str = DEFAULT_SCHEMA,
         directory: Path | None = None,
         lock_wait: float | None = None,
+        retry_for: float = 300,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         """Check the schema's name and the server; nothing is sent to it yet.
 
@@ -336,11 +343,14 @@ class Migrator:
         :param schema: the schema that holds the store, created when it is not there
         :param directory: where the migrations are; by default those of this release
         :param lock_wait: seconds to wait for another migrator, None for as long as it takes
+        :param retry_for: seconds to try for the locks of a migration that others are in the way of
+        :param tell: is called after each such attempt, with a line that says who is
         :raises InvalidInput: one of them is something else, or no schema can have this name
         :raises MigrationError: no store can be in this schema or on this server
         """
         _check.instance("connection", connection, psycopg.Connection)
         _check.given(_check.seconds, "lock_wait", lock_wait)
+        _check.seconds("retry_for", retry_for)
         name = _check.text("schema", schema).encode()
         # PostgreSQL cuts longer names, and reads "$user" in a search path as the role's own schema.
         if not 0 < len(name) <= 63 or schema == "$user":
@@ -351,6 +361,8 @@ class Migrator:
         self._schema = schema
         self._directory = directory
         self._lock_wait = lock_wait
+        self._retry_for = retry_for
+        self._tell = tell
         # The server's process, where it is not the one that the connection was told of.
         self._lent: int | None = None
         self._check_idle()
@@ -437,7 +449,7 @@ class Migrator:
         """Return what a rollback would do, and the migrations that it would undo."""
         undone = self._to_undo(files, to, session)
         lost: dict[str, int] = {}
-        if not all(file.lossless for file in undone) and self._run("migration/has_records"):
+        if not all(file.header.lossless for file in undone) and self._run("migration/has_records"):
             try:
                 (counts,) = self._run("migration/count")
             except PermissionDenied as error:
@@ -595,6 +607,46 @@ class Migrator:
         return applied
 
     def _perform(self, file: MigrationFile, *, undo: bool = False) -> None:
+        """Run a migration or its rollback, and record it; try again if a lock is not to be had."""
+        started, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
+        for attempt in count(1):
+            try:
+                self._attempt(file, undo=undo)
+            except MigrationError as error:
+                if not self._idle() or not isinstance(
+                    error.__cause__, (LockNotAvailable, DeadlockDetected)
+                ):
+                    raise
+                # Asked for at once, before they are gone.
+                blockers = self._blockers(file, undo=undo) or "nobody, by now"
+                left = started + self._retry_for - time.monotonic()
+                if left <= 0:
+                    raise MigrationError(f"{error}; in the way: {blockers}") from error
+                pause = min(pause, left)
+                if self._tell:
+                    self._tell(
+                        f"{file.id}: attempt {attempt} had to wait for a lock; in the way: "
+                        f"{blockers}; the next attempt is in {pause:.2g} s"
+                    )
+                time.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+    def _blockers(self, file: MigrationFile, *, undo: bool = False) -> str:
+        """Say which sessions hold locks that a migration, or its rollback, has to wait for."""
+        wanted: dict[str, object] = {}
+        if file.header.locks and not undo:
+            pairs = [
+                (table, pg_mode(held))
+                for table, mode in file.header.locks.items()
+                for held in conflicts(mode)
+            ]
+            tables, modes = zip(*pairs, strict=True)
+            wanted = {"tables": list(tables), "modes": list(modes)}
+        return "; ".join(_blocker(row) for row in self._run("migration/blockers", **wanted))
+
+    def _attempt(self, file: MigrationFile, *, undo: bool) -> None:
         """Run a migration or its rollback, and record it."""
         path, statements, opposite = file.path, file._up, file._down
         if undo:
@@ -608,6 +660,8 @@ class Migrator:
                     # An attempt that was cut off left the index, valid or not.
                     self._send(opposite[0])
                 for sent in statements:
+                    if file.transactional and sent is not statements[0]:
+                        self._limit_wait(_wait_ms(statements), started)
                     self._send(sent)
                 sent = None
                 self._record(file, started, undo=undo)
@@ -617,6 +671,14 @@ class Migrator:
             raise
         except StoreError as error:
             raise MigrationError(f"{path} cannot be recorded: {error}") from error
+
+    def _limit_wait(self, milliseconds: int, started: float) -> None:
+        """Have all locks of a transaction together take no longer than the first one may.
+
+        Who queues behind the first one waits while the migration waits for the others.
+        """
+        left = milliseconds - round((time.monotonic() - started) * 1000)
+        self._run("migration/limit_wait", lock_timeout=f"{max(left, _SHORTEST_WAIT_MS)}ms")
 
     def _failure(
         self, file: MigrationFile, path: Path, sent: _Statement | None, error: psycopg.Error
@@ -686,6 +748,19 @@ def _status(file: MigrationFile, row: dict[str, Any] | None) -> MigrationStatus:
     return MigrationStatus(
         file.id, row["applied_at"], file.phase, file.transactional, row["duration"], state
     )
+
+
+def _blocker(row: dict[str, Any]) -> str:
+    """Say who holds a lock."""
+    if row["pid"] is None:
+        return f"a prepared transaction ({row['modes']} on {row['relation']})"
+    times = [
+        f"{what} since {row[column].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        for what, column in (("transaction", "xact_start"), ("query", "query_start"))
+        if row[column]
+    ]
+    about = ", ".join([f"role {row['role']}", row["state"], *times])
+    return f"process {row['pid']} ({about}; {row['modes']} on {row['relation']})"
 
 
 def _position(files: list[MigrationFile], id_: str) -> int:

@@ -108,7 +108,9 @@ class Database:
             yield store
 
     @contextmanager
-    def migrator(self, lock_wait: float | None = None) -> Iterator["Migrator"]:
+    def migrator(
+        self, *, lock_wait: float | None = None, retry_for: float = 0
+    ) -> Iterator["Migrator"]:
         """Open a migrator on a connection of its own."""
         from butido_store.admin.migrate import Migrator
 
@@ -118,11 +120,25 @@ class Database:
             except psycopg.Error as error:
                 raise refused(error) from error
             with connection:
-                yield Migrator(connection, schema=self.schema, lock_wait=lock_wait)
+                yield Migrator(
+                    connection,
+                    schema=self.schema,
+                    lock_wait=lock_wait,
+                    retry_for=retry_for,
+                    tell=lambda line: click.echo(line, err=True),
+                )
 
 
 _lock_wait = click.option(
     "--lock-wait", type=float, metavar="SECONDS", help="How long to wait for another migrator."
+)
+_retry_for = click.option(
+    "--retry-for",
+    type=float,
+    metavar="SECONDS",
+    default=300,
+    show_default=True,
+    help="How long to try for locks that others hold.",
 )
 
 
@@ -135,11 +151,14 @@ def migrate() -> None:
 @click.option("--to", metavar="NAME", help="Stop after this migration.")
 @click.option("--pre", is_flag=True, help="Stop before the first one of phase post.")
 @_lock_wait
+@_retry_for
 @click.pass_obj
-def apply(database: Database, to: str | None, pre: bool, lock_wait: float | None) -> None:
+def apply(
+    database: Database, to: str | None, pre: bool, lock_wait: float | None, retry_for: float
+) -> None:
     """Apply the migrations that are pending."""
     phase: Literal["pre"] | None = "pre" if pre else None
-    with database.migrator(lock_wait) as migrator:
+    with database.migrator(lock_wait=lock_wait, retry_for=retry_for) as migrator:
         applied = migrator.apply(to=to, phase=phase)
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
@@ -163,12 +182,18 @@ def status(database: Database) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--lose-data", is_flag=True, help="Also if records are lost with it.")
 @_lock_wait
+@_retry_for
 @click.pass_obj
 def rollback(
-    database: Database, name: str, yes: bool, lose_data: bool, lock_wait: float | None
+    database: Database,
+    name: str,
+    yes: bool,
+    lose_data: bool,
+    lock_wait: float | None,
+    retry_for: float,
 ) -> None:
     """Undo all migrations after NAME, or every one with `zero`."""
-    with database.migrator(lock_wait) as migrator:
+    with database.migrator(lock_wait=lock_wait, retry_for=retry_for) as migrator:
         plan = migrator.rollback_plan(to=name)
         # What would be refused is not asked.
         if plan.undone and not yes and (lose_data or not plan.lost):

@@ -15,7 +15,7 @@ import psycopg
 from hypothesis import strategies as st
 from samples import create, ended, fingerprint, later, sha256, start
 
-from butido_store import Store, artifact, job
+from butido_store import Statement, Store, artifact, job, release, submit
 from butido_store.artifact import Output
 from butido_store.job import State
 
@@ -28,6 +28,19 @@ PATHS, CONTENTS = ("P", "o", "p"), ("1", "2")
 ERRORS = ("", "error: a", "error: b")
 STATES: tuple[State, ...] = ("success", "success", "error", "error", "lost", "running")
 ENV: Mapping[str, str] = {"LANG": "C"}
+ENVS: tuple[Mapping[str, str], ...] = (ENV, {"LANG": "D", "a": ""}, {"LANG": "C", "a": "x=1"}, {})
+DIGESTS = (None, sha256("image"), sha256("other"))
+REASONS = (None, "timeout", "timeouts")
+ACTORS = (None, "jane", "joe")
+LABELS: tuple[Mapping[str, str] | None, ...] = (
+    None,
+    {"ci": "n"},
+    {"ci": "n", "k": "1=2"},
+    {"k": ""},
+)
+# What a log begins with.
+SAID = ("", "x", "x\n\nxy\nx y", "Y\n")
+STORES = ("stable", "testing")
 # Within which submits are made and jobs start, in seconds.
 LAST = 4
 
@@ -49,6 +62,13 @@ class Submit:
     uuid: UUID
     timestamp: datetime
     commit: str
+    package: str
+    version: str
+    image: str
+    # Packages and versions.
+    tree: tuple[tuple[str, str], ...]
+    actor: str | None
+    labels: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +88,10 @@ class Job:
     failure: str
     inputs: tuple[File, ...]
     outputs: tuple[File, ...]
+    env: Mapping[str, str]
+    image_sha256: bytes | None
+    reason: str | None
+    said: str
 
     @property
     def key(self) -> tuple[datetime, UUID]:
@@ -82,10 +106,41 @@ class Job:
         return (self.finished_at - self.started_at).total_seconds()
 
     @property
+    def log(self) -> str:
+        """All that it wrote."""
+        return "\n".join(filter(None, (self.said, self.failure)))
+
+    @property
     def fingerprint(self) -> bytes:
         """Its fingerprint."""
         files = {(file.path, file.sha256) for file in self.inputs}
-        return fingerprint(self.package, self.version, self.image, self.script, ENV, files)
+        names = self.package, self.version, self.image
+        return fingerprint(*names, self.script, self.env, files, self.image_sha256)
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """That a submit took what a job of another one had made."""
+
+    submit: Submit
+    job: Job
+    timestamp: datetime
+
+
+@dataclass(frozen=True)
+class Release:
+    """A file in a release store, and when it was taken back, if it was."""
+
+    uuid: UUID
+    store: str
+    file: File
+    timestamp: datetime
+    withdrawn_at: datetime | None
+
+    @property
+    def key(self) -> tuple[datetime, UUID]:
+        """What listings sort by."""
+        return self.timestamp, self.uuid
 
 
 @dataclass(frozen=True)
@@ -95,6 +150,9 @@ class World:
     submits: tuple[Submit, ...]
     sources: tuple[File, ...]
     jobs: tuple[Job, ...]
+    reuses: tuple[Reuse, ...]
+    # In the order in which they were made.
+    releases: tuple[Release, ...]
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -115,10 +173,19 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
     """
     count = draw(st.integers(1, most))
     # In any order: a uuid says nothing of when, and decides where times are equal.
-    numbers = iter(draw(st.permutations(range(1, 5 + 2 + count * 4 + 1))))
+    numbers = iter(draw(st.permutations(range(1, 5 + 2 + count * 4 + 6 + 1))))
     moments, made_at = st.integers(0, LAST).map(later), st.integers(0, 2).map(later)
+    packages, versions = st.sampled_from(PACKAGES), st.sampled_from(VERSIONS)
     submits = tuple(
-        Submit(UUID(int=next(numbers)), draw(made_at), draw(st.sampled_from(COMMITS)))
+        Submit(
+            UUID(int=next(numbers)),
+            draw(made_at),
+            draw(st.sampled_from(COMMITS)),
+            *draw(st.tuples(packages, versions, st.sampled_from(IMAGES))),
+            tuple(draw(st.lists(st.tuples(packages, versions), min_size=1, max_size=3))),
+            draw(st.sampled_from(ACTORS)),
+            draw(st.sampled_from(LABELS)),
+        )
         for _ in range(draw(st.integers(2, 5)))
     )
 
@@ -135,6 +202,7 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
         paths = draw(st.lists(st.sampled_from(PATHS), unique=True)) if state == "success" else []
         known = sources if alike and draw(st.booleans()) else made[-6:]
         inputs = draw(st.lists(st.sampled_from(known), unique=True, max_size=1 if alike else 3))
+        failure = draw(st.sampled_from(ERRORS)) if state == "error" else ""
         jobs.append(
             Job(
                 uuid,
@@ -147,13 +215,44 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
                 state,
                 started_at,
                 None if state == "running" else started_at + timedelta(seconds=takes),
-                draw(st.sampled_from(ERRORS)) if state == "error" else "",
+                failure,
                 tuple(inputs),
                 tuple(file(path, draw(contents), uuid) for path in paths),
+                ENV if alike else draw(st.sampled_from(ENVS)),
+                None if alike else draw(st.sampled_from(DIGESTS)),
+                None if state == "running" else draw(st.sampled_from(REASONS)),
+                draw(st.sampled_from(SAID)) if failure or state != "error" else "",
             )
         )
         made += jobs[-1].outputs
-    return World(submits, sources, tuple(jobs))
+    reuses = [
+        Reuse(by, one, draw(moments))
+        for one in jobs
+        if one.state == "success"
+        for by in draw(st.lists(st.sampled_from(submits), unique_by=id, max_size=2))
+        if by != one.submit
+    ]
+    acts = [
+        Release(
+            UUID(int=next(numbers)),
+            draw(st.sampled_from(STORES)),
+            draw(st.sampled_from(made)),
+            draw(moments),
+            draw(st.none() | moments),
+        )
+        for _ in range(draw(st.integers(0, 6)))
+    ]
+    return World(submits, sources, tuple(jobs), tuple(reuses), tuple(_in_turn(acts)))
+
+
+def _in_turn(acts: list[Release]) -> Iterator[Release]:
+    """Yield the releases in their order, but for those of what is there."""
+    there: dict[tuple[str, str], File | None] = {}
+    for act in sorted(acts, key=lambda act: act.key):
+        place = act.store, act.file.path
+        if there.get(place) != act.file:
+            there[place] = None if act.withdrawn_at else act.file
+            yield act
 
 
 # What filters are given, beside that which no row has.
@@ -166,24 +265,55 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
     "newer_than": st.integers(0, LAST + 1).map(later),
     "older_than": st.integers(0, LAST + 1).map(later),
     "failure": st.sampled_from([*ERRORS[1:], "no"]).map(sha256),
+    "state": st.sampled_from(["running", "success", "error", "lost"]),
+    "reason": st.sampled_from(["timeout", "timeouts", "no"]),
+    "env": st.sampled_from(["LANG=C", "LANG=D", "a=", "a=x=1", "a=x", "no="]),
+    "actor": st.sampled_from([*ACTORS[1:], "no"]),
+    "label": st.lists(st.sampled_from(["ci=n", "k=1=2", "k=", "ci=no"]), max_size=2),
+    "sha256": st.sampled_from([*CONTENTS, "no"]).map(sha256),
+    "path": st.sampled_from([*PATHS, "s", "no"]),
+    "store": st.sampled_from([*STORES, "no"]),
+    "history": st.booleans(),
+    "text": st.sampled_from(["x", "xy", "r: a", "Y", "no"]),
+    "regex": st.sampled_from(["^x$", "x.*y", "[aY]$", "no"]),
     "limit": st.integers(0, 6),
 }
 
 
-def questions(*needed: str, some_of: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+def questions(
+    *needed: str,
+    some_of: tuple[str, ...],
+    values: Mapping[str, st.SearchStrategy[Any]] = VALUES,
+) -> st.SearchStrategy[dict[str, Any]]:
     """Draw what is asked for.
 
     :param needed: parameters that are always given
     :param some_of: those of which some are given, or none
+    :param values: what each parameter is given
     """
     return st.fixed_dictionaries(
-        {name: VALUES[name] for name in needed}, optional={name: VALUES[name] for name in some_of}
+        {name: values[name] for name in needed}, optional={name: values[name] for name in some_of}
     )
+
+
+@st.composite
+def every_question(
+    draw: st.DrawFn,
+    *needed: str,
+    some_of: tuple[str, ...],
+    values: Mapping[str, st.SearchStrategy[Any]] = VALUES,
+) -> list[dict[str, Any]]:
+    """Draw questions with each filter alone, with all of them, and with some."""
+    alone = [questions(*needed, name, some_of=(), values=values) for name in some_of]
+    together = questions(*needed, *some_of, some_of=(), values=values)
+    some = questions(*needed, some_of=some_of, values=values)
+    return [draw(one) for one in (*alone, together, some, some, some)]
 
 
 def record(store: Store, world: World) -> None:
     """Write all that a store holds."""
-    done, running = [], []
+    done: list[job.EndedJob] = []
+    running: list[Statement[Any]] = []
     for one in world.jobs:
         values = {
             "package": one.package,
@@ -191,24 +321,57 @@ def record(store: Store, world: World) -> None:
             "image": one.image,
             "endpoint": one.endpoint,
             "script": one.script,
-            "env": ENV,
+            "env": one.env,
+            "image_sha256": one.image_sha256,
             "started_at": one.started_at,
             "inputs": [file.uuid for file in one.inputs],
         }
         if one.state == "running":
             running.append(start(one.uuid, one.submit.uuid, **values))
+            # In pieces that end within a line.
+            pieces = filter(None, (one.log[:2], one.log[2:]))
+            running += [job.append_log(one.uuid, seq=n, data=p) for n, p in enumerate(pieces)]
         else:
-            values |= {"state": one.state, "finished_at": one.finished_at, "log": one.failure}
+            values |= {"state": one.state, "finished_at": one.finished_at, "log": one.log}
+            values["reason"] = one.reason
             made = [Output(file.path, file.sha256, 1, file.uuid) for file in one.outputs]
             done.append(ended(one.uuid, one.submit.uuid, outputs=made, **values))
     store.run(
-        *(create(s.uuid, timestamp=s.timestamp, repo_hash=s.commit) for s in world.submits),
+        *(_create(one) for one in world.submits),
         *(
             artifact.register(file.path, sha256=file.sha256, size=1, uuid=file.uuid)
             for file in world.sources
         ),
         *([job.record_all(done)] if done else []),
         *running,
+        *(
+            submit.reuse(one.submit.uuid, [one.job.uuid], timestamp=one.timestamp)
+            for one in world.reuses
+        ),
+    )
+    for act in world.releases:
+        where: dict[str, Any] = {"store": act.store, "actor": "jane"}
+        store.run(
+            release.create(act.uuid, timestamp=act.timestamp, artifacts=[act.file.uuid], **where)
+        )
+        if act.withdrawn_at:
+            # The reason tells it from another withdrawal at that time.
+            where |= {"timestamp": act.withdrawn_at, "reason": str(act.uuid)}
+            store.run(release.withdraw(artifact=act.file.uuid, **where))
+
+
+def _create(one: Submit) -> Statement[None]:
+    nodes = [{"name": name, "version": version, "dependencies": []} for name, version in one.tree]
+    return create(
+        one.uuid,
+        timestamp=one.timestamp,
+        package=one.package,
+        version=one.version,
+        image=one.image,
+        repo_hash=one.commit,
+        tree={"root": 0, "nodes": nodes},
+        actor=one.actor,
+        labels=one.labels,
     )
 
 

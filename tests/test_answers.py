@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import sha256
-from stores import IMAGES, File, Job, World, questions, recorded, worlds
+from stores import IMAGES, File, Job, World, every_question, questions, recorded, worlds
 
 from butido_store import report
 
@@ -244,7 +244,7 @@ def failures(world: World, asked: Asked) -> Sequence[object]:
             jobs[-1].uuid,
             jobs[0].started_at,
             jobs[0].uuid,
-            None,
+            jobs[0].reason,
             lines,
         )
         for lines, jobs in groups.items()
@@ -300,8 +300,7 @@ def test_an_answer(connection: Connection, name: str, data: st.DataObject) -> No
     # Of few packages, images and inputs, so that a package has a history.
     world = data.draw(worlds(most=14, alike=name != "durations"))
     with recorded(connection, world) as store:
-        for _ in range(4):
-            asked = data.draw(questions(*needed, some_of=some_of))
+        for asked in data.draw(every_question(*needed, some_of=some_of)):
             question = getattr(report, name)
             everything = {"limit": None} if "limit" in some_of else {}
             rows: list[Any] = store.run(question(**everything | asked))

@@ -119,22 +119,27 @@ def _recording() -> Iterator[None]:
 
 def _kill(items: list[pytest.Item]) -> None:
     known = {item.nodeid: item for item in items}
+    # What has noticed one change of a file is the first to try on the next one.
+    killers: dict[str, list[str]] = {}
     # Opens the server and its databases as they are.
     _run(items[0])
     for mutant in _TASK["mutants"]:
-        tests = [known[name] for name in mutant["tests"] if name in known]
+        first = killers.setdefault(mutant["uses"], [])
+        tests = [known[name] for name in dict.fromkeys([*first, *mutant["tests"]]) if name in known]
         begun = time.monotonic()
         killer, late = None, False
         with _mutated(mutant):
             for test in tests:
                 if not _run(test):
                     killer = test
+                    first[:] = [test.nodeid, *(name for name in first if name != test.nodeid)]
                     break
                 late = time.monotonic() - begun > _TASK["limit"]
                 if late:
                     break
-        # What fails without the mutant as well has killed nothing.
-        if killer is not None and not _run(killer):
+        # What fails without the mutant as well has killed nothing. A report leaves nothing behind.
+        reads = mutant["name"].startswith("report/")
+        if killer is not None and not reads and not _run(killer):
             os._exit(3)
         outcome = "killed" if killer else "late" if late else "survived" if tests else "untested"
         _tell(number=mutant["number"], outcome=outcome, by=killer.nodeid if killer else "")

@@ -319,6 +319,40 @@ class _YoyoTables(PostgresqlPsycopgBackend):  # type: ignore[misc]
         return self._given.transaction(force_rollback=rollback_on_exit)
 
 
+def _send(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Run one statement, and leave its rows where they are."""
+    # One message for each: Citus sends the whole text of a message on for each statement in it.
+    with psycopg.RawCursor(connection) as cursor:
+        cursor.execute(statement, prepare=False)
+
+
+def _keep_books(connection: psycopg.Connection[Any]) -> None:
+    """Create the tables that migrations are recorded in."""
+    internalmigrations.upgrade(_YoyoTables(connection))
+    path = shipped_directory("schema") / "bookkeeping.sql"
+    for statement in _statements(path.read_text("utf-8"), path):
+        _send(connection, statement.text)
+
+
+def rehearse(
+    connection: psycopg.Connection[Any], files: list[MigrationFile], *, bookkeeping: bool
+) -> None:
+    """Make what migrations make, in the caller's transaction, which the caller undoes.
+
+    :param connection: within a transaction; its search path is a schema that is not there
+    :param files: the migrations
+    :param bookkeeping: also the tables that migrations are recorded in
+    """
+    _send(connection, query("migration/create_schema").render(frozenset()).sql)
+    if bookkeeping:
+        _keep_books(connection)
+    for file in files:
+        for statement in file._up:
+            # Nobody is to be spared, and in a transaction nothing is concurrent.
+            words = statement.words.replace(" INDEX CONCURRENTLY ", " INDEX ")
+            _send(connection, statement.text if file.transactional else words)
+
+
 class Migrator:
     """Applies and undoes migrations over one connection; one migrator works on a schema at a time.
 
@@ -566,15 +600,12 @@ class Migrator:
         """Create the schema and the tables that migrations are recorded in, where missing."""
         if session["has_tables"]:
             return
-        bookkeeping = shipped_directory("schema") / "bookkeeping.sql"
         try:
             with self._connection.transaction():
                 self._check_session()
                 if not session["has_schema"]:
                     self._run("migration/create_schema")
-                internalmigrations.upgrade(_YoyoTables(self._connection))
-                for statement in _statements(bookkeeping.read_text("utf-8"), bookkeeping):
-                    self._send(statement)
+                _keep_books(self._connection)
         except MigrationError:
             raise
         except (psycopg.Error, StoreError) as error:
@@ -718,9 +749,7 @@ class Migrator:
 
     def _send(self, statement: _Statement) -> None:
         """Run a statement of a file, and leave its rows where they are."""
-        # One message for each: Citus sends the whole text of a message on for each statement in it.
-        with psycopg.RawCursor(self._connection) as cursor:
-            cursor.execute(statement.text, prepare=False)
+        _send(self._connection, statement.text)
 
     def _run(self, name: str, **parameters: object) -> list[dict[str, Any]]:
         """Run one of the queries of `sql/` and return its rows."""

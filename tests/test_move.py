@@ -15,6 +15,7 @@ from samples import create, finish
 from test_schema import content, definitions
 
 from butido_store import Store, uuid7
+from butido_store.admin import drift
 from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server, find_binaries
 from butido_store.errors import SchemaMismatch
@@ -102,6 +103,7 @@ def test_a_dump_moves_a_store_to_another_version_and_back(
         assert definitions(target, schema) == definitions(fresh, schema)
         with psycopg.connect(target) as connection:
             assert Migrator(connection, schema=schema).apply() == []
+            assert drift.check(connection, schema=schema).differences == []
     with Store.connect(target, schema=schema) as store:
         store.run(create(uuid7(), package="new", env={"NEW": "1"}), finish(RUNNING, "new"))
 

@@ -81,6 +81,9 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "actor": ODD,
         "reason": "differs",
     },
+    **{name: {} for name in names() if name.startswith("drift/")},
+    "drift/scratch": {"schema": ODD},
+    "drift/session": {"schema": STORES},
     "endpoint/intern": {"names": [ODD, "b", "a", "builder-1"]},
     "envvar/intern": {"names": ["b", "a", "ODD", "LANG"], "values": [ODD, "", ODD, ODD]},
     "environment/intern": {
@@ -165,6 +168,10 @@ WITHOUT_ROWS = (
     *CONTROL,
     "job/insert_inputs",
     "job/insert_outputs",
+    # The store has none; tests/test_drift.py plants each.
+    "drift/others",
+    "drift/policies",
+    "drift/privileges",
     # No rule is older; tests/test_refresh_failures.py has one.
     "job/refresh_failures",
     # Nobody else is there; tests/test_migrator_locks.py has somebody.

@@ -108,25 +108,31 @@ class Database:
             yield store
 
     @contextmanager
-    def migrator(
-        self, *, lock_wait: float | None = None, retry_for: float = 0
-    ) -> Iterator["Migrator"]:
-        """Open a migrator on a connection of its own."""
-        from butido_store.admin.migrate import Migrator
-
+    def connection(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """Open a connection of its own, in autocommit mode."""
         with self.target:
             try:
                 connection = psycopg.connect(self.target.dsn, autocommit=True)
             except psycopg.Error as error:
                 raise refused(error) from error
             with connection:
-                yield Migrator(
-                    connection,
-                    schema=self.schema,
-                    lock_wait=lock_wait,
-                    retry_for=retry_for,
-                    tell=lambda line: click.echo(line, err=True),
-                )
+                yield connection
+
+    @contextmanager
+    def migrator(
+        self, *, lock_wait: float | None = None, retry_for: float = 0
+    ) -> Iterator["Migrator"]:
+        """Open a migrator on a connection of its own."""
+        from butido_store.admin.migrate import Migrator
+
+        with self.connection() as connection:
+            yield Migrator(
+                connection,
+                schema=self.schema,
+                lock_wait=lock_wait,
+                retry_for=retry_for,
+                tell=lambda line: click.echo(line, err=True),
+            )
 
 
 _lock_wait = click.option(

@@ -20,7 +20,7 @@ from butido_store import job, log, release
 from butido_store._check import uuid7
 from butido_store._query import names, summary
 from butido_store._target import DEFAULT_SCHEMA
-from butido_store.cli import admin
+from butido_store.cli import admin, drift
 from butido_store.cli.admin import Command, Database, Group
 from butido_store.cli.completion import uuids
 from butido_store.store import Store
@@ -194,6 +194,7 @@ def main(ctx: click.Context, dsn: str | None, schema: str, no_prepare: bool) -> 
     ctx.obj = Database(dsn, schema, no_prepare=no_prepare)
 
 
+admin.migrate.add_command(drift.check)
 for command in (admin.migrate, admin.psql, admin.server):
     main.add_command(command)
 

@@ -61,7 +61,7 @@ def _record(row: object, columns: Sequence[str]) -> dict[str, Any]:
     return {name: plain(getattr(row, name)) for name in columns}
 
 
-def _dump(value: object, indent: int | None = None) -> str:
+def as_json(value: object, indent: int | None = None) -> str:
     """Return a value as JSON, with what is not seen as escapes: any reader has the same value."""
     is_ascii = not encodable("é…🐘", "")
     text = json.dumps(value, ensure_ascii=is_ascii, indent=indent)
@@ -73,14 +73,14 @@ def _in_json(char: str) -> str:
 
 
 def _jsonl(rows: Iterable[object], columns: Sequence[str]) -> Iterator[str]:
-    return (_dump(_record(row, columns)) for row in rows)
+    return (as_json(_record(row, columns)) for row in rows)
 
 
 def _json(rows: Iterable[object], columns: Sequence[str]) -> Iterator[str]:
     """Yield one array, a row on each line."""
     separator = "["
     for row in rows:
-        yield f"{separator}{_dump(_record(row, columns))}"
+        yield f"{separator}{as_json(_record(row, columns))}"
         separator = ","
     yield "]" if separator == "," else "[]"
 
@@ -110,7 +110,7 @@ def _csv(rows: Iterable[object], columns: Sequence[str]) -> Iterator[str]:
 def _csv_cell(value: object) -> object:
     match value:
         case list() | dict() | bool():
-            return _dump(value)
+            return as_json(value)
         case str():
             # Line breaks are within quotes, but a single CR would hide what is before it.
             return visible(value, keep="\t\n" if sys.stdout.isatty() else "\t\n\r")
@@ -137,7 +137,7 @@ def _label(value: str) -> str:
 
 def _statement(rows: Iterable[Any]) -> Iterator[str]:
     """Yield the statement of each row alone, as what signs it reads it."""
-    return (_dump(row.statement, indent=2) for row in rows)
+    return (as_json(row.statement, indent=2) for row in rows)
 
 
 # Graphs ---------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def _print_records(
                 text = value if as_it_is else visible(value, keep="\t\n")
                 sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
             elif isinstance(value, dict):
-                click.echo(_dump(value, indent=2))
+                click.echo(as_json(value, indent=2))
             else:
                 parts = [*dict.fromkeys(chain.from_iterable(value))]
                 cells = [

@@ -1,0 +1,75 @@
+-- Which comments have the objects of the schema that comes first in the search path?
+--
+-- The result's columns are those of drift/tables.
+
+WITH o AS (
+    SELECT
+        d.what,
+        quote_ident(c.relname) AS name,
+        d.what || ' ' || quote_ident(c.relname) AS part_of,
+        obj_description(c.oid, 'pg_class') AS text
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT
+            CASE c.relkind
+                WHEN 'v' THEN 'view'
+                WHEN 'm' THEN 'materialized view'
+                WHEN 'i' THEN 'index'
+                WHEN 'S' THEN 'sequence'
+                ELSE 'table'
+            END AS what
+    ) AS d
+    WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'i', 'S')
+    UNION ALL
+    SELECT
+        'column' AS what,
+        format('%s.%s', quote_ident(c.relname), quote_ident(a.attname)) AS name,
+        CASE c.relkind
+            WHEN 'v' THEN 'view ' || quote_ident(c.relname)
+            WHEN 'm' THEN 'materialized view ' || quote_ident(c.relname)
+            ELSE format('column %s.%s', quote_ident(c.relname), quote_ident(a.attname))
+        END AS part_of,
+        col_description(c.oid, a.attnum) AS text
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+    WHERE
+        n.nspname = current_schema()
+        AND c.relkind IN ('r', 'p', 'v', 'm')
+        AND a.attnum > 0
+        AND NOT a.attisdropped
+    UNION ALL
+    SELECT
+        'function' AS what,
+        format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)) AS name,
+        format('function %I(%s)', p.proname, oidvectortypes(p.proargtypes)) AS part_of,
+        obj_description(p.oid, 'pg_proc') AS text
+    FROM pg_catalog.pg_proc AS p
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = current_schema()
+    UNION ALL
+    SELECT
+        'constraint' AS what,
+        format('%s on %s', quote_ident(k.conname), quote_ident(c.relname)) AS name,
+        format('constraint %s on %s', quote_ident(k.conname), quote_ident(c.relname)) AS part_of,
+        obj_description(k.oid, 'pg_constraint') AS text
+    FROM pg_catalog.pg_constraint AS k
+    JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = current_schema()
+)
+
+SELECT
+    'comment' AS kind,
+    format('%s %s', o.what, o.name) AS object,
+    '' AS aspect,
+    o.part_of,
+    o.text AS definition,
+    '' AS shape,
+    ARRAY[format('COMMENT ON %s %s IS %L', upper(o.what), o.name, o.text)] AS make,
+    ARRAY[format('COMMENT ON %s %s IS NULL', upper(o.what), o.name)] AS remove,
+    FALSE AS loses
+FROM o
+WHERE o.text IS NOT NULL
+ORDER BY object;

@@ -151,6 +151,15 @@ RULES = [
         WHERE NOT t.tgisinternal
         """,
     ),
+    # Citus refuses them.
+    Rule(
+        "subquery in a policy",
+        """
+        SELECT r.relname || '.' || p.polname FROM relations AS r
+        JOIN pg_policy AS p ON p.polrelid = r.oid
+        WHERE concat(p.polqual, p.polwithcheck) LIKE '%%{SUBLINK%%'
+        """,
+    ),
     Rule(
         "rule",
         """
@@ -384,6 +393,10 @@ BREACHES: list[tuple[str, set[str]]] = [
         "CREATE TRIGGER touch BEFORE UPDATE ON job FOR EACH ROW"
         " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         {"trigger: job.touch"},
+    ),
+    (
+        "CREATE POLICY apple ON job USING (EXISTS (SELECT FROM submit))",
+        {"subquery in a policy: job.apple"},
     ),
     ("CREATE RULE quiet AS ON DELETE TO job DO INSTEAD NOTHING", {"rule: job.quiet"}),
     (

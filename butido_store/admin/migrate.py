@@ -370,6 +370,7 @@ class Migrator:
         lock_wait: float | None = None,
         retry_for: float = 300,
         tell: Callable[[str], object] | None = None,
+        role: str | None = None,
     ) -> None:
         """Check the schema's name and the server; nothing is sent to it yet.
 
@@ -379,12 +380,14 @@ class Migrator:
         :param lock_wait: seconds to wait for another migrator, None for as long as it takes
         :param retry_for: seconds to try for the locks of a migration that others are in the way of
         :param tell: is called after each such attempt, with a line that says who is
+        :param role: who does all of it, and owns what is created; by default the connection's user
         :raises InvalidInput: one of them is something else, or no schema can have this name
         :raises MigrationError: no store can be in this schema or on this server
         """
         _check.instance("connection", connection, psycopg.Connection)
         _check.given(_check.seconds, "lock_wait", lock_wait)
         _check.seconds("retry_for", retry_for)
+        _check.given(_check.some_text, "role", role)
         name = _check.text("schema", schema).encode()
         # PostgreSQL cuts longer names, and reads "$user" in a search path as the role's own schema.
         if not 0 < len(name) <= 63 or schema == "$user":
@@ -397,6 +400,7 @@ class Migrator:
         self._lock_wait = lock_wait
         self._retry_for = retry_for
         self._tell = tell
+        self._role = role
         # The server's process, where it is not the one that the connection was told of.
         self._lent: int | None = None
         self._check_idle()
@@ -541,10 +545,27 @@ class Migrator:
             # none, and cut off it leaves an invalid index. Other migrations set their own.
             self._run("migration/set", search_path=path, lock_timeout="0", statement_timeout="0")
             try:
+                self._become()
                 yield session
             finally:
                 if self._idle():
+                    if self._role is not None:
+                        self._run("migration/set_role", role=session["role"])
                     self._run("migration/set", **before)
+
+    def _become(self) -> None:
+        """Act as the role that was named."""
+        if self._role is None:
+            return
+        try:
+            self._run("migration/set_role", role=self._role)
+        except StoreError as error:
+            cause = error.__cause__
+            reason = cause.diag.message_primary if isinstance(cause, psycopg.Error) else error
+            raise MigrationError(
+                f"role {self._role!r} cannot migrate: {reason}; schema/roles.sql makes the owner, "
+                "and whoever was granted that role can act as it"
+            ) from error
 
     def _check_pooler(self) -> None:
         """Refuse a pooler that lends a session for a transaction only."""

@@ -120,7 +120,7 @@ class Database:
 
     @contextmanager
     def migrator(
-        self, *, lock_wait: float | None = None, retry_for: float = 0
+        self, *, lock_wait: float | None = None, retry_for: float = 0, role: str | None = None
     ) -> Iterator["Migrator"]:
         """Open a migrator on a connection of its own."""
         from butido_store.admin.migrate import Migrator
@@ -132,6 +132,7 @@ class Database:
                 lock_wait=lock_wait,
                 retry_for=retry_for,
                 tell=lambda line: click.echo(line, err=True),
+                role=role,
             )
 
 
@@ -146,6 +147,9 @@ _retry_for = click.option(
     show_default=True,
     help="How long to try for locks that others hold.",
 )
+_role = click.option(
+    "--role", metavar="OWNER", help="Act as this role, so that all that is created is its own."
+)
 
 
 @click.group(cls=Group)
@@ -156,15 +160,21 @@ def migrate() -> None:
 @migrate.command("apply")
 @click.option("--to", metavar="NAME", help="Stop after this migration.")
 @click.option("--pre", is_flag=True, help="Stop before the first one of phase post.")
+@_role
 @_lock_wait
 @_retry_for
 @click.pass_obj
 def apply(
-    database: Database, to: str | None, pre: bool, lock_wait: float | None, retry_for: float
+    database: Database,
+    to: str | None,
+    pre: bool,
+    role: str | None,
+    lock_wait: float | None,
+    retry_for: float,
 ) -> None:
     """Apply the migrations that are pending."""
     phase: Literal["pre"] | None = "pre" if pre else None
-    with database.migrator(lock_wait=lock_wait, retry_for=retry_for) as migrator:
+    with database.migrator(lock_wait=lock_wait, retry_for=retry_for, role=role) as migrator:
         applied = migrator.apply(to=to, phase=phase)
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
@@ -187,6 +197,7 @@ def status(database: Database) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--lose-data", is_flag=True, help="Also if records are lost with it.")
+@_role
 @_lock_wait
 @_retry_for
 @click.pass_obj
@@ -195,11 +206,12 @@ def rollback(
     name: str,
     yes: bool,
     lose_data: bool,
+    role: str | None,
     lock_wait: float | None,
     retry_for: float,
 ) -> None:
     """Undo all migrations after NAME, or every one with `zero`."""
-    with database.migrator(lock_wait=lock_wait, retry_for=retry_for) as migrator:
+    with database.migrator(lock_wait=lock_wait, retry_for=retry_for, role=role) as migrator:
         plan = migrator.rollback_plan(to=name)
         # What would be refused is not asked.
         if plan.undone and not yes and (lose_data or not plan.lost):

@@ -7,6 +7,7 @@ SELECT
     current_setting('search_path') AS search_path,
     current_setting('lock_timeout') AS lock_timeout,
     current_setting('statement_timeout') AS statement_timeout,
+    current_setting('role') AS role,
     (
         SELECT n.oid
         FROM pg_catalog.pg_namespace AS n

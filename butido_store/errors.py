@@ -149,8 +149,8 @@ def from_database(
     if state == _INSUFFICIENT_PRIVILEGE:
         return PermissionDenied(
             f"{primary}: as the owner, grant what lacks: to read, USAGE on the schema and SELECT "
-            "on its tables; to write, also INSERT on its tables, UPDATE on job, and DELETE on "
-            "job_log_chunk"
+            "on its tables; schema/roles.sql makes roles that have what a builder, a janitor or a "
+            "reader needs"
         )
     if state[:2] == _AUTHORIZATION_CLASS or state == _INVALID_CATALOG_NAME:
         return ConnectionFailed(primary)
@@ -206,6 +206,7 @@ def from_privileges(error: psycopg.Error, lacked: Iterable[Sequence[object]]) ->
     grants = [some + ", ".join(names) for some, names in alike.items()]
     role = rows[0][0]
     return PermissionDenied(
-        f"role {role} lacks {' and '.join(grants)}: as the owner, run "
+        f"role {role} lacks {' and '.join(grants)} (schema/roles.sql makes roles that have what a "
+        "builder, a janitor or a reader needs): as the owner, run "
         + "; ".join(f"GRANT {grant} TO {role}" for grant in grants)
     )

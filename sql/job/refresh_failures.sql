@@ -42,7 +42,9 @@ done AS (
             -- A log over 512 MiB is in its chunks: at least as many characters as failure_lines() reads.
             WHERE t.octets_after <= 80000
         ), '')),
-        failure_rule = failure_rule()
+        failure_rule = failure_rule(),
+        -- A builder may not write this one, and is told: no ended job would be left to it, without a word.
+        started_at = j.started_at
     FROM old AS o
     WHERE j.uuid = o.uuid
     RETURNING j.uuid, j.started_at

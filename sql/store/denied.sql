@@ -47,7 +47,12 @@ FROM (
     FROM needed AS t
     JOIN pg_class AS c ON c.relname = t.name
     JOIN here AS h ON h.oid = c.relnamespace
-    WHERE NOT has_table_privilege(c.oid, t.privilege)
+    WHERE
+        NOT CASE t.privilege
+            -- A builder may write some columns of job only.
+            WHEN 'UPDATE' THEN has_any_column_privilege(c.oid, 'UPDATE')
+            ELSE has_table_privilege(c.oid, t.privilege)
+        END
     UNION ALL
     -- All functions: views, checks and generated columns call them as the role, too.
     SELECT

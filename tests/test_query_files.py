@@ -33,7 +33,7 @@ NAMES = names()
 PATH = Path("subject/verb.sql")
 
 
-OWN = ("store/", "migration/", "drift/")
+OWN = ("store/", "migration/", "drift/", "doctor/")
 FUNCTIONS = {
     f"{subject}/{verb}"
     for subject, module in SUBJECTS.items()

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from inspect import Parameter, signature
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast, get_args
 from uuid import UUID
@@ -19,6 +20,7 @@ import click
 from butido_store import Statement, report
 from butido_store._query import Query, query
 from butido_store._statement import read
+from butido_store.admin import doctor as checked
 from butido_store.cli import output
 from butido_store.cli.admin import Database
 from butido_store.cli.completion import Completer, packages, uuids
@@ -248,7 +250,13 @@ def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
 
     @click.pass_obj
     def run(
-        database: Database, /, format_: str, columns: list[str] | None, wide: bool, **typed: Any
+        database: Database,
+        /,
+        format_: str,
+        columns: list[str] | None,
+        wide: bool,
+        doctor: bool = False,
+        **typed: Any,
     ) -> None:
         if columns is not None and format_ not in output.WITH_COLUMNS:
             known = ", ".join(output.WITH_COLUMNS)
@@ -259,10 +267,14 @@ def command(name: str) -> tuple[list[click.Parameter], Callable[..., None]]:
                 found = _or_not_found(rows, row_type, parameters, given)
                 if row_type is report.Miss and format_ == "table":
                     found = (replace(r, script=r.script_diff(given["script"])) for r in found)
+                if doctor:
+                    found = chain(found, checked.metrics(checked.examine(store)))
                 room = Room.here(partial(unique_lengths, store), wide=wide)
                 output.show(found, row_type, format_, columns, room)
 
     options = [_parameter(file, parameter) for parameter in parameters]
+    if row_type is report.Metric:
+        options += [click.Option(["--doctor"], is_flag=True, help="Also what `doctor` finds.")]
     options += [
         click.Option(
             ["--format", "format_"],

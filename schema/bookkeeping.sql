@@ -1,6 +1,33 @@
--- What the migrator adds to yoyo's own tables, right after yoyo has made them.
+-- The tables that migrations are recorded in: yoyo's, so that its command line reads them, and what
+-- the migrator adds to them.
 --
 -- This is no migration, since migrations are recorded in these tables. It is safe to run again.
+
+CREATE TABLE IF NOT EXISTS _yoyo_migration (
+    migration_hash varchar(64) PRIMARY KEY,
+    migration_id varchar(255),
+    applied_at_utc timestamp
+);
+
+CREATE TABLE IF NOT EXISTS _yoyo_log (
+    id varchar(36) PRIMARY KEY,
+    migration_hash varchar(64),
+    migration_id varchar(255),
+    operation varchar(10),
+    username varchar(255),
+    hostname varchar(255),
+    comment varchar(255),
+    created_at_utc timestamp
+);
+
+CREATE TABLE IF NOT EXISTS _yoyo_version (
+    version integer PRIMARY KEY,
+    installed_at_utc timestamp
+);
+
+INSERT INTO _yoyo_version (version, installed_at_utc)
+VALUES (2, clock_timestamp() AT TIME ZONE 'UTC')
+ON CONFLICT (version) DO NOTHING;
 
 ALTER TABLE _yoyo_migration
 ADD COLUMN IF NOT EXISTS sha256 bytea

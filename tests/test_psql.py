@@ -112,6 +112,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "migration/session": {"schema": STORES},
     "migration/set": {"search_path": "pg_temp", "lock_timeout": "5s", "statement_timeout": "0"},
     "migration/set_role": {"role": "none"},
+    "migration/unfit": {"ids": ["0000.before"], "sha256s": ["00"]},
     "migration/unlock": {"schema": ODD},
     "migration/unmark": {"hash": get_migration_hash("0001.initial")},
     "package/intern": {"names": ["b", "a", "zlib"], "versions": [ODD, "1", ODD]},

@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count, takewhile
@@ -23,16 +23,9 @@ import psycopg
 from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvailable
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
-from yoyo import internalmigrations
-from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
-from yoyo.connections import DatabaseURI
 from yoyo.exceptions import MigrationConflict
-from yoyo.migrations import (
-    default_migration_table,
-    get_migration_hash,
-    parse_metadata_from_sql_comments,
-    read_migrations,
-)
+from yoyo.migrations import get_migration_hash as yoyo_hash
+from yoyo.migrations import parse_metadata_from_sql_comments, read_migrations
 from yoyo.topologicalsort import CycleError, topological_sort
 
 from butido_store import _check, errors
@@ -99,6 +92,12 @@ class MigrationFile:
         """Tell whether it is applied before the release's code is rolled out, or after."""
         return self.header.phase
 
+    @property
+    def leftover(self) -> str | None:
+        """Return what drops the index that an attempt left which was cut off, if it makes one."""
+        drop = None if self.transactional else _leftover(self._up, self._down)
+        return drop.text if drop else None
+
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
@@ -132,6 +131,21 @@ class RollbackPlan:
             f"{', '.join(self.undone) or 'nothing'} in schema {self.schema!r} of database "
             f"{self.database!r} on {self.host}:{self.port}, with {records or 'no record'},"
         )
+
+
+def check_schema(schema: str) -> None:
+    """Refuse a name that no schema of a store can have.
+
+    :param schema: the schema's name
+    :raises InvalidInput: it is no text
+    :raises MigrationError: no store can be in a schema of this name
+    """
+    name = _check.text("schema", schema).encode()
+    # PostgreSQL cuts longer names, and reads "$user" in a search path as the role's own schema.
+    if not 0 < len(name) <= 63 or schema == "$user":
+        raise MigrationError(f"a schema's name has 1 to 63 bytes and is not {schema!r}")
+    if schema in ("public", "information_schema") or schema.startswith("pg_"):
+        raise MigrationError(f"the store has a schema of its own, which {schema!r} cannot be")
 
 
 def shipped(directory: Path | None = None) -> list[MigrationFile]:
@@ -238,6 +252,11 @@ def _check_transactional(statements: list[_Statement], path: Path) -> None:
         )
 
 
+def _leftover(statements: list[_Statement], opposite: list[_Statement]) -> _Statement | None:
+    """Return what drops the index that a file makes: an attempt cut off left it, valid or not."""
+    return opposite[0] if _CREATE_INDEX.fullmatch(statements[0].words) else None
+
+
 def _wait_ms(statements: list[_Statement]) -> int:
     """Return how long a file waits for a lock, or 0 if its first statement does not say so."""
     found = _SET_LOCK_TIMEOUT.fullmatch(statements[0].words)
@@ -300,25 +319,6 @@ def _statements(sql: str, path: Path) -> list[_Statement]:
     return statements
 
 
-class _YoyoTables(PostgresqlPsycopgBackend):  # type: ignore[misc]
-    """Makes yoyo's tables, as its backend does, on a connection that is there already."""
-
-    def __init__(self, connection: psycopg.Connection[object]) -> None:
-        self._given = connection
-        # yoyo would connect by this; it needs no more of it than the name, and gets no password.
-        uri = DatabaseURI("postgresql+psycopg", None, None, None, None, connection.info.dbname, {})
-        super().__init__(uri, default_migration_table)
-
-    def connect(self, dburi: DatabaseURI) -> psycopg.Connection[object]:
-        return self._given
-
-    def cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
-        return psycopg.Cursor(self._given, row_factory=tuple_row)
-
-    def transaction(self, rollback_on_exit: bool = False) -> AbstractContextManager[object]:
-        return self._given.transaction(force_rollback=rollback_on_exit)
-
-
 def _send(connection: psycopg.Connection[Any], statement: str) -> None:
     """Run one statement, and leave its rows where they are."""
     # One message for each: Citus sends the whole text of a message on for each statement in it.
@@ -328,7 +328,6 @@ def _send(connection: psycopg.Connection[Any], statement: str) -> None:
 
 def _keep_books(connection: psycopg.Connection[Any]) -> None:
     """Create the tables that migrations are recorded in."""
-    internalmigrations.upgrade(_YoyoTables(connection))
     path = shipped_directory("schema") / "bookkeeping.sql"
     for statement in _statements(path.read_text("utf-8"), path):
         _send(connection, statement.text)
@@ -388,12 +387,7 @@ class Migrator:
         _check.given(_check.seconds, "lock_wait", lock_wait)
         _check.seconds("retry_for", retry_for)
         _check.given(_check.some_text, "role", role)
-        name = _check.text("schema", schema).encode()
-        # PostgreSQL cuts longer names, and reads "$user" in a search path as the role's own schema.
-        if not 0 < len(name) <= 63 or schema == "$user":
-            raise MigrationError(f"a schema's name has 1 to 63 bytes and is not {schema!r}")
-        if schema in ("public", "information_schema") or schema.startswith("pg_"):
-            raise MigrationError(f"the store has a schema of its own, which {schema!r} cannot be")
+        check_schema(schema)
         self._connection = connection
         self._schema = schema
         self._directory = directory
@@ -439,7 +433,7 @@ class Migrator:
         if phase is not None:
             _check.choice("phase", phase, ["pre"])
         files = shipped(self._directory)
-        wanted = files if to is None else files[: _position(files, to)]
+        wanted = files if to is None else files[: position(files, to)]
         with self._session(alone=True) as session:
             self._prepare(session)
             applied = self._verified(files, session)
@@ -505,7 +499,7 @@ class Migrator:
         self, files: list[MigrationFile], to: str, session: dict[str, Any]
     ) -> list[MigrationFile]:
         """Return the migrations that come after the one named, the last one first."""
-        position = 0 if to == ZERO else _position(files, to)
+        kept = 0 if to == ZERO else position(files, to)
         applied = self._verified(files, session)
         if to != ZERO and to not in applied:
             raise MigrationError(f"{to} is not applied, so there is no way back to it")
@@ -515,7 +509,7 @@ class Migrator:
                 f"{', '.join(sorted(newer))} would have to be undone, but this release has no "
                 "such file: undo it with the release that brought it"
             )
-        return [file for file in reversed(files[position:]) if file.id in applied]
+        return [file for file in reversed(files[kept:]) if file.id in applied]
 
     def _idle(self) -> bool:
         """Tell whether the connection is open and outside of any transaction."""
@@ -708,9 +702,8 @@ class Migrator:
         try:
             with self._connection.transaction() if file.transactional else nullcontext():
                 self._check_session()
-                if not file.transactional and _CREATE_INDEX.fullmatch(statements[0].words):
-                    # An attempt that was cut off left the index, valid or not.
-                    self._send(opposite[0])
+                if not file.transactional and (drop := _leftover(statements, opposite)):
+                    self._send(drop)
                 for sent in statements:
                     if file.transactional and sent is not statements[0]:
                         self._limit_wait(_wait_ms(statements), started)
@@ -758,7 +751,7 @@ class Migrator:
         """Write down that a migration is applied or undone."""
         # Not yoyo's own: that asks DNS for the host and the operating system for a user that a
         # container need not have, and knows no checksum.
-        hash_ = get_migration_hash(file.id)
+        hash_ = yoyo_hash(file.id)
         if undo:
             self._run("migration/unmark", hash=hash_)
         else:
@@ -813,8 +806,13 @@ def _blocker(row: dict[str, Any]) -> str:
     return f"process {row['pid']} ({about}; {row['modes']} on {row['relation']})"
 
 
-def _position(files: list[MigrationFile], id_: str) -> int:
-    """Return how many migrations there are up to the one named, itself included."""
+def position(files: list[MigrationFile], id_: str) -> int:
+    """Return how many migrations there are up to the one named, itself included.
+
+    :param files: the migrations in their order
+    :param id_: the one named
+    :raises MigrationError: it is not among them
+    """
     for position, file in enumerate(files, 1):
         if file.id == id_:
             return position

@@ -193,6 +193,17 @@ def status(database: Database) -> None:
     print_table(["migration", "phase", "state", "applied", "took"], rows)
 
 
+@migrate.command("sql")
+@click.option("--from", "start", metavar="NAME", help="The last one applied; by default none is.")
+@click.option("--to", metavar="NAME", help="The last one to write; by default all.")
+@click.pass_obj
+def sql(database: Database, start: str | None, to: str | None) -> None:
+    """Write the migrations as one script, to review and to apply with psql."""
+    from butido_store.admin import script
+
+    click.echo(script.write(schema=database.schema, start=start, to=to), nl=False)
+
+
 @migrate.command("rollback")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")

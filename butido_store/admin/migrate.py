@@ -24,8 +24,11 @@ from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvail
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 from yoyo.exceptions import MigrationConflict
-from yoyo.migrations import get_migration_hash as yoyo_hash
-from yoyo.migrations import parse_metadata_from_sql_comments, read_migrations
+from yoyo.migrations import (
+    get_migration_hash,
+    parse_metadata_from_sql_comments,
+    read_migrations,
+)
 from yoyo.topologicalsort import CycleError, topological_sort
 
 from butido_store import _check, errors
@@ -422,6 +425,15 @@ class Migrator:
             for id_, row in applied.items()
         ]
 
+    def stores(self) -> list[str]:
+        """Return which schemas of the database hold a store.
+
+        :returns: their names, in order
+        :raises MigrationError: the connection is in a transaction
+        """
+        with self._session():
+            return [row["schema"] for row in self._run("migration/stores")]
+
     def apply(self, *, to: str | None = None, phase: Literal["pre"] | None = None) -> list[str]:
         """Apply what is pending, each migration in a transaction of its own.
 
@@ -751,7 +763,7 @@ class Migrator:
         """Write down that a migration is applied or undone."""
         # Not yoyo's own: that asks DNS for the host and the operating system for a user that a
         # container need not have, and knows no checksum.
-        hash_ = yoyo_hash(file.id)
+        hash_ = get_migration_hash(file.id)
         if undo:
             self._run("migration/unmark", hash=hash_)
         else:

@@ -161,6 +161,7 @@ def migrate() -> None:
 @click.option("--to", metavar="NAME", help="Stop after this migration.")
 @click.option("--pre", is_flag=True, help="Stop before the first one of phase post.")
 @_role
+@click.option("--all-schemas", is_flag=True, help="In each schema that holds a store.")
 @_lock_wait
 @_retry_for
 @click.pass_obj
@@ -169,14 +170,55 @@ def apply(
     to: str | None,
     pre: bool,
     role: str | None,
+    all_schemas: bool,
     lock_wait: float | None,
     retry_for: float,
 ) -> None:
     """Apply the migrations that are pending."""
     phase: Literal["pre"] | None = "pre" if pre else None
-    with database.migrator(lock_wait=lock_wait, retry_for=retry_for, role=role) as migrator:
-        applied = migrator.apply(to=to, phase=phase)
-    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+    def applied() -> list[str]:
+        with database.migrator(lock_wait=lock_wait, retry_for=retry_for, role=role) as migrator:
+            names = migrator.apply(to=to, phase=phase)
+        return [f"applied {name}" for name in names] or ["nothing to apply"]
+
+    if not all_schemas:
+        click.echo("\n".join(applied()))
+        return
+    with database.target:
+        with database.migrator() as migrator:
+            schemas = migrator.stores()
+        if not schemas:
+            raise click.ClickException("no schema of this database holds a store")
+        failed = 0
+        for schema in schemas:
+            database.schema = schema
+            try:
+                lines = applied()
+            except StoreError as error:
+                # The others are still to be brought to this release.
+                click.echo(f"{schema}: Error: {error}", err=True)
+                failed += 1
+            else:
+                click.echo("\n".join(f"{schema}: {line}" for line in lines))
+    if failed:
+        raise click.ClickException(f"{failed} of {len(schemas)} schemas failed")
+
+
+@migrate.command("plan")
+@click.pass_obj
+def plan(database: Database) -> None:
+    """Tell what the pending migrations will do; exit with 1 where a header is wrong.
+
+    Each is tried out on an empty store, in a schema that is dropped again.
+    """
+    from butido_store.admin.plan import plan
+
+    with database.migrator() as migrator:
+        planned = plan(migrator)
+    click.echo("\n\n".join(map(str, planned)) or "nothing to apply")
+    if any(one.lies for one in planned):
+        sys.exit(1)
 
 
 @migrate.command("status")

@@ -759,18 +759,19 @@ class Migrator:
             kept = "it is not recorded, and the next attempt starts afresh"
         return f"{where}: {reason}; {kept}"
 
-    def _record(self, file: MigrationFile, started: float, *, undo: bool) -> None:
-        """Write down that a migration is applied or undone."""
+    def _record(self, file: MigrationFile, started: float | None, *, undo: bool = False) -> None:
+        """Write down that a migration is applied or undone, or is there without having been run."""
         # Not yoyo's own: that asks DNS for the host and the operating system for a user that a
         # container need not have, and knows no checksum.
         hash_ = get_migration_hash(file.id)
         if undo:
             self._run("migration/unmark", hash=hash_)
         else:
-            duration = timedelta(seconds=time.monotonic() - started)
-            about = {"sha256": file.sha256, "phase": file.phase, "duration": duration}
+            took = None if started is None else timedelta(seconds=time.monotonic() - started)
+            about = {"sha256": file.sha256, "phase": file.phase, "duration": took}
             self._run("migration/mark", hash=hash_, id=file.id, **about)
-        operation, host = "rollback" if undo else "apply", socket.gethostname()
+        operation = "rollback" if undo else "mark" if started is None else "apply"
+        host = socket.gethostname()
         self._run("migration/log", hash=hash_, id=file.id, operation=operation, hostname=host)
 
     def _send(self, statement: _Statement) -> None:

@@ -80,7 +80,7 @@ class Watched(Migrator):
         self._before = {row["oid"]: row for row in self._run("migration/facts")}
         super()._attempt(file, undo=undo)
 
-    def _record(self, file: MigrationFile, started: float, *, undo: bool) -> None:
+    def _record(self, file: MigrationFile, started: float | None, *, undo: bool = False) -> None:
         # All locks are held until the transaction ends.
         self._seen = self._look(file)
         super()._record(file, started, undo=undo)

@@ -246,6 +246,23 @@ def sql(database: Database, start: str | None, to: str | None) -> None:
     click.echo(script.write(schema=database.schema, start=start, to=to), nl=False)
 
 
+@migrate.command("mark")
+@click.argument("name", required=False)
+@_lock_wait
+@click.pass_obj
+def mark(database: Database, name: str | None, lock_wait: float | None) -> None:
+    """Record all migrations up to NAME as applied, where the schema is what they make.
+
+    That is for a schema that was restored without its records, or made by hand. Without NAME it is
+    all of this release.
+    """
+    from butido_store.admin import adopt
+
+    with database.migrator(lock_wait=lock_wait) as migrator:
+        marked = adopt.mark(migrator, to=name)
+    click.echo("\n".join(f"marked {name}" for name in marked) or "nothing to mark")
+
+
 @migrate.command("rollback")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -2,7 +2,7 @@
 --
 -- hash: yoyo's hash of the migration's id
 -- id: the migration's id
--- operation: apply or rollback
+-- operation: apply, rollback or mark
 -- hostname: the machine that the migrator runs on
 
 INSERT INTO _yoyo_log (id, migration_hash, migration_id, operation, username, hostname, created_at_utc)

@@ -186,6 +186,7 @@ def _scratch(migrator: Migrator) -> Iterator[Watched]:
         schema=SCRATCH,
         directory=migrator._directory,
         lock_wait=migrator._lock_wait,
+        role=migrator._role,
     )
     with scratch._session(alone=True) as session:
         if session["has_schema"]:

@@ -206,15 +206,16 @@ def apply(
 
 
 @migrate.command("plan")
+@_role
 @click.pass_obj
-def plan(database: Database) -> None:
+def plan(database: Database, role: str | None) -> None:
     """Tell what the pending migrations will do; exit with 1 where a header is wrong.
 
     Each is tried out on an empty store, in a schema that is dropped again.
     """
     from butido_store.admin.plan import plan
 
-    with database.migrator() as migrator:
+    with database.migrator(role=role) as migrator:
         planned = plan(migrator)
     click.echo("\n\n".join(map(str, planned)) or "nothing to apply")
     if any(one.lies for one in planned):
@@ -248,9 +249,10 @@ def sql(database: Database, start: str | None, to: str | None) -> None:
 
 @migrate.command("mark")
 @click.argument("name", required=False)
+@_role
 @_lock_wait
 @click.pass_obj
-def mark(database: Database, name: str | None, lock_wait: float | None) -> None:
+def mark(database: Database, name: str | None, role: str | None, lock_wait: float | None) -> None:
     """Record all migrations up to NAME as applied, where the schema is what they make.
 
     That is for a schema that was restored without its records, or made by hand. Without NAME it is
@@ -258,7 +260,7 @@ def mark(database: Database, name: str | None, lock_wait: float | None) -> None:
     """
     from butido_store.admin import adopt
 
-    with database.migrator(lock_wait=lock_wait) as migrator:
+    with database.migrator(lock_wait=lock_wait, role=role) as migrator:
         marked = adopt.mark(migrator, to=name)
     click.echo("\n".join(f"marked {name}" for name in marked) or "nothing to mark")
 

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.any_server
 SHIPPED = ("schema/schema.sql", "schema/roles.sql", "schema/migrations/0001.initial.sql",
-           "sql/job/insert.sql", "examples/wheelhouse/__main__.py", "examples/treehouse/__main__.py")  # fmt: skip
+           "sql/job/insert.sql", "examples/wheelhouse/__main__.py",
+           "examples/treehouse/__main__.py")  # fmt: skip
 
 _USE = """
 import json, sys

@@ -33,6 +33,7 @@ def test_from_an_empty_server_to_what_each_role_may(empty: Callable[[], Granted]
     granted.done()
     for role in granted.names:
         assert "applied" in migrate(role, "status")
+        assert "is what its migrations make" in migrate(role, "check")
 
     # The builder records; what is released it does not take back, and nothing goes by its hand.
     with Store.connect(granted.login("builder"), schema=granted.schema) as store:

@@ -177,7 +177,6 @@ WITHOUT_ROWS = (
     "job/insert_outputs",
     # The store has none; tests/test_drift.py plants each.
     "drift/others",
-    "drift/policies",
     "drift/privileges",
     # No rule is older; tests/test_refresh_failures.py has one.
     "job/refresh_failures",

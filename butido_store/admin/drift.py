@@ -8,7 +8,7 @@ not create compares with `schema/catalog.jsonl`, which is the same as 15 to 18 p
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -69,6 +69,10 @@ class _Row:
             other.definition,
             other.shape,
         )
+
+    def changes(self, other: "_Row | None") -> bool:
+        """Tell whether `make` can change that other one, as it stands, into this."""
+        return other is not None and self.shape is not None and self.shape == other.shape
 
     @property
     def whole(self) -> str:
@@ -215,12 +219,11 @@ def _rows(connection: psycopg.Connection[Any], names: Iterable[str]) -> list[_Ro
 def _made(
     connection: psycopg.Connection[Any], files: list[MigrationFile], *, bookkeeping: bool
 ) -> list[_Row]:
-    """Return what migrations make on this server."""
-    with connection.transaction(force_rollback=True):
-        # Of its own for each: a second check would wait for the first one to end.
-        _run(connection, "drift/scratch", schema=f"butido_store check {uuid4()}")
-        rehearse(connection, files, bookkeeping=bookkeeping)
-        return _rows(connection, _COMPARED)
+    """Return what migrations make on this server, in the caller's transaction, which is undone."""
+    # A schema of its own for each: a second check would wait for the first one to end.
+    _run(connection, "drift/scratch", schema=f"butido_store check {uuid4()}")
+    rehearse(connection, files, bookkeeping=bookkeeping)
+    return _rows(connection, _COMPARED)
 
 
 def catalog_path() -> Path:
@@ -239,7 +242,8 @@ def catalog(connection: psycopg.Connection[Any]) -> str:
 
     :param connection: to a server, as a role that may create
     """
-    rows = _made(connection, shipped(), bookkeeping=True)
+    with connection.transaction(force_rollback=True):
+        rows = _made(connection, shipped(), bookkeeping=True)
     return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -247,7 +251,7 @@ def _differences(expected: list[_Row], found: list[_Row]) -> Iterator[Difference
     """Yield what differs: first what is to be removed, then what is to be made, in that order."""
     wanted = {row.key: row for row in sorted(expected, key=_place)}
     there = {row.key: row for row in sorted(found, key=_place)}
-    extra = _tops(row for key, row in there.items() if key not in wanted)
+    extra = _tops((row for key, row in there.items() if key not in wanted), wanted)
     for row in reversed(extra):
         yield Difference(
             kind=row.kind,
@@ -259,11 +263,10 @@ def _differences(expected: list[_Row], found: list[_Row]) -> Iterator[Difference
             statements=_given(row.remove),
             loses_data=row.loses,
         )
-    other = _tops(row for key, row in wanted.items() if not row.equals(there.get(key)))
+    other = _tops((row for key, row in wanted.items() if not row.equals(there.get(key))), there)
     for row in other:
         have = there.get(row.key)
-        in_place = have is not None and row.shape is not None and row.shape == have.shape
-        anew = not row.aspect and not in_place
+        anew = not row.aspect and not row.changes(have)
         yield Difference(
             kind=row.kind,
             object=row.object,
@@ -280,15 +283,19 @@ def _differences(expected: list[_Row], found: list[_Row]) -> Iterator[Difference
         )
 
 
-def _tops(rows: Iterable[_Row]) -> list[_Row]:
-    """Return those rows that do not come and go with another one of them."""
+def _tops(rows: Iterable[_Row], others: Mapping[tuple[str, str, str], _Row]) -> list[_Row]:
+    """Return those rows that do not come and go with another one of them.
+
+    :param rows: what differs, an object before its parts
+    :param others: what it differs from
+    """
     tops: list[_Row] = []
     gone: set[str | None] = set()
     for row in rows:
         inside = row.part_of in gone or (bool(row.aspect) and row.whole in gone)
         if not inside:
             tops.append(row)
-        if not row.aspect:
+        if not row.aspect and not row.changes(others.get(row.key)):
             gone.add(row.whole)
     return tops
 

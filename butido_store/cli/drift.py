@@ -57,7 +57,7 @@ def _script(found: "Check") -> Iterator[str]:
     if found.pending:
         yield f"-- pending, which is no difference: {', '.join(found.pending)}"
     if found.compared_with != "this server":
-        yield f"-- this role may not create here, so it was compared with {found.compared_with}"
+        yield f"-- nothing may be created here: compared with {found.compared_with}"
     if not found.differences:
         yield f"-- schema {found.schema} is what its migrations make"
     for difference in found.differences:

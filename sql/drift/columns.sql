@@ -106,12 +106,8 @@ CROSS JOIN LATERAL (
     (
         'expression',
         CASE WHEN a.generated <> '' THEN a.expression END,
-        -- Up to PostgreSQL 16 only another column has another expression.
-        CASE
-            WHEN current_setting('server_version_num')::bigint >= 170000
-                THEN ARRAY[format('%s SET EXPRESSION AS (%s)', a.alters, a.expression)]
-            ELSE ARRAY[f.remove, f.make]
-        END,
+        -- Up to PostgreSQL 16 only another column has another expression. What it holds is computed anew.
+        ARRAY[f.remove, f.make],
         NULL
     ),
     (

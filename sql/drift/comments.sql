@@ -4,10 +4,10 @@
 
 WITH o AS (
     SELECT
-        d.what,
+        k.what,
         quote_ident(c.relname) AS name,
-        d.what || ' ' || quote_ident(c.relname) AS part_of,
-        obj_description(c.oid, 'pg_class') AS text
+        k.what || ' ' || quote_ident(c.relname) AS part_of,
+        d.description AS text
     FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     CROSS JOIN LATERAL (
@@ -19,7 +19,9 @@ WITH o AS (
                 WHEN 'S' THEN 'sequence'
                 ELSE 'table'
             END AS what
-    ) AS d
+    ) AS k
+    JOIN pg_catalog.pg_description AS d
+        ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0
     WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'i', 'S')
     UNION ALL
     SELECT
@@ -30,10 +32,12 @@ WITH o AS (
             WHEN 'm' THEN 'materialized view ' || quote_ident(c.relname)
             ELSE format('column %s.%s', quote_ident(c.relname), quote_ident(a.attname))
         END AS part_of,
-        col_description(c.oid, a.attnum) AS text
+        d.description AS text
     FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+    JOIN pg_catalog.pg_description AS d
+        ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = a.attnum
     WHERE
         n.nspname = current_schema()
         AND c.relkind IN ('r', 'p', 'v', 'm')
@@ -44,19 +48,21 @@ WITH o AS (
         'function' AS what,
         format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)) AS name,
         format('function %I(%s)', p.proname, oidvectortypes(p.proargtypes)) AS part_of,
-        obj_description(p.oid, 'pg_proc') AS text
+        d.description AS text
     FROM pg_catalog.pg_proc AS p
     JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    JOIN pg_catalog.pg_description AS d ON d.classoid = 'pg_proc'::regclass AND d.objoid = p.oid
     WHERE n.nspname = current_schema()
     UNION ALL
     SELECT
         'constraint' AS what,
         format('%s on %s', quote_ident(k.conname), quote_ident(c.relname)) AS name,
         format('constraint %s on %s', quote_ident(k.conname), quote_ident(c.relname)) AS part_of,
-        obj_description(k.oid, 'pg_constraint') AS text
+        d.description AS text
     FROM pg_catalog.pg_constraint AS k
     JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_description AS d ON d.classoid = 'pg_constraint'::regclass AND d.objoid = k.oid
     WHERE n.nspname = current_schema()
 )
 
@@ -71,5 +77,4 @@ SELECT
     ARRAY[format('COMMENT ON %s %s IS NULL', upper(o.what), o.name)] AS remove,
     FALSE AS loses
 FROM o
-WHERE o.text IS NOT NULL
 ORDER BY object;

@@ -26,6 +26,12 @@ def fill(dsn: str, schema: str) -> None:
         said: dict[str, Any] = {"store": "stable", "actor": "somebody", "timestamp": TIME}
         store.run(release.create(act, artifacts=[source.uuid], **said))
         store.run(release.withdraw(artifact=source.uuid, reason="a mistake", **said))
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [schema])
+        connection.execute(
+            "INSERT INTO retention_rule (position, what, package) VALUES (1, 'log', '%')"
+        )
+        connection.execute("INSERT INTO retention_walk VALUES ('log', now(), gen_random_uuid())")
 
 
 @pytest.fixture

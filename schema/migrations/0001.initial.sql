@@ -806,6 +806,197 @@ COMMENT ON FUNCTION artifact_descendants(uuid[]) IS
 'Call it once, not for each row';
 
 
+-- Retention -------------------------------------------------------------------------------------
+
+CREATE TABLE retention_rule (
+    position bigint NOT NULL,
+    what text COLLATE "C" NOT NULL,
+    package text COLLATE "C" NOT NULL,
+    image text COLLATE "C",
+    state text COLLATE "C",
+    older_than interval,
+    keep_newest bigint,
+    keep_last_success boolean,
+    CONSTRAINT retention_rule_pkey PRIMARY KEY (position),
+    CONSTRAINT retention_rule_what_check CHECK (what IN ('log', 'record')),
+    -- LIKE fails on a pattern that ends in a backslash without its character.
+    CONSTRAINT retention_rule_package_check
+    CHECK (package <> '' AND "right"(replace(package, '\\', ''), 1) <> '\'),
+    CONSTRAINT retention_rule_image_check
+    CHECK (image <> '' AND "right"(replace(image, '\\', ''), 1) <> '\'),
+    CONSTRAINT retention_rule_state_check CHECK (state IN ('success', 'error', 'lost')),
+    CONSTRAINT retention_rule_older_than_check
+    CHECK (date_part('epoch', older_than) BETWEEN 0 AND 31557600000),
+    CONSTRAINT retention_rule_keep_newest_check
+    CHECK (keep_newest IS NULL OR (keep_newest > 0 AND older_than IS NOT NULL)),
+    CONSTRAINT retention_rule_keep_last_success_check CHECK (
+        keep_last_success IS NOT TRUE
+        OR (older_than IS NOT NULL AND coalesce(state, 'success') = 'success')
+    )
+);
+
+COMMENT ON TABLE retention_rule IS
+'What may be removed, and when. Of the rules for logs, and of those for records, the first one whose package, '
+'image and state fit a job decides. Without a rule nothing is removed. A job that runs stays, whatever the '
+'rules say; with its record and log one whose output was released, and one whose output such a job read; '
+'with its record what a record that stays was made from, and what a submit that stays reused';
+COMMENT ON COLUMN retention_rule.position IS 'The rules are asked from the lowest to the highest';
+COMMENT ON COLUMN retention_rule.what IS
+'log: the log of a job, whose record stays; record: the job with its outputs and inputs, and its submit with '
+'the last of its jobs';
+COMMENT ON COLUMN retention_rule.package IS
+'Names of packages, as a pattern of LIKE: % stands for any text, _ for any character, \_ for itself';
+COMMENT ON COLUMN retention_rule.image IS 'Names of images, as a pattern of LIKE; NULL for all';
+COMMENT ON COLUMN retention_rule.state IS 'State of the jobs; NULL for all but running ones';
+COMMENT ON COLUMN retention_rule.older_than IS
+'What started longer ago goes, a month taken as 30 days; NULL if it stays for ever. Longer than any build '
+'takes: a submit goes with the last of its jobs';
+COMMENT ON COLUMN retention_rule.keep_newest IS
+'Of the jobs of a package, version and image that this rule decides on, so many of the newest stay';
+COMMENT ON COLUMN retention_rule.keep_last_success IS
+'Whether the newest successful job of each package, version and image stays';
+
+CREATE TABLE retention_walk (
+    what text COLLATE "C" NOT NULL,
+    started_at timestamptz NOT NULL,
+    uuid uuid NOT NULL,
+    CONSTRAINT retention_walk_pkey PRIMARY KEY (what),
+    CONSTRAINT retention_walk_what_check CHECK (what IN ('log', 'record', 'submit'))
+);
+
+COMMENT ON TABLE retention_walk IS
+'How far each walk of the statements in sql/retention came, newest first. They lock its row, so that two do '
+'not walk at once';
+COMMENT ON COLUMN retention_walk.what IS 'What is removed: log, record, or submit for those without jobs';
+COMMENT ON COLUMN retention_walk.started_at IS 'Start of the last job, or time of the last submit';
+COMMENT ON COLUMN retention_walk.uuid IS 'The last job, or submit';
+
+CREATE VIEW retention_job AS
+SELECT
+    w.what,
+    j.uuid AS job_uuid,
+    r.position,
+    CASE
+        WHEN j.state = 'running' THEN 'running'
+        WHEN r.position IS NULL THEN 'no rule'
+        WHEN r.older_than IS NULL THEN 'rule'
+        WHEN
+            j.started_at
+            > now() - date_part('epoch', r.older_than) * interval '1 second'
+            THEN 'age'
+        WHEN
+            r.keep_last_success AND j.state = 'success' AND NOT EXISTS (
+                SELECT 1
+                FROM job AS k
+                WHERE
+                    k.package_id = j.package_id
+                    AND k.image_id = j.image_id
+                    AND k.state = 'success'
+                    AND (k.started_at, k.uuid) > (j.started_at, j.uuid)
+            )
+            THEN 'last success'
+        WHEN
+            r.keep_newest > (
+                SELECT count(*)
+                FROM (
+                    SELECT 1
+                    FROM job AS k
+                    WHERE
+                        k.package_id = j.package_id
+                        AND k.image_id = j.image_id
+                        AND (k.started_at, k.uuid) > (j.started_at, j.uuid)
+                        AND CASE
+                            WHEN r.state IS NOT NULL THEN k.state = r.state
+                            -- The rule decides on all states that none before it asks for.
+                            ELSE k.state <> 'running' AND NOT EXISTS (
+                                SELECT 1
+                                FROM retention_rule AS b
+                                WHERE
+                                    b.what = w.what
+                                    AND b.position < r.position
+                                    AND b.state = k.state
+                                    AND p.name LIKE b.package
+                                    AND i.name LIKE coalesce(b.image, '%')
+                            )
+                        END
+                    LIMIT r.keep_newest
+                ) AS newer
+            )
+            THEN 'newest'
+    END AS stays
+FROM job AS j
+JOIN package AS p ON p.id = j.package_id
+JOIN image AS i ON i.id = j.image_id
+CROSS JOIN unnest(ARRAY['log', 'record']) AS w (what)
+LEFT JOIN LATERAL (
+    SELECT
+        f.position,
+        f.state,
+        f.older_than,
+        f.keep_newest,
+        f.keep_last_success
+    FROM retention_rule AS f
+    WHERE
+        f.what = w.what
+        AND p.name LIKE f.package
+        AND i.name LIKE coalesce(f.image, '%')
+        AND coalesce(f.state, j.state) = j.state
+    ORDER BY f.position
+    LIMIT 1
+) AS r ON TRUE;
+
+COMMENT ON VIEW retention_job IS
+'What the rules say of each job now. What is kept whatever they say may stay all the same';
+COMMENT ON COLUMN retention_job.what IS 'log or record';
+COMMENT ON COLUMN retention_job.job_uuid IS 'The job';
+COMMENT ON COLUMN retention_job.position IS 'The rule that decides; NULL if none does';
+COMMENT ON COLUMN retention_job.stays IS
+'Why it stays: running, no rule, rule for one that keeps for ever, age, newest, or last success; NULL if it '
+'is to go';
+
+CREATE VIEW retention_submit AS
+SELECT
+    s.uuid AS submit_uuid,
+    r.position,
+    CASE
+        WHEN EXISTS (SELECT 1 FROM job AS j WHERE j.submit_uuid = s.uuid) THEN 'jobs'
+        WHEN r.position IS NULL THEN 'no rule'
+        WHEN r.older_than IS NULL THEN 'rule'
+        WHEN
+            s.timestamp
+            > now() - date_part('epoch', r.older_than) * interval '1 second'
+            THEN 'age'
+    END AS stays
+FROM submit AS s
+JOIN package AS p ON p.id = s.requested_package_id
+JOIN image AS i ON i.id = s.requested_image_id
+LEFT JOIN LATERAL (
+    SELECT
+        f.position,
+        f.older_than
+    FROM retention_rule AS f
+    WHERE
+        f.what = 'record'
+        AND p.name LIKE f.package
+        AND i.name LIKE coalesce(f.image, '%')
+        -- What it reused were successful jobs.
+        AND (
+            coalesce(f.state, 'success') = 'success'
+            OR NOT EXISTS (SELECT 1 FROM reuse AS u WHERE u.submit_uuid = s.uuid)
+        )
+    ORDER BY f.position
+    LIMIT 1
+) AS r ON TRUE;
+
+COMMENT ON VIEW retention_submit IS
+'What the rules say now of each submit, which goes without them with the last of its jobs: one that ran none, '
+'as one that reused all, is for them a job of what it asked for, successful if it reused any';
+COMMENT ON COLUMN retention_submit.submit_uuid IS 'The submit';
+COMMENT ON COLUMN retention_submit.position IS 'The rule that decides; NULL if none does';
+COMMENT ON COLUMN retention_submit.stays IS
+'Why it stays: jobs, no rule, rule for one that keeps for ever, or age; NULL if it is to go';
+
+
 -- Views for people ------------------------------------------------------------------------------
 
 CREATE VIEW submit_overview AS

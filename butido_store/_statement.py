@@ -9,6 +9,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import psycopg
 from psycopg.errors import (
+    ForeignKeyViolation,
     InsufficientPrivilege,
     UndefinedFunction,
     UndefinedTable,
@@ -179,6 +180,8 @@ def conversation(
         raise (yield from denied(error, _queries(statements))) from error
 
 
+# Somebody else wrote the same meanwhile, or removed what is referred to.
+_MEANWHILE = (UniqueViolation, ForeignKeyViolation)
 # Without USAGE on a schema, nothing in it is found.
 DENIED = (InsufficientPrivilege, UndefinedFunction, UndefinedTable)
 
@@ -241,7 +244,7 @@ def _all_or_none(
     for _ in range(2):
         try:
             values = yield from _together(statements, begin)
-        except (Unwritten, UniqueViolation):
+        except (Unwritten, *_MEANWHILE):
             yield from _each(undo)
         except (StoreError, psycopg.Error):
             yield from _each(undo)
@@ -313,9 +316,9 @@ def _one(statement: Statement[A], *, nested: bool) -> Conversation[A]:
             return statement.collect(answers)
         except Unwritten:
             pass
-        except UniqueViolation as error:
-            # The same key again: not somebody who wrote the same in this moment.
-            if not statement.why or error.diag.message_detail in violated:
+        except _MEANWHILE as error:
+            # The same key again: not somebody who wrote, or removed, the same in this moment.
+            if error.diag.message_detail in violated:
                 raise
             violated.add(error.diag.message_detail)
         (outcome,), missing = yield from _ask_why([statement])

@@ -137,6 +137,23 @@ def test_no_query_file_reads_all_of_a_large_table(
     assert found <= OF_ALL.get(name, set())
 
 
+@pytest.mark.parametrize("what", ["log", "record", "submit"])
+def test_a_batch_of_a_prune_reads_all_of_no_large_table(
+    what: str, cursor: psycopg.RawCursor[tuple[object, ...]]
+) -> None:
+    given = {"width": 1000, "limit": 100}
+    cursor.execute("SET random_page_cost = 1.1")
+    cursor.execute("BEGIN")
+    cursor.execute(
+        "INSERT INTO retention_rule (position, what, package, older_than, keep_newest)"
+        " VALUES (1, 'log', '%', '1 day', 3), (2, 'record', '%', '1 day', 3)"
+    )
+    cursor.execute(*query("retention/begin").render(frozenset({"what"})).bind({"what": what}))
+    found = scans(cursor, *query(f"retention/remove_{what}s").render(frozenset(given)).bind(given))
+    cursor.execute("ROLLBACK")
+    assert found == set()
+
+
 @pytest.mark.parametrize(
     ("report", "filters"),
     [

@@ -17,9 +17,12 @@ import pytest
 from conftest import Postgres
 from doors import Both, Connection
 from filled import (
+    BROKEN,
     DONE,
     ENV,
+    LATER,
     NEW,
+    NEXT,
     ODD,
     OTHER,
     PROGRAM,
@@ -122,6 +125,15 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "migration/unmark": {"hash": get_migration_hash("0001.initial")},
     "package/intern": {"names": ["b", "a", "zlib"], "versions": [ODD, "1", ODD]},
     "release_store/intern": {"names": [ODD, "b", "a", "stable"]},
+    "retention/begin": {"what": "log"},
+    "retention/holders": {"what": "record", "jobs": [DONE, NEXT, RUNNING]},
+    "retention/remove_logs": {"width": 9, "limit": 9},
+    "retention/remove_records": {"width": 9, "limit": 9},
+    "retention/remove_submits": {"width": 9, "limit": 9},
+    "retention/submits": {"submits": [SUBMIT, LATER]},
+    "retention/survey_logs": {"before_at": later(90), "before": BROKEN, "limit": 9},
+    "retention/survey_records": {"before_at": later(90), "before": BROKEN, "limit": 9},
+    "retention/survey_submits": {"before_at": later(2), "before": LATER, "limit": 9},
     **{f"report/{name}": sample for name, sample in REPORTS.items()},
     "store/begin": {},
     "store/commit": {},
@@ -185,6 +197,10 @@ WITHOUT_ROWS = (
     "migration/create_schema",
     # tests/test_migration_plan.py has such a schema.
     "migration/drop_scratch",
+    # No rule lets anything go; tests/test_retention.py has some.
+    "retention/remove_logs",
+    "retention/remove_records",
+    "retention/remove_submits",
     # The owner lacks nothing; tests/test_privileges.py has a role that does.
     "store/denied",
 )

@@ -33,7 +33,7 @@ NAMES = names()
 PATH = Path("subject/verb.sql")
 
 
-OWN = ("store/", "migration/", "drift/", "doctor/")
+OWN = ("store/", "migration/", "drift/", "doctor/", "retention/")
 FUNCTIONS = {
     f"{subject}/{verb}"
     for subject, module in SUBJECTS.items()

@@ -28,6 +28,14 @@ NOT_RUN = [
     "psql -d builds -c \"ALTER DATABASE builds SET default_toast_compression = 'lz4'\"",
     "butido-store --dsn 'host=db dbname=builds user=owner' migrate apply",
     "butido-store refresh-failures",
+    "butido-store prune --dry-run",
+    "butido-store prune --why 01a21783",
+    "butido-store prune",
+    # tests/test_retention.py runs it.
+    "export PGOPTIONS='-c search_path=butido'",
+    "psql -XAtqv what=record -f sql/retention/begin.sql",
+    "while psql -XAtv width=1000 -v limit=50 -f sql/retention/remove_records.sql |",
+    "grep .; do sleep 0.1; done",
 ]
 # The picture's text, and what differs from run to run.
 TEXT = re.compile(r"<text class=\"demo-r\d+\"[^>]*? y=\"([\d.]+)\"[^>]*>(.*?)</text>")

@@ -18,6 +18,7 @@ from shell import Run
 
 from butido_store import Statement, Store, job, open_schema, release, report, uuid7
 from butido_store._query import directory
+from butido_store.admin import retention
 from butido_store.admin.migrate import Migrator
 from butido_store.errors import MigrationError, PermissionDenied
 
@@ -263,6 +264,30 @@ def written(granted: Granted, role: str, statement: str) -> set[str]:
             if touched(connection, text):
                 found.add(f"{table}.{column}" if "{column}" in statement else table)
     return found
+
+
+def test_the_janitor_prunes_and_the_others_only_foretell_it(granted: Granted) -> None:
+    with granted.connect() as admin, admin.transaction(force_rollback=True):
+        admin.execute("UPDATE job SET started_at = started_at - interval '30 years'")
+        store = Store(admin)
+
+        def become(role: str) -> None:
+            admin.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(granted.names[role])))
+
+        become("janitor")
+        admin.execute(
+            "INSERT INTO retention_rule (position, what, package, older_than)"
+            " VALUES (1, 'log', '%', '1 day'), (2, 'record', '%', '1 day')"
+        )
+        plan = retention.plan(store)
+        assert min(plan.removed.logs, plan.removed.jobs, plan.removed.artifacts) > 0
+        for role in ("builder", "reader"):
+            become(role)
+            assert retention.plan(store) == plan
+            with pytest.raises(PermissionDenied, match=r"retention_walk .+schema/roles\.sql"):
+                retention.prune(store)
+        become("janitor")
+        assert retention.prune(store) == plan.removed
 
 
 def test_only_what_a_role_needs_can_be_changed(granted: Granted) -> None:

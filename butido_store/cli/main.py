@@ -24,6 +24,7 @@ from butido_store.cli import admin, drift
 from butido_store.cli.admin import Command, Database, Group
 from butido_store.cli.completion import uuids
 from butido_store.cli.doctor import doctor
+from butido_store.cli.retention import prune
 from butido_store.store import Store
 
 _PROGRAM = "butido-store"
@@ -196,7 +197,7 @@ def main(ctx: click.Context, dsn: str | None, schema: str, no_prepare: bool) -> 
 
 
 admin.migrate.add_command(drift.check)
-for command in (admin.migrate, admin.psql, admin.server, doctor):
+for command in (admin.migrate, admin.psql, admin.server, doctor, prune):
     main.add_command(command)
 
 

@@ -182,12 +182,12 @@ class Pair:
             pass
 
     def fail_over(self) -> None:
-        """Lose the primary while the standby is frozen, and have that take its place."""
-        assert self._frozen is not None
+        """Lose the primary, and have the standby take its place."""
         self.kill()
-        # What was sent after it stopped is lost with it. The standby starts anew.
-        os.kill(self._frozen, signal.SIGKILL)
-        self._frozen = None
+        # What was sent after it was frozen is lost with it. The standby starts anew.
+        if self._frozen:
+            os.kill(self._frozen, signal.SIGKILL)
+            self._frozen = None
         promoted = False
         while not promoted:
             with (

@@ -36,6 +36,21 @@ def test_refused_schema_names(database: Connection, schema: str) -> None:
         Migrator(database, schema=schema)
 
 
+def test_a_session_that_prints_times_in_its_own_way(
+    database: Connection, directory: Directory
+) -> None:
+    directory.table("0001.fruit", "fruit")
+    database.execute("SET datestyle = 'German, DMY'")
+    database.execute("SET intervalstyle = 'sql_standard'")
+    migrator = Migrator(database, directory=directory.path)
+    migrator.apply()
+    (fruit,) = migrator.status()
+    assert fruit.applied_at is not None
+    assert fruit.duration is not None
+    assert value(database, "SHOW datestyle") == "German, DMY"
+    assert value(database, "SHOW intervalstyle") == "sql_standard"
+
+
 def test_two_schemas_side_by_side(database: Connection, directory: Directory) -> None:
     directory.table("0001.fruit", "fruit")
     one = Migrator(database, schema="one", directory=directory.path)

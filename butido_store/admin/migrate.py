@@ -51,6 +51,15 @@ _POOLER_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 10.0
 # As long as one attempt may hold up who queues behind it, and the least that is tried at all.
 _LONGEST_WAIT_MS, _SHORTEST_WAIT_MS = 200, 10
+# What a session has while it migrates. No timeouts: CREATE INDEX CONCURRENTLY waits for every older
+# transaction, blocking none, and cut off it leaves an invalid index. Others set their own. psycopg
+# reads times back in these styles only.
+SETTINGS = {
+    "lock_timeout": "0",
+    "statement_timeout": "0",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+}
 _NEEDS_A_SESSION = (
     "migrations need one session from begin to end, and a pooler in between lends each transaction "
     "another one: connect to the server itself, or to a pooler in session mode"
@@ -543,13 +552,8 @@ class Migrator:
         self._check_pooler()
         with self._locked() if alone else nullcontext():
             session = self._run("migration/session", schema=self._schema)[0]
-            before = {
-                name: session[name] for name in ("search_path", "lock_timeout", "statement_timeout")
-            }
-            path = session["search_path_wanted"]
-            # No timeouts: CREATE INDEX CONCURRENTLY waits for every older transaction, blocking
-            # none, and cut off it leaves an invalid index. Other migrations set their own.
-            self._run("migration/set", search_path=path, lock_timeout="0", statement_timeout="0")
+            before = {name: session[name] for name in ("search_path", *SETTINGS)}
+            self._run("migration/set", search_path=session["search_path_wanted"], **SETTINGS)
             try:
                 self._become()
                 yield session

@@ -11,7 +11,13 @@ from yoyo.migrations import get_migration_hash
 from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
 from butido_store._target import DEFAULT_SCHEMA
-from butido_store.admin.migrate import MigrationFile, check_schema, position, shipped
+from butido_store.admin.migrate import (
+    SETTINGS,
+    MigrationFile,
+    check_schema,
+    position,
+    shipped,
+)  # fmt: skip
 from butido_store.errors import MigrationError
 
 _HEAD = """\
@@ -87,7 +93,7 @@ def _alone() -> str:
             "\\else",
             _REFUSE.format(reason="another migrator is at work on this schema") + "\\endif",
             f"{_query('migration/session')} \\gset",
-            *_set(lock_timeout="0", statement_timeout="0"),
+            *_set(**SETTINGS),
             "\\set search_path :search_path_wanted",
             f"{_query('migration/set')} \\gset",
             "",

@@ -7,6 +7,8 @@ SELECT
     current_setting('search_path') AS search_path,
     current_setting('lock_timeout') AS lock_timeout,
     current_setting('statement_timeout') AS statement_timeout,
+    current_setting('datestyle') AS datestyle,
+    current_setting('intervalstyle') AS intervalstyle,
     current_setting('role') AS role,
     (
         SELECT n.oid

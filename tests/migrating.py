@@ -238,4 +238,7 @@ def snapshot(database: Connection) -> list[tuple[object, ...]]:
 def hold_lock(database: Connection, schema: str = "butido") -> None:
     """Hold the migrator's lock, as another migrator does."""
     rendered = query("migration/lock").render(frozenset({"schema"}))
-    psycopg.RawCursor(database).execute(rendered.sql, [schema])
+    cursor = psycopg.RawCursor(database)
+    # A session that has just ended may have it a little longer.
+    while cursor.execute(rendered.sql, [schema]).fetchone() != (True,):
+        pass

@@ -24,11 +24,11 @@ R = TypeVar("R", bound="_Surveyed")
 What = Literal["log", "record"]
 Walk = Literal["log", "record", "submit"]
 
-# How long a batch should take, in seconds, and what one begins with: jobs removed, and jobs looked
-# at for each of them.
+# How long a batch should take, in seconds; how many jobs the first one removes and looks at, and
+# within which bounds that is doubled and halved: each other number is another statement to prepare.
 _TAKES = 0.03
-_FIRST, _WIDTH = 20, 10
-_WIDEST = 2000
+_LIMIT, _LEAST_LIMIT = 16, 8
+_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 256, 64, 2048
 # How many jobs or submits a page of a survey has.
 _PAGE = 500
 
@@ -175,7 +175,7 @@ class _Pace:
 
     def __init__(self, most: int, pause: float, told: Callable[[Walk, Batch, float], None]) -> None:
         self._most, self._pause, self._told = most, pause, told
-        self._limit, self._width = min(_FIRST, most), _FIRST * _WIDTH
+        self._limit, self._width = min(_LIMIT, most), _WIDTH
 
     def walk(self, store: Store, what: Walk) -> Removed:
         """Walk over all once, and return what was removed."""
@@ -195,15 +195,13 @@ class _Pace:
 
     def _adapt(self, done: Batch, took: float) -> None:
         if took > _TAKES:
-            # What was walked only, and what was removed, both take their time.
-            by = max(0.2, _TAKES / took)
-            self._width = max(1, int(self._width * by))
-            self._limit = max(1, int(self._limit * by))
-        elif done.removed:
-            self._limit = min(self._most, self._limit + max(1, self._limit // 4))
-        else:
-            self._width = min(_WIDEST, self._width + max(1, self._width // 4))
-        self._width = max(self._width, self._limit)
+            # Of what was looked at and what was removed, either may have taken it.
+            self._width = max(_LEAST_WIDTH, self._width // 2)
+            self._limit = max(min(_LEAST_LIMIT, self._most), self._limit // 2)
+        elif took < _TAKES / 2 and done.removed:
+            self._limit = min(self._most, self._limit * 2)
+        elif took < _TAKES / 2:
+            self._width = min(_MOST_WIDTH, self._width * 2)
 
 
 # What would be removed ---------------------------------------------------------------------------

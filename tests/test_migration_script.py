@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from conftest import Postgres
 from migrating import Directory, exists, hold_lock, index_is_valid, snapshot, states, value
+from psycopg import sql
 from shell import Run
 
 from butido_store.admin import script
@@ -157,6 +158,8 @@ def test_psql_sends_what_the_file_says(
         [schema],
     ).fetchone()
     assert row == (":n", ":'n'")
+    kept = sql.SQL("SELECT a FROM {}").format(sql.Identifier(schema, "t"))
+    assert database.execute(kept).fetchone() == ([2, 3],)
     assert migrator.rollback(to=ZERO) == ["0001.t"]
 
 

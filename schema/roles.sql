@@ -105,9 +105,13 @@ SET LOCAL search_path TO :"schema";
 GRANT USAGE ON SCHEMA :"schema" TO :"builder", :"janitor", :"reader";
 REVOKE ALL ON ALL TABLES IN SCHEMA :"schema" FROM :"builder", :"janitor", :"reader";
 GRANT SELECT ON ALL TABLES IN SCHEMA :"schema" TO :"builder", :"janitor", :"reader";
+-- For doctor, which sees by it whether a sequence is behind its table.
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA :"schema" TO :"builder", :"janitor", :"reader";
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA :"schema" TO :"builder", :"janitor", :"reader";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
 GRANT SELECT ON TABLES TO :"builder", :"janitor", :"reader";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
+GRANT SELECT ON SEQUENCES TO :"builder", :"janitor", :"reader";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
 GRANT EXECUTE ON ROUTINES TO :"builder", :"janitor", :"reader";
 

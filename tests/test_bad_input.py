@@ -235,7 +235,7 @@ def test_a_tree_of_60000_nodes_with_shared_dependencies(
     ]
     store.run(create(uuid, tree={"root": 59_999, "nodes": nodes}))
     found = connection.execute(
-        "SELECT uuid FROM submit WHERE tree_packages(tree) @> ARRAY['p777 777.0']"
+        'SELECT uuid FROM submit WHERE tree_packages(tree) @> ARRAY[\'"p777" "777.0"\']'
     ).fetchall()
     assert found == [(uuid,)]
     assert store.run(submit.get(uuid)).tree["nodes"] == nodes

@@ -82,11 +82,13 @@ def test_a_tree_of_60000_packages_is_found_by_any_of_them(
             store.run(create(uuid7()))
     search = "SELECT uuid FROM submit WHERE tree_packages(tree) @> ARRAY[%s]"
     connection.execute("SET enable_seqscan = off")
-    plan = connection.execute(f"EXPLAIN {search}".encode(), ["package-59999 59999.0"]).fetchall()
+    plan = connection.execute(
+        f"EXPLAIN {search}".encode(), ['"package-59999" "59999.0"']
+    ).fetchall()
     assert "submit_tree_packages_idx" in "\n".join(str(line) for (line,) in plan)
-    for wanted in ("package-59999 59999.0", "package-30000", "package-0"):
+    for wanted in ('"package-59999" "59999.0"', '"package-30000"', '"package-0"'):
         assert connection.execute(search.encode(), [wanted]).fetchall() == [(large,)]
-    for unwanted in ("package-60000", "package-59999 1.0", "59999.0", "package"):
+    for unwanted in ('"package-60000"', '"package-59999" "1.0"', '"59999.0"', '"package"'):
         assert connection.execute(search.encode(), [unwanted]).fetchall() == []
 
 
@@ -96,7 +98,7 @@ def test_a_tree_with_the_longest_names_is_found(row: Connection) -> None:
         "UPDATE submit SET tree = %s::jsonb",
         [json.dumps(a_tree(name=name, version=version), ensure_ascii=False)],
     )
-    for wanted in (name, f"{name} {version}"):
+    for wanted in (f'"{name}"', f'"{name}" "{version}"'):
         assert row.execute(
             "SELECT count(*) FROM submit WHERE tree_packages(tree) @> ARRAY[%s]", [wanted]
         ).fetchone() == (2,)

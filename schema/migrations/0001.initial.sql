@@ -108,19 +108,21 @@ COMMENT ON FUNCTION tree_is_valid(jsonb) IS
 CREATE FUNCTION tree_packages(tree jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 1000
 -- COST: a tree has hundreds of nodes; at the usual cost, unfolding every tree would look cheaper to
--- the planner than the index. left(): GIN refuses long entries; no package's name is longer.
+-- the planner than the index. left(): GIN refuses long entries; no package's name is longer. As JSON, so
+-- that a name with a blank in it is no name with a version.
 RETURN ARRAY(
     SELECT p.entry
     FROM jsonb_array_elements(tree -> 'nodes') AS n (node)
     CROSS JOIN LATERAL (
-        SELECT left(n.node ->> 'name', 255) AS entry
+        SELECT left((n.node -> 'name')::text, 300) AS entry
         UNION ALL
-        SELECT left(n.node ->> 'name', 255) || ' ' || left(n.node ->> 'version', 255)
+        SELECT left((n.node -> 'name')::text, 300) || ' ' || left((n.node -> 'version')::text, 300)
     ) AS p
 );
 
 COMMENT ON FUNCTION tree_packages(jsonb) IS
-'The packages of a tree, each as "name" and as "name version", for the GIN index on submit';
+'The packages of a tree, each as its name and as name and version, in quotes as JSON has them: '
+'"zlib" and "zlib" "1.3"; for the GIN index on submit';
 
 CREATE FUNCTION buildplan_is_valid(buildplan jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

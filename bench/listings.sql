@@ -136,12 +136,15 @@ used (report, filter, value, uses, is_old) AS (
     SELECT
         'submits',
         'with_pkg',
-        entry,
+        n.name,
         count(*),
         max(s.timestamp) < (SELECT m.started_at FROM middle AS m)
     FROM submit AS s
-    CROSS JOIN LATERAL unnest(tree_packages(s.tree)) AS entry
-    GROUP BY entry
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT t.node ->> 'name' AS name
+        FROM jsonb_array_elements(s.tree -> 'nodes') AS t (node)
+    ) AS n
+    GROUP BY n.name
     UNION ALL
     SELECT
         'submits',

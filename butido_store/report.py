@@ -1218,6 +1218,7 @@ def submits(
     for_pkg: str | None = None,
     for_version: str | None = None,
     with_pkg: str | None = None,
+    with_version: str | None = None,
     image: str | None = None,
     commit: str | None = None,
     actor: str | None = None,
@@ -1231,7 +1232,8 @@ def submits(
 
     :param for_pkg: only those that asked for the package of this name
     :param for_version: only those that asked for this version
-    :param with_pkg: only those whose tree has this package: NAME, or 'NAME VERSION'
+    :param with_pkg: only those whose tree has the package of this name
+    :param with_version: of this package, only those with this version
     :param image: only those that asked for this image
     :param commit: only those at this commit of the package repository
     :param actor: only those that this actor made
@@ -1241,12 +1243,15 @@ def submits(
     :param before: go on after this submit, the last row of the page before
     :param limit: at most this many; None for all
     """
+    if with_version is not None and with_pkg is None:
+        raise InvalidInput("with_version is of a package, and no with_pkg is given")
     return _ask(
         Submit,
         "submits",
         for_pkg=for_pkg,
         for_version=for_version,
         with_pkg=with_pkg,
+        with_version=with_version,
         image=image,
         commit=commit,
         actor=actor,

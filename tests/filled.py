@@ -166,7 +166,10 @@ ONE_OF: Mapping[str, tuple[str, ...]] = {
     "search_log": ("text", "regex"),
 }
 # And these only beside another.
-BESIDE: Mapping[str, Mapping[str, str]] = {"impact": {"version": "package"}}
+BESIDE: Mapping[str, Mapping[str, str]] = {
+    "impact": {"version": "package"},
+    "submits": {"with_version": "with_pkg"},
+}
 
 REPORTS: Mapping[str, Mapping[str, object]] = {
     "artifacts": {
@@ -288,7 +291,8 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
     "submits": {
         "for_pkg": "zlib",
         "for_version": "1.3",
-        "with_pkg": "gcc 1.0",
+        "with_pkg": "gcc",
+        "with_version": "1.0",
         "image": "debian:12",
         "commit": HASH,
         "actor": ODD,

@@ -147,7 +147,7 @@ def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(store: Any
         ({"image": "alpine"}, {"image": "alpine"}),
         ({"repo_hash": "1" * 64}, {"commit": "1" * 64}),
         ({"tree": tree("zlib", "make")}, {"with_pkg": "make"}),
-        ({"tree": tree("zlib", "make")}, {"with_pkg": "make 1.0"}),
+        ({"tree": tree("zlib", "make")}, {"with_pkg": "make", "with_version": "1.0"}),
         ({"actor": "jane"}, {"actor": "jane"}),
         ({"labels": {"ci": "nightly", "a": "=b"}}, {"label": ["ci=nightly"]}),
         ({"labels": {"ci": "nightly", "a": "=b"}}, {"label": ["a==b", "ci=nightly", "a==b"]}),

@@ -2,7 +2,8 @@
 --
 -- for_pkg: only those that asked for the package of this name
 -- for_version: only those that asked for this version
--- with_pkg: only those whose tree has this package: NAME, or 'NAME VERSION'
+-- with_pkg: only those whose tree has the package of this name
+-- with_version: of this package, only those with this version
 -- image, -I: only those that asked for this image
 -- commit: only those at this commit of the package repository
 -- actor: only those that this actor made
@@ -47,10 +48,16 @@ WITH chosen AS (
                 )
 \endif
 \if :{?with_pkg}
-                AND tree_packages(s.tree) @> ARRAY[:'with_pkg'::text]
+                AND tree_packages(s.tree) @> ARRAY[left(to_jsonb(:'with_pkg'::text)::text, 300)]
                 -- Always true, and PARALLEL RESTRICTED: it keeps the planner from starting workers, which
                 -- took 10 ms at ten million jobs.
                 AND pg_backend_pid() IS NOT NULL
+\endif
+\if :{?with_version}
+                AND tree_packages(s.tree) @> ARRAY[
+                    left(to_jsonb(:'with_pkg'::text)::text, 300) || ' '
+                    || left(to_jsonb(:'with_version'::text)::text, 300)
+                ]
 \endif
 \if :{?image}
                 AND s.requested_image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)

@@ -220,8 +220,10 @@ def number(field: str, value: object) -> int | float:
         double = float(value)
     except (ValueError, OverflowError):  # a signalling NaN, an int that is too large
         double = math.nan
-    if not math.isfinite(double) or (not double and value):
+    if not math.isfinite(double):
         raise InvalidInput(f"{field} must be finite, as double precision has numbers")
+    if not double and value:
+        raise InvalidInput(f"{field} is so near to 0 that double precision makes it 0")
     return int(value) if isinstance(value, int) else double
 
 

@@ -58,7 +58,7 @@ def create(
     :param submit: uuid of a submit, for all that its successful jobs made, or jobs that it reused
     :returns: the artifacts that this act released: those that were not in that release store before
     :raises InvalidInput: at once, when a value cannot be stored
-    :raises NotFound: when run, if an artifact is not in the store, or there is none to release
+    :raises NotFound: when run, if an artifact is not in the store, or the submit delivered none
     :raises Conflict: when run, if a job did not end well, or the uuid is there with other content
     """
     if (artifacts is None) == (submit is None):
@@ -72,6 +72,9 @@ def create(
         "artifacts": None if artifacts is None else _check.uuids("artifacts", artifacts, Artifact),
         "submit": _check.given(_check.uuid, "submit", submit),
     }
+
+    if parameters["artifacts"] == []:
+        raise InvalidInput("artifacts is empty")
 
     def released(answers: Sequence[Rows]) -> list[UUID]:
         written(answers[0])
@@ -89,8 +92,7 @@ def create(
         if found.same is False or (found.released and found.has_new and submit is None):
             raise Conflict(f"release {uuid} is in the store already, with other content")
         if not found.wanted:
-            nothing_of = "artifacts" if submit is None else f"submit {submit}"
-            raise NotFound(f"{nothing_of}: there is no artifact to release")
+            raise NotFound(f"submit {submit}: there is no artifact to release")
         if found.has_new and not found.released:
             raise Unwritten
         return found.released
@@ -120,14 +122,12 @@ def withdraw(
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when run, if it is not in that release store
     """
-    if not _check.text("reason", reason).strip():
-        raise InvalidInput("reason is empty")
     parameters = {
         "store": _check.name("store", store),
         "artifact": _check.uuid("artifact", artifact),
         "timestamp": _check.timestamp("timestamp", timestamp),
         "actor": _check.name("actor", actor),
-        "reason": reason,
+        "reason": _check.some_text("reason", reason),
     }
 
     def repeated(rows: Rows) -> None:

@@ -73,7 +73,7 @@ def test_a_repeated_release_is_no_error_and_another_one_is(store: AnyStore) -> N
         ({"submit": UUID(int=99)}, NotFound, f"submit {UUID(int=99)}: there is no artifact"),
         ({}, InvalidInput, "either artifacts or submit"),
         ({"artifacts": [LIB], "submit": SUBMIT}, InvalidInput, "either artifacts or submit"),
-        ({"artifacts": []}, NotFound, "artifacts: there is no artifact to release"),
+        ({"artifacts": []}, InvalidInput, "artifacts is empty"),
         ({"artifacts": [LIB], "store": ""}, InvalidInput, "store"),
         ({"artifacts": [LIB], "actor": "x" * 1000}, InvalidInput, "actor"),
         ({"artifacts": ["lib"]}, InvalidInput, "artifacts"),
@@ -177,7 +177,7 @@ def test_a_release_has_the_path_of_its_artifact(
     [
         ({"artifact": BIN}, NotFound),
         ({"store": "testing"}, NotFound),
-        ({"reason": " "}, InvalidInput),
+        ({"reason": ""}, InvalidInput),
         ({"reason": "\0"}, InvalidInput),
     ],
 )

@@ -2,8 +2,8 @@
 --
 -- A row for each image: the newest success, the first failure after it, how many jobs failed since, the
 -- commits of the submits between the two, the digests that the image's name meant, and the inputs that
--- differ. Without a failure since, the columns of the bad job are NULL; where it never built, those of the
--- good one.
+-- differ. Without a failure since, the columns of the bad job are NULL; where it failed each time, those of
+-- the good one. An image in which it neither succeeded nor failed has no row.
 --
 -- package: name of the package
 -- image, -I: only jobs in this image

@@ -1,7 +1,8 @@
 -- Which jobs were reused, those whose reuse saved most first?
 --
 -- Each submit that reused a job saved the seconds that the job had taken; none if the job ends before it
--- starts, by a clock that was set back.
+-- starts, by a clock that was set back. Without newer_than, it is about the newest 10,000 reuses that the
+-- other filters leave.
 --
 -- package, -p: only jobs that built the package of this name
 -- newer_than: only what submits chose at or after this time
@@ -13,20 +14,35 @@ WITH used AS (
         j.uuid,
         count(*) AS reuses,
         count(*) * greatest(date_part('epoch', j.finished_at - j.started_at), 0) AS seconds_saved,
-        max(u.timestamp) AS last_reused_at
-    FROM reuse AS u
-    JOIN job AS j ON j.uuid = u.job_uuid
-    WHERE
-        TRUE
+        max(l.timestamp) AS last_reused_at
+    FROM (
+        SELECT
+            u.job_uuid,
+            u.timestamp
+        FROM reuse AS u
 \if :{?package}
-        AND j.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
+        JOIN job AS k ON k.uuid = u.job_uuid
+\endif
+        WHERE
+            TRUE
+\if :{?package}
+            AND k.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
 \endif
 \if :{?newer_than}
-        AND u.timestamp >= :'newer_than'::timestamptz
+            AND u.timestamp >= :'newer_than'::timestamptz
 \endif
 \if :{?older_than}
-        AND u.timestamp < :'older_than'::timestamptz
+            AND u.timestamp < :'older_than'::timestamptz
 \endif
+        ORDER BY u.timestamp DESC, u.job_uuid DESC, u.submit_uuid DESC
+        LIMIT greatest(
+\if :{?newer_than}
+            9223372036854775807,
+\endif
+            10000
+        )
+    ) AS l
+    JOIN job AS j ON j.uuid = l.job_uuid
     GROUP BY j.uuid
     ORDER BY seconds_saved DESC, j.uuid ASC
 \if :{?limit}

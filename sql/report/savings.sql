@@ -3,6 +3,7 @@
 -- A row for each package that was reused or built in the window. A hit is a job that a submit reused, at the
 -- time when it chose it; a miss is a job that was started, at its start, however it ends. A hit saves the
 -- seconds that the reused job took, none if that job ends before it starts, by a clock that was set back.
+-- Without newer_than, the window begins where the 10,000th newest job that the other filters leave started.
 --
 -- package, -p: only the package of this name
 -- per {day|week}: a row for each day, or week from Monday, in UTC, newest first; else one for all time
@@ -10,7 +11,44 @@
 -- older_than: only hits and misses before this time
 -- limit: at most this many
 
-WITH counted AS (
+WITH bound AS (
+    SELECT
+        coalesce(
+\if :{?newer_than}
+            :'newer_than'::timestamptz,
+\endif
+            (
+                SELECT min(l.started_at)
+                FROM (
+                    SELECT n.started_at
+                    FROM
+\if :{?package}
+                        (SELECT p.id FROM package AS p WHERE p.name = :'package'::text) AS p
+                        CROSS JOIN LATERAL
+\endif
+                        (
+                            SELECT j.started_at
+                            FROM job AS j
+                            WHERE
+                                TRUE
+\if :{?package}
+                                AND j.package_id = p.id
+\endif
+\if :{?older_than}
+                                AND j.started_at < :'older_than'::timestamptz
+\endif
+                            ORDER BY j.started_at DESC
+                            LIMIT 10000
+                        ) AS n
+                    ORDER BY n.started_at DESC
+                    LIMIT 10000
+                ) AS l
+            ),
+            '-infinity'
+        ) AS since
+),
+
+counted AS (
     SELECT
         j.package_id,
         coalesce(
@@ -25,7 +63,7 @@ WITH counted AS (
     FROM reuse AS u
     JOIN job AS j ON j.uuid = u.job_uuid
     WHERE
-        TRUE
+        u.timestamp >= (SELECT b.since FROM bound AS b)
 \if :{?package}
         AND j.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
 \endif
@@ -50,7 +88,7 @@ WITH counted AS (
         0 AS seconds_saved
     FROM job AS j
     WHERE
-        TRUE
+        j.started_at >= (SELECT b.since FROM bound AS b)
 \if :{?package}
         AND j.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
 \endif

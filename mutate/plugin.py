@@ -16,6 +16,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from butido_store import _query
+from mutate.texts import put
 
 _TASK: dict[str, Any] = json.loads(Path(os.environ["BUTIDO_MUTATE"]).read_text())
 _used: set[str] = set()
@@ -167,7 +168,4 @@ def _mutated(mutant: dict[str, Any]) -> Iterator[None]:
 
 def _replace(query: _query.Query, text: str) -> None:
     query.path.write_text(text)
-    other = _query.parse(query.name, text, query.path)
-    for field in ("types", "required", "clauses", "_written", "_tokens"):
-        object.__setattr__(query, field, getattr(other, field))
-    query._rendered.clear()
+    put(query, text)

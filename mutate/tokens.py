@@ -127,13 +127,15 @@ def _edits(
                     yield _Edit(found[at + 1][0], _last(found, at + 1, depth), "TRUE")
             elif word == "BY" and before == "ORDER":
                 yield from _keys(found, at + 1, depth)
+            elif word == "JOIN" and _finds_its_row(found, at):
+                continue
             elif word == "JOIN" and before not in ("LEFT", "CROSS", "FULL", "RIGHT", "INNER"):
                 yield _Edit(place, place + 1, "LEFT JOIN")
             elif word == "LEFT" and after == "JOIN":
                 yield _Edit(place, place + 1, "")
             elif word == "EXISTS" and before != "NOT":
                 yield _Edit(place, place + 1, "NOT EXISTS")
-            elif word == "NOT" and before not in ("DO", "IF", "IS"):
+            elif word == "NOT" and before not in ("DO", "IF", "IS") and after != "MATERIALIZED":
                 yield _Edit(place, place + 1, "")
             elif word == "IS":
                 end = place + 1
@@ -150,6 +152,18 @@ def _edits(
 def _last(found: Sequence[tuple[int, int, Token, str]], at: int, depth: int) -> int:
     """Return the place after the last token of the condition that begins here."""
     return found[_end(found, at, depth, _CONDITION_ENDS) - 1][0] + 1
+
+
+def _finds_its_row(found: Sequence[tuple[int, int, Token, str]], at: int) -> bool:
+    """Return whether a JOIN looks up what a foreign key, never NULL, says is there."""
+    # JOIN x AS y ON y.id = z.x_id
+    words = [word for *_, word in found[at + 1 : at + 12]]
+    return (
+        words[1:2] == ["AS"]
+        and words[4:8] == [words[2], ".", "ID", "="]
+        and words[10].endswith("_ID")
+        and (len(words) < 12 or words[11] != "AND")
+    )
 
 
 def _is(after: str) -> str:

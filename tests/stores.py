@@ -4,6 +4,7 @@ Few names, times, digests and paths, so that most of them meet: jobs start toget
 very moment of a start, a package is built in several images.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from samples import create, ended, fingerprint, later, sha256, start
 
 from butido_store import Statement, Store, artifact, job, release, submit
+from butido_store._query import query
 from butido_store.artifact import Output
 from butido_store.job import State
+from mutate.texts import put
 
 PACKAGES, VERSIONS = ("app", "lib", "app 1"), ("1", "2")
 IMAGES, ENDPOINTS = ("debian", "fedora"), ("x", "y")
@@ -30,7 +33,8 @@ STATES: tuple[State, ...] = ("success", "success", "error", "error", "lost", "ru
 ENV: Mapping[str, str] = {"LANG": "C"}
 ENVS: tuple[Mapping[str, str], ...] = (ENV, {"LANG": "D", "a": ""}, {"LANG": "C", "a": "x=1"}, {})
 DIGESTS = (None, sha256("image"), sha256("other"))
-REASONS = (None, "timeout", "timeouts")
+# Those of the index differ behind what it holds.
+REASONS = (None, "timeout", *(200 * "r" + end for end in "ab"))
 ACTORS = (None, "jane", "joe")
 LABELS: tuple[Mapping[str, str] | None, ...] = (
     None,
@@ -173,7 +177,7 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
     """
     count = draw(st.integers(1, most))
     # In any order: a uuid says nothing of when, and decides where times are equal.
-    numbers = iter(draw(st.permutations(range(1, 5 + 2 + count * 4 + 6 + 1))))
+    numbers = iter(draw(st.permutations(range(1, 5 + 3 + count * 4 + 7 + 1))))
     moments, made_at = st.integers(0, LAST).map(later), st.integers(0, 2).map(later)
     packages, versions = st.sampled_from(PACKAGES), st.sampled_from(VERSIONS)
     submits = tuple(
@@ -193,7 +197,7 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
         return File(UUID(int=next(numbers)), path, sha256(content), made_by)
 
     contents = st.sampled_from(CONTENTS)
-    sources = tuple(file(path, draw(contents)) for path in ("s", "t"))
+    sources = tuple(file(path, draw(contents)) for path in ("s", "t", "p"))
     made, jobs = [*sources], []
     for _ in range(count):
         uuid, started_at = UUID(int=next(numbers)), draw(moments)
@@ -232,15 +236,17 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
         for by in draw(st.lists(st.sampled_from(submits), unique_by=id, max_size=2))
         if by != one.submit
     ]
+    # Few files, so that they replace each other.
+    few = draw(st.lists(st.sampled_from([file for file in made if file.path == "p"]), max_size=3))
     acts = [
         Release(
             UUID(int=next(numbers)),
-            draw(st.sampled_from(STORES)),
-            draw(st.sampled_from(made)),
+            draw(st.sampled_from((*STORES[:1], *STORES))),
+            draw(st.sampled_from([*few, *few, *made])),
             draw(moments),
-            draw(st.none() | moments),
+            draw(st.none() | st.none() | moments),
         )
-        for _ in range(draw(st.integers(0, 6)))
+        for _ in range(draw(st.integers(0, 7)))
     ]
     return World(submits, sources, tuple(jobs), tuple(reuses), tuple(_in_turn(acts)))
 
@@ -257,7 +263,7 @@ def _in_turn(acts: list[Release]) -> Iterator[Release]:
 
 # What filters are given, beside that which no row has.
 VALUES: Mapping[str, st.SearchStrategy[Any]] = {
-    "package": st.sampled_from([*PACKAGES, "no"]),
+    "package": st.sampled_from([*PACKAGES[:1] * 3, *PACKAGES, "no"]),
     "version": st.sampled_from([*VERSIONS, "no"]),
     "image": st.sampled_from([*IMAGES, "no"]),
     "endpoint": st.sampled_from([*ENDPOINTS, "no"]),
@@ -266,7 +272,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
     "older_than": st.integers(0, LAST + 1).map(later),
     "failure": st.sampled_from([*ERRORS[1:], "no"]).map(sha256),
     "state": st.sampled_from(["running", "success", "error", "lost"]),
-    "reason": st.sampled_from(["timeout", "timeouts", "no"]),
+    "reason": st.sampled_from([*REASONS[1:], "no"]),
     "env": st.sampled_from(["LANG=C", "LANG=D", "a=", "a=x=1", "a=x", "no="]),
     "actor": st.sampled_from([*ACTORS[1:], "no"]),
     "label": st.lists(st.sampled_from(["ci=n", "k=1=2", "k=", "ci=no"]), max_size=2),
@@ -304,7 +310,11 @@ def every_question(
     values: Mapping[str, st.SearchStrategy[Any]] = VALUES,
 ) -> list[dict[str, Any]]:
     """Draw questions with each filter alone, with all of them, and with some."""
-    alone = [questions(*needed, name, some_of=(), values=values) for name in some_of]
+    paged = tuple({"limit"}.intersection(some_of))
+    alone = [
+        questions(*needed, name, some_of=() if name in paged else paged, values=values)
+        for name in some_of
+    ]
     together = questions(*needed, *some_of, some_of=(), values=values)
     some = questions(*needed, some_of=some_of, values=values)
     return [draw(one) for one in (*alone, together, some, some, some)]
@@ -373,6 +383,26 @@ def _create(one: Submit) -> Statement[None]:
         actor=one.actor,
         labels=one.labels,
     )
+
+
+@contextmanager
+def windows(report: str, sizes: Mapping[int, int]) -> Iterator[None]:
+    """Have a report look at fewer of the newest jobs until the end of the block.
+
+    :param report: its name
+    :param sizes: by the numbers that its file has, what stands in place of each
+    """
+    file = query(f"report/{report}")
+    text = file.path.read_text()
+    changed = text
+    for old, new in sizes.items():
+        # Not in comments.
+        changed = re.sub(rf"(?m)^(?! *--)(.*)\b{old}\b", rf"\g<1>{new}", changed)
+    put(file, changed)
+    try:
+        yield
+    finally:
+        put(file, text)
 
 
 @contextmanager

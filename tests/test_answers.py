@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import sha256
-from stores import IMAGES, File, Job, World, every_question, questions, recorded, worlds
+from stores import (
+    IMAGES,
+    VERSIONS,
+    File,
+    Job,
+    World,
+    every_question,
+    questions,
+    recorded,
+    windows,
+    worlds,
+)
 
 from butido_store import report
 
@@ -30,6 +41,24 @@ def bounded(jobs: Iterable[Job], asked: Asked) -> list[Job]:
         and ("newer_than" not in asked or job.started_at >= asked["newer_than"])
         and ("older_than" not in asked or job.started_at < asked["older_than"])
     ]
+
+
+def looked_at(world: World, jobs: Sequence[Job], asked: Asked) -> Sequence[Job]:
+    """Return those of the jobs, newest first, that a report without newer_than is about.
+
+    `windows` says how many of all it looks at, and how many of each version of a package.
+    """
+    if "newer_than" in asked or "windows" not in asked:
+        return jobs
+    of_all, *of_version = asked["windows"]
+    if "package" in asked and of_version:
+        bounds = {key: asked[key] for key in ("package", "older_than") if key in asked}
+        since: dict[str, Any] = {}
+        for version in VERSIONS:
+            newest = bounded(world.newest(), bounds | {"version": version})[: of_version[0]]
+            since[version] = newest[-1].started_at if newest else None
+        jobs = [job for job in jobs if job.started_at >= since[job.version]]
+    return jobs[:of_all]
 
 
 # Impact ---------------------------------------------------------------------------------------
@@ -107,9 +136,9 @@ def took(jobs: Iterable[Job]) -> list[float]:
 def durations(world: World, asked: Asked) -> Sequence[object]:
     """Answer by a group for each package, image and endpoint."""
     groups: dict[tuple[str, str, str], list[Job]] = {}
-    for job in bounded(world.jobs, asked):
-        if job.state != "running":
-            groups.setdefault((job.package, job.image, job.endpoint), []).append(job)
+    done = [job for job in bounded(world.newest(), asked) if job.state != "running"]
+    for job in looked_at(world, done, asked):
+        groups.setdefault((job.package, job.image, job.endpoint), []).append(job)
     rows = []
     for key, jobs in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
         failed = sum(job.state != "success" for job in jobs)
@@ -131,7 +160,7 @@ def expected_duration(world: World, asked: Asked) -> Sequence[object]:
     rows = []
     for image in sorted(IMAGES):
         jobs = [job for job in bounded(world.newest(), asked) if job.image == image]
-        if seconds := took(jobs)[:20]:
+        if seconds := took(jobs)[: asked.get("windows", (20,))[0]]:
             p50, p95 = about(percentile(seconds, 0.5)), about(percentile(seconds, 0.95))
             rows.append(report.ExpectedDuration(image, len(seconds), p50, p95))
     return rows
@@ -140,15 +169,15 @@ def expected_duration(world: World, asked: Asked) -> Sequence[object]:
 def regressions(world: World, asked: Asked) -> Sequence[object]:
     """Answer by the newest two of each package and image, newest first."""
     told = [job for job in world.newest() if job.state in ("success", "error")]
-    filters = {name: value for name, value in asked.items() if name != "newer_than"}
-    pairs: dict[tuple[str, str], list[Job]] = {}
-    for job in bounded(told, filters):
-        pairs.setdefault((job.package, job.image), []).append(job)
+    of_all_time = bounded(told, {key: asked[key] for key in asked if key != "newer_than"})
+    newest: dict[tuple[str, str], Job] = {}
+    for job in looked_at(world, bounded(told, asked), asked):
+        newest.setdefault((job.package, job.image), job)
     rows = []
-    for new, *older in pairs.values():
-        old = older[0] if older else None
-        recent = "newer_than" not in asked or new.started_at >= asked["newer_than"]
-        if not recent or "error" not in (new.state, old and old.state):
+    for (package, image), new in newest.items():
+        before = (job for job in of_all_time if (job.package, job.image) == (package, image))
+        old = next((job for job in before if job.key < new.key), None)
+        if "error" not in (new.state, old and old.state):
             continue
         status: Any = "still failing" if old and old.state == "error" else "new failure"
         rows.append(
@@ -230,18 +259,24 @@ def shown(row: report.History) -> object:
 
 def failures(world: World, asked: Asked) -> Sequence[object]:
     """Answer by a group for each last line of a log."""
+    every: dict[str, list[Job]] = {}
     groups: dict[str, list[Job]] = {}
-    for job in bounded(world.newest(), asked):
-        if job.failure and asked.get("failure", sha256(job.failure)) == sha256(job.failure):
-            groups.setdefault(job.failure, []).append(job)
+    failed = [job for job in bounded(world.newest(), asked) if job.state == "error"]
+    if "failure" in asked:
+        failed = [job for job in failed if sha256(job.failure) == asked["failure"]]
+    counted = failed if "package" in asked else looked_at(world, failed, asked)
+    for jobs, found in ((failed, every), (counted, groups)):
+        for job in jobs:
+            if job.failure:
+                found.setdefault(job.failure, []).append(job)
     rows = [
         report.Failure(
             sha256(lines),
             len(jobs),
             sorted({job.package for job in jobs}),
-            jobs[-1].started_at,
-            jobs[-1].submit.commit,
-            jobs[-1].uuid,
+            every[lines][-1].started_at,
+            every[lines][-1].submit.commit,
+            every[lines][-1].uuid,
             jobs[0].started_at,
             jobs[0].uuid,
             jobs[0].reason,
@@ -256,13 +291,15 @@ def failures(world: World, asked: Asked) -> Sequence[object]:
 def irreproducible(world: World, asked: Asked) -> Sequence[object]:
     """Answer by a group for each path of each fingerprint."""
     groups: dict[tuple[bytes, str], list[tuple[Job, File]]] = {}
-    for job in bounded(world.newest(), asked):
+    done = [job for job in bounded(world.newest(), asked) if job.state == "success"]
+    recent = looked_at(world, done, asked)
+    for job in done:
         for file in job.outputs:
             groups.setdefault((job.fingerprint, file.path), []).append((job, file))
     rows = []
     for (made_by, path), made in groups.items():
         contents = {file.sha256 for _, file in made}
-        if len(contents) > 1:
+        if len(contents) > 1 and made[0][0] in recent:
             jobs: Any = [
                 {"job": str(job.uuid), "sha256": file.sha256.hex()} for job, file in made[::-1]
             ]
@@ -291,22 +328,36 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
     "irreproducible": (irreproducible, (), ("package", *TIMES, "limit")),
     "regressions": (regressions, (), ("package", *PLACES, "newer_than", "limit")),
 }
+# How many of the newest jobs a report looks at, and how many of each version of a package.
+WINDOWS: dict[str, dict[int, int]] = {
+    "durations": {10_000: 5, 1_000: 2},
+    "expected_duration": {20: 2},
+    "failures": {10_000: 2},
+    "irreproducible": {10_000: 4, 1_000: 3},
+    "regressions": {10_000: 4, 1_000: 2},
+}
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [*((name, False) for name in ANSWERS), *((name, True) for name in WINDOWS)],
+)
 @given(data=st.data())
-def test_an_answer(connection: Connection, name: str, data: st.DataObject) -> None:
+def test_an_answer(connection: Connection, name: str, bound: bool, data: st.DataObject) -> None:
+    """Bound, on the smallest number of the newest jobs, in place of the one in the file."""
     answer, needed, some_of = ANSWERS[name]
     # Of few packages, images and inputs, so that a package has a history.
     world = data.draw(worlds(most=14, alike=name != "durations"))
-    with recorded(connection, world) as store:
+    sizes = WINDOWS[name] if bound else {}
+    windowed = {"windows": (*sizes.values(),)} if bound else {}
+    with recorded(connection, world) as store, windows(name, sizes):
         for asked in data.draw(every_question(*needed, some_of=some_of)):
             question = getattr(report, name)
             everything = {"limit": None} if "limit" in some_of else {}
             rows: list[Any] = store.run(question(**everything | asked))
             if name == "history":
                 rows = [shown(row) for row in rows]
-            assert rows == [*answer(world, asked)]
+            assert rows == [*answer(world, asked | windowed)]
 
 
 # Metrics --------------------------------------------------------------------------------------

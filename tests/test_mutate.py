@@ -39,6 +39,11 @@ def of(sql: str) -> set[str]:
             "SELECT 1 FROM a JOIN b ON FALSE LEFT JOIN c ON TRUE",
             "SELECT 1 FROM a JOIN b ON TRUE LEFT JOIN c ON FALSE",
         }),
+        # A foreign key, never NULL, says that the row is there.
+        ("WITH a AS NOT MATERIALIZED (SELECT 1 FROM j JOIN i AS k ON k.id = j.i_id) SELECT 2", {
+            "WITH a AS NOT MATERIALIZED (SELECT 1 FROM j JOIN i AS k ON TRUE) SELECT 2",
+            "WITH a AS NOT MATERIALIZED (SELECT 1 FROM j JOIN i AS k ON k.id <> j.i_id) SELECT 2",
+        }),
         ("SELECT a WHERE b(x, y) AND c OR d", {
             "SELECT a WHERE TRUE AND c OR d",
             "SELECT a WHERE b(x, y) OR d",

@@ -56,6 +56,12 @@ class _Texts(click.Command):
         return rest
 
 
+class NotChecked(click.ClickException):
+    """What was to be checked could not be seen: to monitoring that is unknown, and no warning."""
+
+    exit_code = 3
+
+
 class Command(_Texts):
     """A command that tells a value that it cannot take as a usage error, by the option's name."""
 

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from butido_store.cli.admin import Command, Database
+from butido_store.cli.admin import Command, Database, NotChecked
 from butido_store.errors import InvalidInput, StoreError
 
 _LIMIT = re.compile(r"(\w+)\.(\w+)=(\d{1,18})")
@@ -23,12 +23,6 @@ class _Limit(click.ParamType[tuple[str, str, int]]):
         if match is None:
             self.fail(f"{value!r} is no limit: give transactions.seconds=60", param, ctx)
         return match[1], match[2], int(match[3])
-
-
-class _Unasked(click.ClickException):
-    """The checks could not be made: for monitoring that is no warning, but unknown."""
-
-    exit_code = 3
 
 
 @click.command(cls=Command)
@@ -70,7 +64,7 @@ def doctor(
     except InvalidInput:
         raise
     except StoreError as error:
-        raise _Unasked(str(error)) from error
+        raise NotChecked(str(error)) from error
     # Advice is longer than a table has room for.
     columns = ["check", "verdict", "object", "value", "limit"] if format_ == "table" else None
     output.show(iter(found), doctor.Finding, format_, columns)

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butido_store.cli.admin import Command, Database
+from butido_store.cli.admin import Command, Database, NotChecked
 from butido_store.errors import StoreError
 
 if TYPE_CHECKING:
     from butido_store.admin.drift import Check
 
 _DIFFERS = 1
-
-
-class _NotChecked(click.ClickException):
-    """It cannot be told whether anything differs."""
-
-    exit_code = 3
 
 
 @click.command("check", cls=Command)
@@ -44,7 +38,7 @@ def check(database: Database, format_: str) -> None:
         with database.connection() as connection:
             found = drift.check(connection, schema=database.schema)
     except StoreError as error:
-        raise _NotChecked(str(error)) from error
+        raise NotChecked(str(error)) from error
     if format_ == "json":
         click.echo(as_json({"same": not found.differences, **asdict(found)}, indent=2))
     else:

@@ -17,7 +17,7 @@ from chaos.scenes import LOSSES, SCENES, SCHEMAS, Impossible, Row, Template, fai
 from chaos.soak import soak
 from chaos.steps import walk
 
-STEPS = "each message of each write"
+STEPS, CUT = "each message of each write", "link cut at a message"
 # Faults in a round, and rounds of each scene, by size.
 QUICK, FULL = (10, 1), (60, 5)
 
@@ -121,12 +121,8 @@ def _walk(place: Path, template: Template, row: Row, *, full: bool) -> None:
     share = 1 if full else 8
     with Server(place / "server", settings={"fsync": "off"}) as server:
         for face in ("sync", "async"):
-            chance = random.Random(face).randrange(share)
-            path = place / face
-            done = walk(server.dsn, SCHEMAS[0], path, faces=[face], share=share, place=chance)
-            row.faults["link cut at a message"] = (
-                row.faults.get("link cut at a message", 0) + done.faults
-            )
+            cuts = walk(server.dsn, SCHEMAS[0], place / face, faces=[face], share=share)
+            row.faults[CUT] = row.faults.get(CUT, 0) + cuts
         row.add(check(journal.read(sorted(place.glob("*.*ync"))), find(server.dsn, SCHEMAS[0])))
 
 

@@ -7,8 +7,7 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -68,7 +67,6 @@ class Proxy:
         self._links: set[_Link] = set()
         self._armed: Direction | None = None
         self._left = 0
-        self._passed: dict[Direction, int] = {"up": 0, "down": 0}
         self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -108,15 +106,6 @@ class Proxy:
         """
         with self._lock:
             self._armed, self._left = direction, before
-            self._passed = {"up": 0, "down": 0}
-
-    @contextmanager
-    def counted(self) -> Iterator[dict[Direction, int]]:
-        """Count the messages that pass within the block, by direction."""
-        self.arm(None)
-        counts: dict[Direction, int] = {}
-        yield counts
-        counts.update(self._passed)
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -184,7 +173,6 @@ class Proxy:
 
     def _count(self, direction: Direction) -> None:
         with self._lock:
-            self._passed[direction] += 1
             if self._armed == direction:
                 if not self._left:
                     self._armed = None

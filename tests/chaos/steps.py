@@ -4,8 +4,9 @@ So every outcome of every statement is met once: a write that did not arrive, ar
 done and not answered, or was answered in part.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import random
+from collections.abc import Callable, Sequence
+from itertools import count, product
 from pathlib import Path
 from unittest.mock import patch
 
@@ -90,66 +91,42 @@ def _samples(think: Thinker) -> dict[str, Callable[[], Sample]]:
     }
 
 
-@dataclass
-class Walk:
-    """How far it went: which cuts were met, of which writes."""
-
-    faults: int = 0
-    # Of each write, by face, how many messages go up and come down.
-    messages: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-
-
 DIRECTIONS: Sequence[Direction] = ("up", "down")
 
 
 def walk(
-    dsn: str, schema: str, journal: Path, *, faces: Sequence[str], share: int = 1, place: int = 0
-) -> Walk:
+    dsn: str, schema: str, journal: Path, *, faces: Sequence[str], share: int = 1, seed: int = 0
+) -> int:
     """Cut off each write before each of its messages, and after its last one.
 
+    That after the last one up is the one before the first one down.
+
     :param faces: `sync` and `async`: each message by each
-    :param share: do one of so many cuts, and begin with the one at `place`
+    :param share: cut at one of so many messages, beginning where the seed says
+    :returns: how many cuts there were
     """
-    done, count = Walk(), 0
-    think = Thinker(f"walk-{place}")
+    think, chance = Thinker(f"walk-{seed}"), random.Random(seed)
     # The first delay is where the server may still be at work on what was cut off.
     with Proxy(dsn) as proxy, patch("butido_store.store._FIRST_DELAY", 0.001):
         for face in faces:
+            notes = Journal(journal.with_suffix(f".{face}"))
             with (
                 opened("sync", dsn, schema) as (direct, _),
                 opened(face, proxy.dsn, schema) as (store, loop),
             ):
-                notes = Journal(journal.with_suffix(f".{face}"))
                 prepare = Doer(direct, None, dsn, schema, notes)
                 doer = Doer(store, loop, proxy.dsn, schema, notes)
-                for name, sample in _samples(think).items():
-                    # Twice: nothing else of a connection's first use counts.
-                    for _ in range(2):
+                for sample, direction in product(_samples(think).values(), DIRECTIONS):
+                    for at in count(chance.randrange(share), share):
                         before, act = sample()
                         for one in before:
                             prepare.do(one)
-                        with proxy.counted() as counts:
-                            doer.do(act)
-                    done.messages[name, face] = counts["up"], counts["down"]
-                    for direction, at in _cuts(counts):
-                        count += 1
-                        if count % share != place:
-                            continue
-                        before, act = sample()
-                        for one in before:
-                            prepare.do(one)
+                        cuts = proxy.cuts
                         proxy.arm(direction, at)
                         doer.do(act)
-                        done.faults += 1
-                    proxy.arm(None)
-                notes.close()
-        if proxy.cuts < done.faults:
-            raise AssertionError(f"{done.faults - proxy.cuts} of {done.faults} cuts were not met")
-    return done
-
-
-def _cuts(counts: dict[Direction, int]) -> Iterator[tuple[Direction, int]]:
-    """Yield each message. That after the last one up is the one before the first one down."""
-    for direction in DIRECTIONS:
-        for at in range(counts[direction]):
-            yield direction, at
+                        if proxy.cuts == cuts:
+                            # It has not as many messages.
+                            break
+                proxy.arm(None)
+            notes.close()
+        return proxy.cuts

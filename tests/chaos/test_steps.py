@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from chaos import journal
 from chaos.checking import check, find
-from chaos.journal import read
 from chaos.steps import walk
 
 # Of so many cuts one is made; the full size makes all of them.
@@ -11,8 +11,8 @@ SHARE = 8
 
 
 def test_writes_that_are_cut_off_at_each_message(dsn: str, schema: str, tmp_path: Path) -> None:
-    for place, face in enumerate(("sync", "async")):
-        done = walk(dsn, schema, tmp_path / f"{place}", faces=[face], share=SHARE, place=place)
-        assert done.faults > 30
-    verdict = check(read(sorted(tmp_path.iterdir())), find(dsn, schema))
+    for seed, face in enumerate(("sync", "async")):
+        cuts = walk(dsn, schema, tmp_path / f"{seed}", faces=[face], share=SHARE, seed=seed)
+        assert cuts > 30
+    verdict = check(journal.read(sorted(tmp_path.iterdir())), find(dsn, schema))
     assert verdict.wrong == []

@@ -155,8 +155,9 @@ class Thinker:
 
     def outputs(self) -> dict[str, tuple[str, str]]:
         """Return what a job made."""
-        count = self.random.randrange(1, 4)
-        return {f"out/{n}": (str(self.random.random()), str(uuid7())) for n in range(count)}
+        uuids = [str(uuid7()) for _ in range(self.random.randrange(1, 4))]
+        # No path twice: of what is released, the latest of a path replaces the others.
+        return {f"out/{uuid}": (str(self.random.random()), uuid) for uuid in uuids}
 
     def finish(self, of_job: Act, **values: Any) -> Act:
         """Return the end of a job."""

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import psycopg
 
 from butido_store import AsyncStore, Store, job, open_schema, report
-from butido_store.errors import ConnectionFailed, StoreError
+from butido_store.errors import Canceled, ConnectionFailed, StoreError, Unavailable
 from chaos import guards
 from chaos.journal import UNKNOWN, Journal, Outcome, read
 from chaos.writing import Act, Thinker, Told, statements, told
@@ -213,10 +213,10 @@ def main(given: dict[str, Any]) -> None:
         if given["skewed"]:
             stack.enter_context(skewed_clock())
         while not stop.is_set():
-            # The server may be away.
+            # The server may be away, or go away while it is asked what it has.
             many = given["threads"] > 1
             with (
-                suppress(ConnectionFailed),
+                suppress(ConnectionFailed, Unavailable, Canceled),
                 opened(given["face"], given["dsn"], given["schema"], many=many) as (store, loop),
             ):
                 _work(given, store, loop, journal, before, stop)

@@ -81,6 +81,13 @@ Connection = psycopg.Connection[tuple[object, ...]]
                 *('{"a": 1e309}', '{"a": 1e-400}'),
             )
         ),
+        # Done once
+        ("UPDATE job SET claim = -1", "job_claim_check"),
+        ("UPDATE job SET claim = 0, fingerprint = NULL", "job_claim_check"),
+        (
+            "UPDATE job SET claim = 0, fingerprint = sha256('') WHERE state <> 'lost'",
+            "job_fingerprint_claim_idx",
+        ),
         # What others refer to
         ("DELETE FROM submit", "_submit_uuid_fkey"),
         ("DELETE FROM job", "_job_uuid_fkey"),
@@ -114,6 +121,7 @@ def test_what_must_not_be_is_refused(row: Connection, statement: str, constraint
         "INSERT INTO artifact (uuid, job_uuid, path, sha256, size)"
         " SELECT gen_random_uuid(), job_uuid, path || '2', sha256, 0 FROM artifact",
         "UPDATE job SET state = 'lost' WHERE state = 'success'",
+        "UPDATE job SET claim = (state = 'running')::int, fingerprint = sha256('')",
         "UPDATE job SET state = 'lost', swept_by = uuid WHERE state = 'success'",
         'UPDATE job SET measurements = \'{"a": 0, "b": -1.5, "c": 1e308}\' WHERE log IS NOT NULL',
     ],

@@ -423,6 +423,7 @@ CREATE TABLE job (
     failure_rule bigint,
     measurements jsonb,
     swept_by uuid,
+    claim bigint,
     CONSTRAINT job_pkey PRIMARY KEY (uuid),
     CONSTRAINT job_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
     CONSTRAINT job_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoint (id),
@@ -460,7 +461,9 @@ CREATE TABLE job (
             )
         )
     ),
-    CONSTRAINT job_swept_by_check CHECK (swept_by IS NULL OR state = 'lost')
+    CONSTRAINT job_swept_by_check CHECK (swept_by IS NULL OR state = 'lost'),
+    CONSTRAINT job_claim_check
+    CHECK (claim IS NULL OR (claim >= 0 AND fingerprint IS NOT NULL))
 ) WITH (
     fillfactor = 95,
     autovacuum_vacuum_scale_factor = 0.02,
@@ -483,6 +486,8 @@ WHERE failure IS NOT NULL;
 CREATE INDEX job_left_started_at_idx ON job ("left"(reason, 200), started_at)
 WHERE reason IS NOT NULL;
 CREATE INDEX job_swept_by_idx ON job (swept_by) WHERE swept_by IS NOT NULL;
+CREATE UNIQUE INDEX job_fingerprint_claim_idx ON job (fingerprint, claim)
+WHERE claim IS NOT NULL AND state IN ('running', 'success');
 
 -- UPDATE on job is leave to end those that run. To write an ended one takes the owner, or a role that a
 -- policy of schema/roles.sql names. No FORCE, so that the owner is not bound: migrations and dumps need all
@@ -535,6 +540,9 @@ COMMENT ON COLUMN job.measurements IS
 'What the builder measured, {"name": number}, as {"cpu_seconds": 1.5}; NULL for nothing';
 COMMENT ON COLUMN job.swept_by IS
 'The sweep that marked it as lost, by which a repeated one is known; NULL for all other jobs';
+COMMENT ON COLUMN job.claim IS
+'Where the build is to be done once only: after how many such successes, whose results were found to be of '
+'no use. No other such job with this fingerprint runs or succeeds. NULL where it is done whatever others do';
 
 CREATE VIEW jobenvs AS
 SELECT

@@ -177,15 +177,6 @@ def reusable(
         for one, (path, sha256) in zip(given, pairs, strict=True)
     ]
 
-    def collect(rows: Rows) -> Reuse | None:
-        if not rows:
-            return None
-        job_uuid, finished_at, *_ = rows[0]
-        # A job that made nothing is a row with no output.
-        made = [(*row[2:], job_uuid) for row in rows if row[2] is not None]
-        (found,) = typed(Reuse, [(job_uuid, finished_at, tuple(typed(Artifact, made)))])
-        return found
-
     return read(
         "artifact/reusable",
         {
@@ -197,5 +188,16 @@ def reusable(
             "env": json_text(_check.env("env", env)),
             "inputs": json_text(files),
         },
-        collect,
+        lambda rows: _as_reuse(rows) if rows else None,
     )
+
+
+def _as_reuse(rows: Rows) -> Reuse:
+    """Return a job that has done what was asked for.
+
+    :param rows: of its uuid, its end, and the columns of an output; NULL where it made none
+    """
+    job_uuid, finished_at, *_ = rows[0]
+    made = [(*row[2:], job_uuid) for row in rows if row[2] is not None]
+    (found,) = typed(Reuse, [(job_uuid, finished_at, tuple(typed(Artifact, made)))])
+    return found

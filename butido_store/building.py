@@ -14,6 +14,7 @@ from concurrent import futures
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Any, ClassVar, Generic, cast
 from uuid import UUID
@@ -22,8 +23,15 @@ from butido_store import _check, artifact, job
 from butido_store._connection import AWAITING, BLOCKING, Way, at_once, done, within
 from butido_store._statement import Statement
 from butido_store.artifact import Artifact, Output, Reuse
-from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
-from butido_store.job import EndState, Number
+from butido_store.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    NotRunning,
+    StoreError,
+    Unavailable,
+)
+from butido_store.job import EndState, Number, Started, Underway
 from butido_store.log import LogBuffer
 from butido_store.store import AnyStore, AsyncStore, Store, any_store, of_kind
 
@@ -34,6 +42,8 @@ HEARTBEAT = timedelta(seconds=10)
 _TICK = 0.25
 # Of an exception, in characters.
 _REASON_LENGTH = 1000
+# Between two looks at a job that is awaited, in seconds: at first, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 # With these the store says that the job takes nothing more. Others may pass.
 _FINAL = (NotRunning, NotFound, Conflict)
 
@@ -53,6 +63,9 @@ def build(
     inputs: Iterable[UUID | Artifact] = (),
     container_hash: str | None = None,
     heartbeat: timedelta = HEARTBEAT,
+    once: timedelta | None = None,
+    besides: Iterable[UUID] = (),
+    wait: float | None = None,
 ) -> "Building[AnyStore]":
     """Run a job in a `with` block: recorded from before it starts until it has ended.
 
@@ -76,6 +89,15 @@ def build(
       knows how the job would have ended;
     - not at all where the process is killed outright: a sweep finds the silent job.
 
+    With `once` no two builders do the same at once, as `job.once` has it. Where another one does,
+    the block is entered when that has ended, or when it has been silent for so long that this one
+    takes its place. If there is a result then, or was before, `reuse` has it, nothing was started,
+    and the block has only to look::
+
+        with build(store, uuid7(), submit=…, …, once=6 * HEARTBEAT) as running:
+            if running.reuse is None:
+                …
+
     If a sweep has marked the job as lost meanwhile, since it gave no sign of life for too long,
     stop: another builder may have it. `NotRunning` says so: in a `with` block the next `log`,
     `check` or `finish` raises it; an `async with` block is cancelled, and raises it.
@@ -94,15 +116,21 @@ def build(
     :param inputs: the artifacts that are copied into the container, or their uuids
     :param container_hash: the container's id, where it is known already
     :param heartbeat: how often it gives a sign of life; sweeps have to wait several times as long
+    :param once: after how long without a sign of life another builder's job counts as lost, several
+        times the heartbeat; without it the job starts whatever others do
+    :param besides: with `once`, successful jobs whose results are of no use: their files are gone
+    :param wait: with `once`, for how many seconds to wait for other builders at most; None for as
+        long as they take
     :returns: what starts the job when it is entered
     :raises InvalidInput: at once, when a value cannot be stored
     :raises NotFound: when entered, if the submit or an input is not in the store
     :raises Conflict: when entered, if the uuid is there with other content
+    :raises Unavailable: when entered, if another builder is not done within `wait`
     """
     if _check.instance("heartbeat", heartbeat, timedelta) <= timedelta(0):
         raise InvalidInput(f"heartbeat is {heartbeat}; it must be above 0")
     inputs = list(_check.each("inputs", inputs))
-    start = partial(
+    start: Callable[..., Statement[Any]] = partial(
         job.start,
         uuid,
         submit=submit,
@@ -116,6 +144,10 @@ def build(
         inputs=inputs,
         container_hash=container_hash,
     )
+    if once is not None:
+        start = partial(_once, start, silent_for=once, besides=_check.uuids("besides", besides))
+    elif wait is not None or _check.uuids("besides", besides):
+        raise InvalidInput("besides and wait are of use only with once")
     # What cannot be stored is refused now, though the job starts when it is entered.
     start(started_at=datetime.now(UTC))
     reusable = partial(
@@ -129,7 +161,20 @@ def build(
         # A uuid among them is refused when it is asked.
         inputs=cast(list[Artifact], inputs),
     )
-    return Building(any_store(store), uuid, start, reusable, heartbeat.total_seconds())
+    at_most = _check.given(_check.seconds, "wait", wait)
+    pause = _LONGEST_PAUSE if once is None else min(_LONGEST_PAUSE, once.total_seconds() / 4)
+    waits = inf if at_most is None else at_most, pause
+    return Building(any_store(store), uuid, start, reusable, heartbeat.total_seconds(), waits)
+
+
+def _once(
+    start: Callable[..., Statement[bytes | None]],
+    *,
+    started_at: datetime,
+    silent_for: timedelta,
+    besides: Iterable[UUID],
+) -> Statement[Started | Reuse | Underway]:
+    return job.once(start(started_at=started_at), silent_for=silent_for, besides=besides)
 
 
 class _Body:
@@ -140,6 +185,7 @@ class _Body:
     def __init__(self, store: object, uuid: UUID, heartbeat: float) -> None:
         self.uuid = uuid
         self.fingerprint: bytes | None = None
+        self.reuse: Reuse | None = None
         self._store: Any = store
         self._heartbeat = heartbeat
         self._tick = min(_TICK, heartbeat)
@@ -150,6 +196,8 @@ class _Body:
         self._alive = time.monotonic()
         self._finished_at: datetime | None = None
         self._ended = False
+        # For another builder, so that nothing has been started.
+        self._waiting = False
         # Why the job takes nothing more, and whether the builder knows.
         self._failure: Exception | None = None
         self._known = False
@@ -162,11 +210,34 @@ class _Body:
         if self._failure:
             self._known = True
             raise self._failure
+        if self.reuse:
+            raise NotRunning(
+                f"job {self.uuid} was not started: job {self.reuse.job_uuid} has done the same"
+            )
         if self._ended:
             raise NotRunning(f"job {self.uuid} has ended")
 
-    async def _start(self, start: Statement[bytes | None]) -> None:
-        self.fingerprint = await done(self._store.run(start))
+    async def _start(self, building: "Building[Any]") -> None:
+        """Start the job, or find that another has done the same, once that has ended."""
+        seconds, longest = building._waits
+        deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
+        while isinstance(found := await done(self._store.run(building._starting())), Underway):
+            # Nothing has been started.
+            building._started_at = None
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Unavailable(
+                    f"job {found.job_uuid} on {found.endpoint} has been doing the same since "
+                    f"{found.started_at}, and is not done; try again later"
+                )
+            self._waiting = True
+            await done(self._way.sleep(min(pause, left)))
+            self._waiting = False
+            pause = min(pause * 1.5, longest)
+        if isinstance(found, Reuse):
+            self.reuse = found
+        else:
+            self.fingerprint = found.fingerprint if isinstance(found, Started) else found
         self._alive = time.monotonic()
 
     async def _record(self, *more: Statement[Any]) -> Any:
@@ -230,6 +301,8 @@ class _Body:
 
         :param error: what the block was left by
         """
+        if self.reuse:
+            return
         # A gap in the log, which the job can end with, may have been found between two pieces.
         if not self._ended and not isinstance(self._failure, NotRunning | NotFound):
             state = _state(error)
@@ -326,7 +399,8 @@ class RunningJob(_Body):
     """A job that is running, of a `Store`; threads may share it.
 
     `uuid` is the job's, `fingerprint` the SHA-256 of all that decides what it makes, 32 bytes, None
-    where the content of an input is unknown.
+    where the content of an input is unknown. `reuse` is the result of a job that has done the same,
+    where this one was to be done once: then nothing was started.
     """
 
     _way = BLOCKING
@@ -366,8 +440,10 @@ class RunningJob(_Body):
         """
         return at_once(self._finish(state, outputs, reason, exit_code, measurements))
 
-    def _begin(self, start: Statement[bytes | None]) -> None:
-        at_once(self._start(start))
+    def _begin(self, building: "Building[Any]") -> None:
+        at_once(self._start(building))
+        if self.reuse:
+            return
         self._stop = threading.Event()
         running: weakref.ref[_Body] = weakref.ref(self)
         stopped = partial(self._stop.wait, self._tick)
@@ -415,8 +491,10 @@ class AsyncRunningJob(_Body):
         """End the job as `RunningJob.finish` does."""
         return await self._finish(state, outputs, reason, exit_code, measurements)
 
-    async def _begin(self, start: Statement[bytes | None]) -> None:
-        await self._start(start)
+    async def _begin(self, building: "Building[Any]") -> None:
+        await self._start(building)
+        if self.reuse:
+            return
         self._stop = asyncio.Event()
         self._task = cast(asyncio.Task[Any], asyncio.current_task())
         self._cancelling = self._task.cancelling()
@@ -453,9 +531,10 @@ class Building(Generic[AnyStore]):
         self,
         store: AnyStore,
         uuid: UUID,
-        start: Callable[..., Statement[bytes | None]],
+        start: Callable[..., Statement[Any]],
         reusable: Callable[[], Statement[Reuse | None]],
         heartbeat: float,
+        waits: tuple[float, float],
     ) -> None:
         """Do as `build` says."""
         self._store: AnyStore = store
@@ -464,6 +543,8 @@ class Building(Generic[AnyStore]):
         self._started_at: datetime | None = None
         self._reusable = reusable
         self._heartbeat = heartbeat
+        # For another builder, in seconds: at most, and between two looks.
+        self._waits = waits
         self._running: Any = None
 
     def reusable(self) -> Statement[Reuse | None]:
@@ -479,7 +560,7 @@ class Building(Generic[AnyStore]):
         """
         return self._reusable()
 
-    def _starting(self) -> Statement[bytes | None]:
+    def _starting(self) -> Statement[Any]:
         # The same when the block is entered again, so that it can be found to be the same.
         self._started_at = self._started_at or datetime.now(UTC)
         return self._start(started_at=self._started_at)
@@ -489,13 +570,14 @@ class Building(Generic[AnyStore]):
         of_kind(self._store, Store, "async with")
         self._running = running = RunningJob(self._store, self._uuid, self._heartbeat)
         try:
-            running._begin(self._starting())
+            running._begin(self)
             return running
         except StoreError:
             raise
         except BaseException as error:
             # It may have started.
-            running._end(error)
+            if not running._waiting:
+                running._end(error)
             raise
 
     def __exit__(
@@ -512,13 +594,14 @@ class Building(Generic[AnyStore]):
         of_kind(self._store, AsyncStore, "with")
         self._running = running = AsyncRunningJob(self._store, self._uuid, self._heartbeat)
         try:
-            await running._begin(self._starting())
+            await running._begin(self)
             return running
         except StoreError:
             raise
         except BaseException as error:
             # It may have started.
-            await running._end(error)
+            if not running._waiting:
+                await running._end(error)
             raise
 
     async def __aexit__(

@@ -1,6 +1,7 @@
 """Jobs: one build run each, from the moment it starts until it ends as success, error or lost."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import encode_log, json_text, uuid7
+from butido_store._query import query
 from butido_store._statement import (
     CONFIRM,
     Key,
@@ -28,7 +30,7 @@ from butido_store._statement import (
     write,
     written,
 )
-from butido_store.artifact import Artifact, Output
+from butido_store.artifact import Artifact, Output, Reuse, _as_reuse
 from butido_store.errors import Conflict, InvalidInput, LogRemoved, NotFound, NotRunning, StoreError
 
 R = TypeVar("R")
@@ -71,6 +73,26 @@ class Job:
     measurements: dict[str, float] | None
     log_size: int | None
     log_removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job that `once` has started, with its fingerprint, 32 bytes."""
+
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A job that is doing just what `once` was asked to start, so that nothing was started.
+
+    `heartbeat_at` is its builder's last sign of life.
+    """
+
+    job_uuid: UUID
+    endpoint: str
+    started_at: datetime
+    heartbeat_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +432,88 @@ def _fingerprint(answers: Sequence[Rows]) -> bytes | None:
     return cast(bytes | None, written(answers[0])[0])
 
 
+def once(
+    start: Statement[bytes | None], *, silent_for: timedelta, besides: Iterable[UUID] = ()
+) -> Statement[Started | Reuse | Underway]:
+    """Start a job, unless just this build is done already, or somebody is about to do it.
+
+    Of all jobs that are started so, one at a time has a fingerprint, until it ends; none that
+    comes later, if it succeeds. It is the database that holds this, by a unique index::
+
+        match store.run(job.once(job.start(uuid, …), silent_for=timedelta(minutes=1))):
+            case job.Started():
+                …  # build
+            case Reuse(outputs=outputs):
+                …  # take them
+            case job.Underway(endpoint=endpoint):
+                …  # ask again later
+
+    A job that is started without, or recorded, keeps nobody from anything; its result is given.
+
+    :param start: what `start` gives. In one `run` with more, others wait for its end
+    :param silent_for: after how long without a sign of life a job that is under way counts as lost,
+        as for `sweep`: it is marked so, and this one takes its place
+    :param besides: successful jobs whose results are of no use, as their files are gone
+    :returns: that the job was started; or the newest successful job with the same fingerprint; or
+        the job that is doing it. Repeated after it has started the job, it gives that again
+    :raises InvalidInput: at once, when a value cannot be one; when run, if the content of an input
+        is unknown, so that nobody can tell what is the same build
+    :raises NotFound: when run, as `start`
+    :raises Conflict: when run, as `start`
+    """
+    steps = _check.instance("start", start, Statement).steps
+    insert, belongings = steps[:1], steps[1:]
+    given = insert[0].parameters if insert and insert[0].query.name == "job/insert" else {}
+    if not given or "finished_at" in given:
+        raise InvalidInput("start must be what job.start gives")
+    useless = _check.uuids("besides", besides)
+    silent_for = _silence(silent_for)
+    same = step(
+        "job/find_same",
+        {
+            **{name: given.get(name) for name in query("job/find_same").types},
+            "besides": useless,
+            "silent_for": silent_for,
+        },
+    )
+
+    def attempt(*before: Step) -> Statement[Started | Reuse | Underway]:
+        def started(answers: Sequence[Rows]) -> Started:
+            return Started(cast(bytes, written(answers[len(before)])[0]))
+
+        claim = step("job/insert", {**given, "besides": useless})
+        return write(*before, claim, *belongings, collect=started, why=why, shared=start.shared)
+
+    def why() -> Statement[Started | Reuse | Underway]:
+        stored = cast(Callable[[], Statement[bytes | None]], start.why)()
+
+        def found(answers: Sequence[Rows]) -> Started | Reuse | Underway:
+            with suppress(Unwritten):
+                # As in a repetition.
+                return Started(cast(bytes, stored.collect(answers[:1])))
+            rows = answers[1]
+            fingerprint, state, uuid = rows[0][:3]
+            if fingerprint is None:
+                raise InvalidInput(
+                    "inputs: the content of one is unknown, so that nothing is known to be the same"
+                )
+            if state == "success":
+                return _as_reuse([row[2:8] for row in rows])
+            # It has just ended, or a shared value is missing.
+            if state is None:
+                raise Unwritten
+            endpoint, started_at, heartbeat_at, is_silent = rows[0][8:]
+            if is_silent:
+                act = {"sweep": uuid7()}
+                sweep = {**act, "job": uuid, "silent_for": silent_for, "limit": 1}
+                raise Unwritten(attempt(step("job/lock_sweep", act), step("job/sweep", sweep)))
+            return cast(Callable[..., Underway], Underway)(uuid, endpoint, started_at, heartbeat_at)
+
+        return Statement((*stored.steps, same), found)
+
+    return attempt()
+
+
 def _stored(rows: list[_Compared], made_by: Mapping[str, str] | None = None) -> list[bytes | None]:
     """Return the fingerprints of jobs, if all are in the store with the same content.
 
@@ -736,14 +840,10 @@ def sweep(
         them again
     :raises InvalidInput: at once, when `silent_for` is not above 0 or is above a thousand years
     """
-    if not timedelta(0) < _check.instance("silent_for", silent_for, timedelta) <= _LONGEST:
-        raise InvalidInput(
-            f"silent_for is {silent_for}; it must be above 0, and at most {_LONGEST.days} days"
-        )
     act = {"sweep": uuid7() if uuid is None else _check.uuid("uuid", uuid)}
     parameters = {
         **act,
-        "silent_for": silent_for,
+        "silent_for": _silence(silent_for),
         "endpoint": _check.given(_check.text, "endpoint", endpoint),
         "limit": _check.count("limit", limit),
     }
@@ -754,6 +854,14 @@ def sweep(
         CONFIRM,
         collect=lambda answers: [cast(UUID, row[0]) for row in answers[1]],
     )
+
+
+def _silence(silent_for: timedelta) -> timedelta:
+    if not timedelta(0) < _check.instance("silent_for", silent_for, timedelta) <= _LONGEST:
+        raise InvalidInput(
+            f"silent_for is {silent_for}; it must be above 0, and at most {_LONGEST.days} days"
+        )
+    return silent_for
 
 
 def refresh_failures(*, before: UUID | None = None, limit: int = 1000) -> Statement[list[UUID]]:

@@ -99,6 +99,11 @@ STATEMENTS: tuple[Statement[object], ...] = (
         exit_code=-(2**63),
         measurements=MEASURED,
     ),
+    job.once(
+        start(LAST, SUBMIT, env=ENV, inputs=[SOURCE], image_sha256=IMAGE),
+        silent_for=timedelta(minutes=1),
+        besides=[DONE, TWIN],
+    ),
     job.outputs(NEXT),
     job.record_all(
         [

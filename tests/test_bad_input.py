@@ -297,6 +297,11 @@ TAKEN: Mapping[str, dict[str, Any]] = {
     "job.inputs": OF_JOB,
     "job.log": OF_JOB,
     "job.log_after": {**OF_JOB, "after": 0, "characters": 1},
+    "job.once": {
+        "start": job.start(**STARTED),
+        "silent_for": timedelta(1),
+        "besides": [UUID(int=3)],
+    },
     "job.outputs": OF_JOB,
     "job.record": {"ended": ended(UUID(int=1), UUID(int=2))},
     "job.record_all": {"jobs": [ended(UUID(int=1), UUID(int=2))]},

@@ -31,6 +31,7 @@ from filled import (
     SOURCE,
     STATEMENTS,
     SUBMIT,
+    TWIN,
 )
 from samples import HASH, TIME, create, later, sha256
 from yoyo.migrations import get_migration_hash
@@ -70,6 +71,8 @@ SAMPLES: dict[str, Mapping[str, object]] = {
             )
         ).items()
     },
+    "job/insert": {**of(*STATEMENTS)["job/insert"], "besides": [DONE, TWIN]},
+    "job/sweep": {**of(*STATEMENTS)["job/sweep"], "job": RUNNING},
     "job/compare": {
         "jobs": json_text([{"uuid": str(DONE), "image": ODD}, {"uuid": str(NEW), "inputs": []}])
     },

@@ -2,6 +2,8 @@
 --
 -- The row has its fingerprint, NULL if the content of an input is unknown. Without a row nothing was added:
 -- the job is there already, or the submit, an input or a shared value is missing. job/compare tells which.
+-- With besides, also where the same build is done or under way, or the content of an input is unknown, which
+-- job/find_same tells.
 --
 -- at: the moment of this write; job/insert_outputs and job/insert_inputs find the job by it
 -- submit: uuid of the submit that it is part of
@@ -15,6 +17,8 @@
 -- container_hash: the container's id, if it is known already
 -- env: its whole environment, {"name": "value"}
 -- inputs: the artifacts that are copied into the container, [{"job": "uuid", "artifact": "uuid"}]
+-- besides: with it the build is to be done once only, by this job, unless another has done it: but for
+--   these, whose results are of no use
 
 INSERT INTO job (
 \if :{?finished_at}
@@ -26,6 +30,9 @@ INSERT INTO job (
 \endif
 \if :{?container_hash}
     container_hash,
+\endif
+\if :{?besides}
+    claim,
 \endif
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
     heartbeat_at, fingerprint, script
@@ -47,6 +54,15 @@ SELECT
 \if :{?container_hash}
     :'container_hash'::text AS container_hash,
 \endif
+\if :{?besides}
+    coalesce(
+        (
+            SELECT max(d.claim) + 1
+            FROM job AS d
+            WHERE d.state = 'success' AND d.claim IS NOT NULL AND d.fingerprint = k.fingerprint
+        ), 0
+    ) AS claim,
+\endif
     :'job'::uuid AS uuid,
     s.uuid,
     e.id,
@@ -61,14 +77,7 @@ SELECT
     ) AS state,
     :'started_at'::timestamptz AS started_at,
     :'at'::timestamptz AS heartbeat_at,
-    job_fingerprint(
-        p.name, p.version, i.name, coalesce(
-\if :{?image_sha256}
-            :'image_sha256'::bytea,
-\endif
-            NULL::bytea
-        ), :'script'::text, n.sha256, array_replace(f.files, '', NULL)
-    ) AS fingerprint,
+    k.fingerprint,
     :'script'::text AS script
 FROM submit AS s
 CROSS JOIN endpoint AS e
@@ -89,6 +98,17 @@ CROSS JOIN (
     -- than the run.
     FROM jsonb_array_elements(:'inputs'::jsonb) AS t (input)
 ) AS f
+CROSS JOIN LATERAL (
+    SELECT
+        job_fingerprint(
+            p.name, p.version, i.name, coalesce(
+\if :{?image_sha256}
+                :'image_sha256'::bytea,
+\endif
+                NULL::bytea
+            ), :'script'::text, n.sha256, array_replace(f.files, '', NULL)
+        ) AS fingerprint
+) AS k
 WHERE
     s.uuid = :'submit'::uuid
     AND e.name = :'endpoint'::text
@@ -98,5 +118,17 @@ WHERE
     AND n.sha256 = environment_sha256(:'env'::jsonb)
     -- Every input is there.
     AND array_position(f.files, NULL) IS NULL
-ON CONFLICT (uuid) DO NOTHING
+\if :{?besides}
+    AND k.fingerprint IS NOT NULL
+    AND NOT EXISTS (
+        SELECT 1
+        FROM job AS d
+        WHERE
+            d.state = 'success'
+            AND d.fingerprint = k.fingerprint
+            AND d.uuid <> ALL(:'besides'::uuid[])
+    )
+\endif
+-- Its uuid, or the claim on its fingerprint: another job that has it may succeed after this statement looked.
+ON CONFLICT DO NOTHING
 RETURNING fingerprint;

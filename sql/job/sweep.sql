@@ -6,6 +6,7 @@
 -- sweep: uuid of this act of sweeping
 -- silent_for: how long without a sign of life, by the database's clock
 -- endpoint: only those on this endpoint; its builder knows how often it gives a sign of life
+-- job: only this one
 -- limit: at most this many in one go
 
 WITH silent AS (
@@ -15,6 +16,9 @@ WITH silent AS (
         j.state = 'running'
         AND j.heartbeat_at < now() - :'silent_for'::interval
         AND NOT EXISTS (SELECT 1 FROM job AS d WHERE d.swept_by = :'sweep'::uuid)
+\if :{?job}
+        AND j.uuid = :'job'::uuid
+\endif
 \if :{?endpoint}
         AND j.endpoint_id = (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text)
 \endif

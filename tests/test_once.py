@@ -310,7 +310,15 @@ def test_a_block_that_is_interrupted_while_it_waits(
     dsn: str, schema: str, own: Store, of_submit: UUID
 ) -> None:
     async def main() -> None:
-        async with AsyncStore.connect(dsn, schema=schema) as store:
+        waits = asyncio.Event()
+
+        class Telling(AsyncStore):
+            async def run(self, *statements: Statement[Any]) -> Any:
+                value: Any = await super().run(*statements)
+                waits.set()
+                return value
+
+        async with Telling.connect(dsn, schema=schema) as store:
             with block(own, of_submit) as first:
 
                 async def work() -> None:
@@ -318,7 +326,8 @@ def test_a_block_that_is_interrupted_while_it_waits(
                         raise AssertionError
 
                 task = asyncio.create_task(work())
-                await asyncio.wait([task], timeout=0.01)
+                # From then on it stops only to wait.
+                await waits.wait()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError) as caught:
                     await task

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -165,6 +166,32 @@ def test_only_what_is_not_known_is_built(
     (tmp_path / "wheels" / "other-1.0-py3-none-any.whl").unlink()
     fourth = build("other", tmp_path, open_store)
     assert outcomes(fourth) == {"other": "built"}
+
+
+def test_two_at_once_build_each_package_once(
+    index: Index, tmp_path: Path, open_store: Connect, dsn: str, schema: str
+) -> None:
+    gate = tmp_path / "gate"
+    # Open once both have made their requests.
+    index.add("base", code=f"while not os.path.exists({str(gate)!r}): pass")
+    index.add("top", "Requires-Dist: base")
+    with open_store() as store, ExitStack() as stack:
+        both = [
+            stack.enter_context(subprocess.Popen(command(tmp_path, dsn, schema), env=with_path()))
+            for _ in range(2)
+        ]
+        try:
+            while len(store.run(report.submits())) < len(both):
+                assert {one.poll() for one in both} == {None}
+        finally:
+            gate.touch()
+        assert [one.wait() for one in both] == [0, 0]
+        assert sorted((one.package, one.state) for one in store.run(report.jobs())) == [
+            ("base", "success"),
+            ("top", "success"),
+        ]
+        pages = [store.run(report.submit(one.uuid))[0] for one in store.run(report.submits())]
+        assert sum(page.reused for page in pages) == 2
 
 
 def test_a_run_is_recorded(

@@ -17,7 +17,8 @@ from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from packaging.version import Version
 
 from butido_store import Store, artifact, build, job, report, submit
-from butido_store.artifact import Artifact, Output
+from butido_store.artifact import Artifact, Output, Reuse
+from butido_store.building import HEARTBEAT
 from wheelhouse import machine
 from wheelhouse.machine import Ended, Interrupted, WheelhouseError
 from wheelhouse.plan import JOB_ENV, Package
@@ -96,15 +97,27 @@ class Worker:
                 inputs=inputs,
             )
         )
-        if earlier:
-            # The store knows what the wheel was; the file may be gone, or another one, by now.
-            [wheel] = earlier.outputs
-            file = self.directory / wheel.path
-            if file.exists() and _sha256(file) == wheel.sha256:
-                chosen = submit.reuse(self.submit, [earlier], timestamp=datetime.now(UTC))
-                self.store.run(chosen)
-                return Result(package, "reused", earlier.job_uuid, wheel)
-        return self._build(package, script, inputs)
+        useless: list[UUID] = []
+        while True:
+            if earlier and (known := self._reused(package, earlier)):
+                return known
+            if earlier:
+                useless.append(earlier.job_uuid)
+            made = self._build(package, script, inputs, useless)
+            if isinstance(made, Result):
+                return made
+            earlier = made
+
+    def _reused(self, package: Package, earlier: Reuse) -> Result | None:
+        """Take the wheel of an earlier job, if its file is there as it was."""
+        # The store knows what the wheel was; the file may be gone, or another one, by now.
+        [wheel] = earlier.outputs
+        file = self.directory / wheel.path
+        if not file.exists() or _sha256(file) != wheel.sha256:
+            return None
+        chosen = submit.reuse(self.submit, [earlier], timestamp=datetime.now(UTC))
+        self.store.run(chosen)
+        return Result(package, "reused", earlier.job_uuid, wheel)
 
     def _known_sdist(self, package: Package) -> Path | None:
         """Return the source distribution if an earlier run left it and nobody changed it."""
@@ -149,8 +162,13 @@ class Worker:
         self.store.run(job.record(failed))
         return None
 
-    def _build(self, package: Package, script: str, inputs: Sequence[Artifact]) -> Result:
-        """Run the build, recorded from before it starts until its wheel is in place."""
+    def _build(
+        self, package: Package, script: str, inputs: Sequence[Artifact], useless: Sequence[UUID]
+    ) -> Result | Reuse:
+        """Run the build, recorded from before it starts until its wheel is in place.
+
+        Where another process has just that build under way, wait and return what it did.
+        """
         self.tell(package, "building", "")
         with (
             build(
@@ -166,9 +184,13 @@ class Worker:
                 env=JOB_ENV,
                 inputs=inputs,
                 container_hash=machine.container_hash(),
+                once=6 * HEARTBEAT,
+                besides=useless,
             ) as running,
             machine.room(self.directory / "builds") as place,
         ):
+            if running.reuse:
+                return running.reuse
 
             def follow(data: bytes) -> None:
                 if lines := data.decode(errors="replace").splitlines():

@@ -1,15 +1,23 @@
 """What is to be built once: who starts it, takes another's result, waits, or takes over."""
 
 import asyncio
+import os
+import random
+import select
+import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 import psycopg
 import pytest
 from conftest import AnyStore
+from hypothesis import settings
 from samples import create, ended, finish, later, sha256, start
 
 from butido_store import AsyncStore, Statement, Store, artifact, build, job, report, submit, uuid7
@@ -345,3 +353,67 @@ def test_what_a_block_refuses(own: Store, of_submit: UUID) -> None:
         block(own, of_submit, timedelta(0))
     with pytest.raises(InvalidInput, match="wait is -1"):
         block(own, of_submit, wait=-1)
+
+
+# Processes that are killed ----------------------------------------------------------------------
+
+BUILDER = Path(__file__).with_name("once_builder.py")
+
+
+def test_killed_at_random_each_build_is_done_once(dsn: str, schema: str, own: Store) -> None:
+    """Whoever waits for a killed one takes over; `--hypothesis-profile thorough` takes minutes."""
+    full = settings.get_current_profile_name() == "thorough"
+    processes, builds, kills, silent_for = (16, 50, 24, 10) if full else (4, 10, 3, 4)
+    seed = random.randrange(2**32)
+    chance, request, killed = random.Random(seed), uuid7(), set[str]()
+    own.run(create(request))
+    running: dict[int, subprocess.Popen[str]] = {}
+
+    def begin() -> None:
+        arguments = [dsn, schema, str(request), str(chance.random()), str(builds), str(silent_for)]
+        process = subprocess.Popen(
+            [sys.executable, str(BUILDER), *arguments],
+            env={**os.environ, "PYTHONPATH": str(BUILDER.parents[1])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        running[process.stdout.fileno()] = process
+
+    def end(process: subprocess.Popen[str]) -> int:
+        with process:
+            del running[process.stdout.fileno()]  # type: ignore[union-attr]
+        return process.returncode
+
+    for _ in range(processes):
+        begin()
+    try:
+        while running:
+            ready, _, _ = select.select([*running], [], [])
+            process = running[chance.choice(ready)]
+            assert process.stdout
+            assert process.stdin
+            if not process.stdout.readline():
+                assert end(process) == 0, seed
+                continue
+            # Either before the builder goes on, or at whatever it does then.
+            kill = len(killed) < kills and chance.random() < 0.3
+            if not kill or chance.random() < 0.5:
+                process.stdin.write("\n")
+                process.stdin.flush()
+            if kill:
+                killed.add(f"builder-{process.pid}")
+                process.kill()
+                end(process)
+                begin()
+    finally:
+        for process in [*running.values()]:
+            process.kill()
+            end(process)
+    jobs = own.run(report.jobs(limit=None))
+    done = Counter(one.version for one in jobs if one.state == "success")
+    assert done == {str(number): 1 for number in range(builds)}, seed
+    assert {one.state for one in jobs} <= {"success", "lost"}, seed
+    # No other than a killed one was taken for lost.
+    assert {one.endpoint for one in jobs if one.state == "lost"} <= killed, seed

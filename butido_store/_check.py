@@ -141,6 +141,16 @@ def output(field: str, value: object) -> bytes | str:
     return value
 
 
+def path(field: str, value: object) -> str:
+    """Return the value if it is a path below the root of some store, as the database checks it."""
+    checked = some_text(field, value)
+    if checked.startswith("/"):
+        raise InvalidInput(f"{field} is {checked!r}; it must be relative, to a store's root")
+    if ".." in checked.split("/"):
+        raise InvalidInput(f"{field} is {checked!r}; it must not lead out of a store, by '..'")
+    return checked
+
+
 def uuids(field: str, values: Iterable[object], kind: type = UUID) -> list[UUID]:
     """Return the values if they are UUIDs, each given once, as itself or by a value that has it.
 

@@ -57,7 +57,7 @@ class Output:
 
         :raises InvalidInput: it names the field
         """
-        path = _check.some_text("path of an output", self.path)
+        path = _check.path("path of an output", self.path)
         _check.sha256(f"sha256 of output {path!r}", self.sha256)
         _check.count(f"size of output {path!r}", self.size)
         _check.uuid(f"uuid of output {path!r}", self.uuid)
@@ -74,7 +74,7 @@ class Output:
         :raises InvalidInput: at once, when the path cannot be stored
         :raises OSError: the file cannot be read
         """
-        checked = _check.some_text("path", path)
+        checked = _check.path("path", path)
         with open(file, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").digest()
             # What was read, even of a file that grew meanwhile.
@@ -103,7 +103,7 @@ def register(
     :raises InvalidInput: at once, when a value cannot be stored
     :raises Conflict: when run, if it is there with another size
     """
-    name = {"path": _check.some_text("path", path), "sha256": _check.sha256("sha256", sha256)}
+    name = {"path": _check.path("path", path), "sha256": _check.sha256("sha256", sha256)}
 
     def registered(rows: Rows) -> Artifact:
         (stored,) = typed(Artifact, [written(rows)])
@@ -173,7 +173,7 @@ def reusable(
         if isinstance(one, Artifact) and sha256 is None
         else _check.sha256(f"inputs[{path!r}]", sha256).hex()
         + "  "
-        + _check.some_text("a path in inputs", path)
+        + _check.path("a path in inputs", path)
         for one, (path, sha256) in zip(given, pairs, strict=True)
     ]
 

@@ -169,6 +169,15 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("seq", lambda: job.append_log(uuid7(), seq=-1, data="")),
         ("sha256", lambda: artifact.register("p", sha256=b"", size=0)),
         ("path", lambda: artifact.register("", sha256=sha256(""), size=0)),
+        *(
+            ("path", partial(make, path))
+            for path in ("/", "/etc/passwd", "..", "../a", "a/..", "a/../b", "a//../b")
+            for make in (
+                lambda path: artifact.register(path, sha256=sha256(""), size=0),
+                lambda path: Output(path, sha256(""), 0),
+                lambda path: Output.from_file(__file__, path),
+            )
+        ),
         ("data", lambda: job.append_log(uuid7(), seq=0, data=5)),  # type: ignore[arg-type]
         ("silent_for", lambda: job.sweep(silent_for=timedelta.max)),
         ("silent_for", lambda: job.sweep(silent_for=60)),  # type: ignore[arg-type]

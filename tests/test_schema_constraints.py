@@ -81,6 +81,10 @@ Connection = psycopg.Connection[tuple[object, ...]]
                 *('{"a": 1e309}', '{"a": 1e-400}'),
             )
         ),
+        *(
+            (f"UPDATE artifact SET path = '{path}'", "artifact_path_check")
+            for path in ("", "/", "/a", "..", "../a", "a/..", "a/../b", "a//../b")
+        ),
         # Done once
         ("UPDATE job SET claim = -1", "job_claim_check"),
         ("UPDATE job SET claim = 0, fingerprint = NULL", "job_claim_check"),
@@ -115,6 +119,10 @@ def test_what_must_not_be_is_refused(row: Connection, statement: str, constraint
         "INSERT INTO package (name, version) VALUES (repeat('🐘', 255), repeat('🐘', 255))",
         "UPDATE artifact SET path = repeat('🐘', 100000), size = 9223372036854775807"
         " WHERE job_uuid IS NOT NULL",
+        *(
+            f"UPDATE artifact SET path = '{path}' WHERE job_uuid IS NOT NULL"
+            for path in ("a", "...", "..a", "a..", "a/..b/c..", "a//b", ".", "a/", " ")
+        ),
         # The same path with other content, from outside; and the same content at another path.
         "INSERT INTO artifact (uuid, path, sha256, size)"
         " SELECT gen_random_uuid(), path, sha256(''), 0 FROM artifact",

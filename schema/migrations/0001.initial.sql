@@ -591,7 +591,7 @@ CREATE TABLE artifact (
     CONSTRAINT artifact_pkey PRIMARY KEY (uuid),
     CONSTRAINT artifact_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
     CONSTRAINT artifact_job_uuid_path_sha256_key UNIQUE (job_uuid, path_sha256),
-    CONSTRAINT artifact_path_check CHECK (path <> ''),
+    CONSTRAINT artifact_path_check CHECK (path <> '' AND path !~ '^/|(^|/)\.\.(/|$)'),
     CONSTRAINT artifact_sha256_check CHECK (octet_length(sha256) = 32),
     CONSTRAINT artifact_size_check CHECK (size >= 0)
 ) WITH (

@@ -73,6 +73,7 @@ class Submit:
     tree: tuple[tuple[str, str], ...]
     actor: str | None
     labels: Mapping[str, str] | None
+    env: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Reuse:
 class Release:
     """A file in a release store, and when it was taken back, if it was."""
 
+    # Of the act, which may release more files.
     uuid: UUID
     store: str
     file: File
@@ -142,9 +144,9 @@ class Release:
     withdrawn_at: datetime | None
 
     @property
-    def key(self) -> tuple[datetime, UUID]:
+    def key(self) -> tuple[datetime, UUID, UUID]:
         """What listings sort by."""
-        return self.timestamp, self.uuid
+        return self.timestamp, self.uuid, self.file.uuid
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
             tuple(draw(st.lists(st.tuples(packages, versions), min_size=1, max_size=3))),
             draw(st.sampled_from(ACTORS)),
             draw(st.sampled_from(LABELS)),
+            draw(st.sampled_from(ENVS)),
         )
         for _ in range(draw(st.integers(2, 5)))
     )
@@ -238,16 +241,15 @@ def worlds(draw: st.DrawFn, *, most: int = 10, alike: bool = False) -> World:
     ]
     # Few files, so that they replace each other.
     few = draw(st.lists(st.sampled_from([file for file in made if file.path == "p"]), max_size=3))
-    acts = [
-        Release(
-            UUID(int=next(numbers)),
-            draw(st.sampled_from((*STORES[:1], *STORES))),
-            draw(st.sampled_from([*few, *few, *made])),
-            draw(moments),
-            draw(st.none() | st.none() | moments),
-        )
-        for _ in range(draw(st.integers(0, 7)))
-    ]
+    released = st.sampled_from([*few, *few, *made])
+    acts = []
+    for _ in range(draw(st.integers(0, 7))):
+        act = UUID(int=next(numbers)), draw(st.sampled_from((*STORES[:1], *STORES)))
+        timestamp = draw(moments)
+        acts += [
+            Release(*act, one, timestamp, draw(st.none() | st.none() | moments))
+            for one in draw(st.lists(released, min_size=1, max_size=2, unique_by=lambda f: f.path))
+        ]
     return World(submits, sources, tuple(jobs), tuple(reuses), tuple(_in_turn(acts)))
 
 
@@ -359,15 +361,19 @@ def record(store: Store, world: World) -> None:
             for one in world.reuses
         ),
     )
-    for act in world.releases:
-        where: dict[str, Any] = {"store": act.store, "actor": "jane"}
-        store.run(
-            release.create(act.uuid, timestamp=act.timestamp, artifacts=[act.file.uuid], **where)
-        )
-        if act.withdrawn_at:
-            # The reason tells it from another withdrawal at that time.
-            where |= {"timestamp": act.withdrawn_at, "reason": str(act.uuid)}
-            store.run(release.withdraw(artifact=act.file.uuid, **where))
+    acts: dict[UUID, list[Release]] = {}
+    for released in world.releases:
+        acts.setdefault(released.uuid, []).append(released)
+    for uuid, act in acts.items():
+        where: dict[str, Any] = {"store": act[0].store, "actor": "jane"}
+        files = [released.file.uuid for released in act]
+        store.run(release.create(uuid, timestamp=act[0].timestamp, artifacts=files, **where))
+        # The reason tells it from another withdrawal at that time.
+        where["reason"] = str(uuid)
+        for released in act:
+            if released.withdrawn_at:
+                where["timestamp"] = released.withdrawn_at
+                store.run(release.withdraw(artifact=released.file.uuid, **where))
 
 
 def _create(one: Submit) -> Statement[None]:
@@ -382,12 +388,13 @@ def _create(one: Submit) -> Statement[None]:
         tree={"root": 0, "nodes": nodes},
         actor=one.actor,
         labels=one.labels,
+        env=one.env,
     )
 
 
 @contextmanager
 def windows(report: str, sizes: Mapping[int, int]) -> Iterator[None]:
-    """Have a report look at fewer of the newest jobs until the end of the block.
+    """Have other bounds in a report, such as how many jobs it looks at, until the end of the block.
 
     :param report: its name
     :param sizes: by the numbers that its file has, what stands in place of each

@@ -1,7 +1,9 @@
 """Each listing equals a second implementation, in plain Python, on random stores."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,6 +22,7 @@ from stores import (
     SCRIPTS,
     VALUES,
     VERSIONS,
+    File,
     Job,
     Submit,
     World,
@@ -97,7 +100,7 @@ def jobs(world: World, asked: Asked) -> Iterable[Row]:
                 "image_sha256": job.image_sha256,
                 "fingerprint": job.fingerprint,
                 "log_size": None if job.state == "running" else len(job.log),
-                "log_removed": False,
+                "log_removed": job.uuid in asked["gone"],
                 "reused": job.uuid in taken,
             }
 
@@ -173,8 +176,10 @@ def releases(world: World, asked: Asked) -> Iterable[Row]:
 def search_log(world: World, asked: Asked) -> Iterable[Row]:
     """Answer line by line."""
     for job in world.newest():
-        if fits(asked, of_submit=job.submit.uuid, package=job.package, state=job.state) and within(
-            asked, job.started_at
+        if (
+            fits(asked, of_submit=job.submit.uuid, package=job.package, state=job.state)
+            and within(asked, job.started_at)
+            and job.uuid not in asked["gone"]
         ):
             for number, line in enumerate(job.log.split("\n"), 1):
                 if (
@@ -257,7 +262,7 @@ def last_started(jobs: Iterable[Job]) -> Any:
 
 
 def told(world: World) -> Iterable[Job | Submit]:
-    """Return all that names a package and an image."""
+    """Return all that names a package and an image, and has an environment."""
     yield from world.jobs
     yield from world.submits
 
@@ -286,10 +291,100 @@ def endpoints(world: World, asked: Asked) -> Iterable[Row]:
 
 def envvars(world: World, asked: Asked) -> Iterable[Row]:
     """Answer by name, then by the digest of the value."""
-    pairs = {pair for job in world.jobs for pair in job.env.items()} | {("LANG", "C.UTF-8")}
+    pairs = {pair for one in told(world) for pair in one.env.items()}
     for name, value in sorted(pairs, key=lambda pair: (pair[0], sha256(pair[1]))):
         if fits(asked, name=name):
             yield {"name": name, "value": value}
+
+
+def file_row(file: File, **more: object) -> Row:
+    """Return a file as the report on a job shows it."""
+    return {
+        "uuid": str(file.uuid),
+        "path": file.path,
+        "sha256": file.sha256.hex(),
+        "size": 1,
+    } | more
+
+
+def rfc3339(when: datetime | None) -> str | None:
+    """Return a time as a document has it."""
+    return None if when is None else f"{when:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def job(world: World, asked: Asked) -> Iterable[Row]:
+    """Answer with what was asked for beside."""
+    for one in world.jobs:
+        if one.uuid == asked["job"]:
+            runs, gone = one.state == "running", one.uuid in asked["gone"]
+            inputs = sorted(one.inputs, key=lambda file: (file.path, file.uuid))
+            no_log = gone or (runs and len(one.log) > LOG)
+            yield {
+                "uuid": one.uuid,
+                "submit_uuid": one.submit.uuid,
+                "package": one.package,
+                "version": one.version,
+                "image": one.image,
+                "endpoint": one.endpoint,
+                "state": one.state,
+                "started_at": one.started_at,
+                "finished_at": one.finished_at,
+                "duration": one.finished_at and one.finished_at - one.started_at,
+                "reason": one.reason,
+                "image_sha256": one.image_sha256,
+                "fingerprint": one.fingerprint,
+                "failure_sha256": sha256(one.failure) if one.failure else None,
+                "log_size": None if runs else len(one.log),
+                "log_removed": gone,
+                "inputs": [
+                    file_row(file, job_uuid=str(file.job) if file.job else None) for file in inputs
+                ],
+                "outputs": [
+                    file_row(file) for file in sorted(one.outputs, key=lambda file: file.path)
+                ],
+                "env": one.env if asked.get("env") else None,
+                "script": one.script if asked.get("script") else None,
+                "log": one.log if asked.get("log") and not no_log else None,
+            }
+
+
+def submit(world: World, asked: Asked) -> Iterable[Row]:
+    """Answer by when its jobs started, its own and those that it reused."""
+    for one in world.submits:
+        if one.uuid == asked["submit"]:
+            own = [job for job in world.jobs if job.submit is one]
+            taken = [reuse.job for reuse in world.reuses if reuse.submit is one]
+            states = Counter(job.state for job in own)
+            yield {
+                "uuid": one.uuid,
+                "timestamp": one.timestamp,
+                "package": one.package,
+                "version": one.version,
+                "image": one.image,
+                "repo_hash": one.commit,
+                "actor": one.actor,
+                "labels": one.labels,
+                "env": one.env,
+                "running": states["running"],
+                "success": states["success"],
+                "error": states["error"],
+                "lost": states["lost"],
+                "reused": len(taken),
+                "seconds_saved": sum(job.seconds or 0 for job in taken),
+                "jobs": [
+                    {
+                        "uuid": str(job.uuid),
+                        "package": job.package,
+                        "version": job.version,
+                        "state": job.state,
+                        "reused": job in taken,
+                        "endpoint": job.endpoint,
+                        "started_at": rfc3339(job.started_at),
+                        "finished_at": rfc3339(job.finished_at),
+                    }
+                    for job in sorted((*own, *taken), key=lambda job: job.key)
+                ],
+            }
 
 
 TIMES = ("newer_than", "older_than")
@@ -297,6 +392,8 @@ TIMES = ("newer_than", "older_than")
 UNUSED = "unused"
 # What explain_miss looks at, in place of 100.
 WINDOW = 3
+# How many bytes of a log a job shows, in place of 512 MiB; what some of them have.
+LOG = 2
 ENTRIES = [f"{sha256(content).hex()}  {path}" for path in (*PATHS, "s", "t") for content in "123"]
 Values = dict[str, st.SearchStrategy[Any]]
 Answer = Callable[[World, Asked], Iterable[Row]]
@@ -311,6 +408,7 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
         ("image_sha256", "limit"),
     ),
     "images": (images, (), ("limit",)),
+    "job": (job, ("job",), ("log", "script", "env")),
     "jobs": (
         jobs,
         (),
@@ -326,6 +424,7 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
         (),
         ("text", "regex", "of_submit", "package", "state", *TIMES, "limit"),
     ),
+    "submit": (submit, ("submit",), ()),
     "submits": (
         submits,
         (),
@@ -348,6 +447,7 @@ def values(name: str, world: World) -> Values:
     own: Values = {
         "job": st.sampled_from([nobody, *(job.uuid for job in world.jobs)]),
         "artifact": st.sampled_from([file.uuid for file in world.files]),
+        "submit": st.sampled_from([nobody, *(one.uuid for one in world.submits)]),
         "of_submit": st.sampled_from([nobody, *(one.uuid for one in world.submits)]),
         "before": st.sampled_from([nobody, *(one.uuid for one in things.get(name, ()))]),
         "for_pkg": VALUES["package"],
@@ -355,6 +455,8 @@ def values(name: str, world: World) -> Values:
         "with_pkg": VALUES["package"],
         "with_version": VALUES["version"],
     }
+    if name == "job":
+        own |= dict.fromkeys(("log", "script", "env"), st.booleans())
     if name == "packages":
         own["name"] = VALUES["package"]
     if name == "envvars":
@@ -377,6 +479,7 @@ def values(name: str, world: World) -> Values:
     [
         ("artifacts", "endpoints", "envvars", "images", "packages"),
         ("jobs", "search_log"),
+        ("job", "submit"),
         ("explain_miss", "releases", "submits"),
     ],
     ids=" ".join,
@@ -388,9 +491,13 @@ def test_listings(connection: Connection, names: tuple[str, ...], data: st.DataO
     with (
         recorded(connection, world) as store,
         windows("explain_miss", {100: WINDOW}),
+        windows("job", {536870912: LOG}),
         windows("jobs", {1000: 2}),
     ):
         connection.execute("INSERT INTO endpoint (name) VALUES (%s)", [UNUSED])
+        ended = [job.uuid for job in world.jobs if job.state != "running"]
+        gone = [uuid for uuid in ended if data.draw(st.booleans())]
+        connection.execute("UPDATE job SET log = NULL WHERE uuid = ANY(%s)", [gone])
         for name in names:
             answer, needed, some_of = ANSWERS[name]
             questions = every_question(*needed, some_of=some_of, values=values(name, world))
@@ -399,7 +506,8 @@ def test_listings(connection: Connection, names: tuple[str, ...], data: st.DataO
                     asked["regex"] = "x*"
                 if "with_version" in asked:
                     asked.setdefault("with_pkg", "app")
-                rows = store.run(getattr(report, name)(**{"limit": None} | asked))
-                expected = [*answer(world, asked)][: asked.get("limit")]
+                everything = {"limit": None} if "limit" in some_of else {}
+                rows = store.run(getattr(report, name)(**everything | asked))
+                expected = [*answer(world, asked | {"gone": gone})][: asked.get("limit")]
                 columns = expected[0] if expected else {}
                 assert [{c: getattr(row, c) for c in columns} for row in rows] == expected, name

@@ -1,7 +1,8 @@
 """Each report equals a second implementation, in plain Python, on random stores."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import sha256
+from samples import TIME, create, ended, sha256, start
 from stores import (
     IMAGES,
     VERSIONS,
@@ -23,7 +24,8 @@ from stores import (
     worlds,
 )
 
-from butido_store import report
+from butido_store import Store, report, uuid7
+from butido_store.job import EndState, record_all, sweep
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Asked = dict[str, Any]
@@ -363,16 +365,90 @@ def test_an_answer(connection: Connection, name: str, bound: bool, data: st.Data
 # Metrics --------------------------------------------------------------------------------------
 
 
-@given(world=worlds())
-def test_metrics(connection: Connection, world: World) -> None:
-    states = ("error", "lost", "running", "success")
-    with recorded(connection, world) as store:
+# How many jobs of a state are counted, in place of 20,000.
+COUNTED = 3
+# What is said to be in the table of jobs, and in the indexes of those that succeeded and were lost.
+ESTIMATED = "UPDATE pg_class SET reltuples = %s WHERE oid = to_regclass(%s)"
+SUCCEEDED, SWEPT = "job_fingerprint_started_at_idx", "job_swept_by_idx"
+SILENT = "UPDATE job SET heartbeat_at = now() - interval '1 hour' WHERE state = 'running'"
+# The hour ends, or begins, amid the starts.
+STARTED_LATER = "UPDATE job SET started_at = now() + %s + (started_at - %s)"
+
+
+def metrics(store: Store) -> dict[tuple[str, ...], float]:
+    """Return each figure by its name and labels."""
+    return {(row.metric, *row.labels.values()): row.value for row in store.run(report.metrics())}
+
+
+@given(
+    world=worlds(most=14),
+    estimates=st.tuples(*[st.integers(0, 9)] * 3),
+    moved=st.sampled_from([timedelta(seconds=-2), timedelta(hours=-1, seconds=-2)]),
+)
+def test_metrics(
+    connection: Connection, world: World, estimates: tuple[int, ...], moved: timedelta
+) -> None:
+    counts = Counter(job.state for job in world.jobs)
+    every, succeeded, swept = estimates
+    estimated = {"success": succeeded, "lost": swept, "error": every - succeeded - swept}
+    with recorded(connection, world) as store, windows("metrics", {20_000: COUNTED}):
         connection.execute("UPDATE job SET heartbeat_at = started_at WHERE state = 'running'")
-        rows = store.run(report.metrics())
-    found = {(row.metric, *row.labels.values()): row.value for row in rows}
+        for name, rows in zip(("job", SUCCEEDED, SWEPT), estimates, strict=True):
+            connection.execute(ESTIMATED, [rows, name])
+        connection.execute(STARTED_LATER, [moved, TIME])
+        found = metrics(store)
     assert [*found] == sorted(found)
-    for state in states:
-        assert found["butido_jobs", state] == sum(job.state == state for job in world.jobs)
+    for state in ("error", "lost", "running", "success"):
+        jobs, bound = counts[state], COUNTED if state != "running" else 99
+        expected = jobs if jobs < bound else max(bound, estimated[state])
+        assert found["butido_jobs", state] == expected
+        assert found["butido_jobs_started_last_hour", state] == sum(
+            timedelta(hours=-1) < moved + (job.started_at - TIME) <= timedelta()
+            for job in world.jobs
+            if job.state == state
+        )
+    current = {(act.store, act.file.path): act for act in world.releases}
+    there = Counter(act.store for act in current.values() if not act.withdrawn_at)
+    stores = {act.store for act in world.releases}
+    assert {name: found[name] for name in found if name[0] == "butido_releases"} == {
+        ("butido_releases", store): there[store] for store in stores
+    }
     running = [job.started_at.timestamp() for job in world.jobs if job.state == "running"]
     oldest = found["butido_oldest_heartbeat_timestamp_seconds",]
     assert oldest == min(running, default=0)
+
+
+def test_metrics_estimate_what_the_last_analyze_found(clone_dsn: str, schema: str) -> None:
+    of = uuid7()
+    done: tuple[EndState, ...] = ("success",) * 6 + ("error",) * 5
+    options = f"-c search_path={schema}"
+    with (
+        psycopg.connect(clone_dsn, options=options, autocommit=True) as connection,
+        windows("metrics", {20_000: COUNTED}),
+    ):
+        store = Store(connection)
+        store.run(create(of), record_all([ended(uuid7(), of, state=state) for state in done]))
+        store.run(*(start(uuid7(), of) for _ in range(4)))
+        connection.execute(SILENT)
+        store.run(sweep(silent_for=timedelta(minutes=1)))
+        store.run(*(start(uuid7(), of) for _ in range(7)))
+        connection.execute("ANALYZE job")
+        found = metrics(store)
+        # Later ones are not in the estimate.
+        store.run(record_all([ended(uuid7(), of)]), start(uuid7(), of))
+        later = metrics(store)
+        tables = connection.execute(
+            """
+            SELECT relname, pg_total_relation_size(oid), greatest(reltuples, 0)
+            FROM pg_class
+            WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+            """
+        ).fetchall()
+    states = ("success", "error", "lost", "running")
+    # Those that run are counted, but among the errors, where these are estimated.
+    assert [found["butido_jobs", state] for state in states] == [6, 5 + 7, 4, 7]
+    assert [later["butido_jobs", state] for state in states] == [6, 5 + 7, 4, 8]
+    assert found["butido_table_rows", "job"] == 6 + 5 + 4 + 7
+    for figure, place in (("butido_table_bytes", 1), ("butido_table_rows", 2)):
+        expected = {(figure, row[0]): row[place] for row in tables}
+        assert {name: later[name] for name in later if name[0] == figure} == expected

@@ -307,6 +307,7 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
+        :raises Unavailable: the link broke while the schema was checked
         """
         own = at_once(_own(BLOCKING, dsn, schema, retry_for, timeout, prepare_threshold).open())
         return cls._of(own, retry_for, timeout)
@@ -337,6 +338,7 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
+        :raises Unavailable: the link broke while the schema was checked
         :raises StoreError: psycopg_pool is not installed
         """
         sizes = min_size, max_size
@@ -468,7 +470,10 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
     ) -> Opening[Self]:
-        """Open a store as `Store.connect` does: with `await`, or with `async with`."""
+        """Open a store as `Store.connect` does: with `await`, or with `async with`.
+
+        :raises Unavailable: as there, when the link broke while the schema was checked
+        """
 
         async def open_() -> Self:
             own = await _own(AWAITING, dsn, schema, retry_for, timeout, prepare_threshold).open()

@@ -28,7 +28,7 @@ _HEADER = """\
 -- Rollback:  loses job.note
 
 """
-_WAIT = "SET LOCAL lock_timeout = '200ms';\n"
+_WAIT = "SET LOCAL lock_timeout = '150ms';\n"
 
 
 def _write(dsn: str, number: int, stop: threading.Event, took: list[float]) -> None:

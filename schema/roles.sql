@@ -48,7 +48,7 @@ BEGIN;
 
 -- A policy, or another owner, takes a lock for which readers and writers wait. Where both are as they
 -- should be, none is taken.
-SET LOCAL lock_timeout = '200ms';
+SET LOCAL lock_timeout = '150ms';
 SET LOCAL client_min_messages = warning;
 
 -- The roles and the schema -----------------------------------------------------------------------

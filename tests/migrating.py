@@ -24,7 +24,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 ROOT = Path(migrate.__file__).parents[2]
 PATIENCE = timedelta(seconds=60)
 
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms';\n"
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '150ms';\n"
 NOTES = """\
 -- Phase:     pre (a test)
 -- Locks:     none

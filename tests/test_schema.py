@@ -152,14 +152,14 @@ def test_a_migration_keeps_every_row(
         f"-- depends: {shipped()[-1].id}\n--\n"
         "-- Phase:     pre (a test)\n-- Locks:     none\n"
         "-- Duration:  instant\n-- Rollback:  lossless\n\n"
-        "SET LOCAL lock_timeout = '200ms';\n"
+        "SET LOCAL lock_timeout = '150ms';\n"
         + "".join(
             f"ALTER TABLE {name} ADD COLUMN note text NOT NULL DEFAULT 'new';\n" for name in before
         ),
         encoding="utf-8",
     )
     (added / "9999.sample.rollback.sql").write_text(
-        "-- Undo it.\n\nSET LOCAL lock_timeout = '200ms';\n"
+        "-- Undo it.\n\nSET LOCAL lock_timeout = '150ms';\n"
         + "".join(f"ALTER TABLE {name} DROP COLUMN note;\n" for name in before),
         encoding="utf-8",
     )

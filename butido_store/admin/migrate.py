@@ -50,7 +50,7 @@ _POOLER_SECONDS = 2.0
 # Between two attempts at a lock: readers and writers who queued up behind the first get through.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 10.0
 # As long as one attempt may hold up who queues behind it, and the least that is tried at all.
-_LONGEST_WAIT_MS, _SHORTEST_WAIT_MS = 200, 10
+_LONGEST_WAIT_MS, _SHORTEST_WAIT_MS = 150, 10
 # What a session has while it migrates. No timeouts: CREATE INDEX CONCURRENTLY waits for every older
 # transaction, blocking none, and cut off it leaves an invalid index. Others set their own. psycopg
 # reads times back in these styles only.

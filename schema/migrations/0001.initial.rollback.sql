@@ -3,7 +3,7 @@
 -- Dropping is what it is for.
 -- squawk-ignore-file ban-drop-table, ban-drop-view, ban-drop-function
 
-SET LOCAL lock_timeout = '200ms';
+SET LOCAL lock_timeout = '150ms';
 
 DROP VIEW release_current;
 DROP VIEW artifact_overview;

@@ -5,7 +5,7 @@
 -- Duration:  instant
 -- Rollback:  loses every record (the rollback drops the tables)
 
-SET LOCAL lock_timeout = '200ms';
+SET LOCAL lock_timeout = '150ms';
 
 -- Functions that read no table; keys, checks and indexes are built on them ---------------------
 

@@ -10,7 +10,7 @@ from chaos.scenes import SCENES, Impossible, Row, Template
 
 pytestmark = pytest.mark.any_server
 
-FAULTS = 6
+FAULTS = 4
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 from server import UNTIL
 from workload import submits
 
-from butido_store import Store, job, report, submit
+from butido_store import Store, job, report
 from butido_store.admin.header import MODES, conflicts, pg_mode, said
 from butido_store.admin.migrate import MigrationFile, Migrator, shipped
 from butido_store.admin.plan import Seen, Watched, lies
@@ -158,19 +158,7 @@ class _Load:
 
 def _write(store: Store, one: Any) -> None:
     """Record a submit, two jobs that have ended, and one as it goes."""
-    store.run(
-        submit.create(
-            one.uuid,
-            timestamp=one.timestamp,
-            package=one.package,
-            version=one.version,
-            image=one.image,
-            repo_hash=one.repo_hash,
-            tree=one.tree,
-            buildplan=one.buildplan,
-            env=one.env,
-        )
-    )
+    store.run(one.created())
     *ended, last = one.jobs
     store.run(job.record_all(ended))
     store.run(

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from server import filled, server
 from workload import submits
 
-from butido_store import Store, job, submit
+from butido_store import Store, job
 from butido_store.admin import retention
 
 WRITERS = 4
@@ -32,19 +32,7 @@ def _write(dsn: str, seed: int, line: Connection) -> None:
     taken: list[float] = []
     with Store.connect(dsn) as store:
         for one in submits(seed):
-            store.run(
-                submit.create(
-                    one.uuid,
-                    timestamp=one.timestamp,
-                    package=one.package,
-                    version=one.version,
-                    image=one.image,
-                    repo_hash=one.repo_hash,
-                    tree=one.tree,
-                    buildplan=one.buildplan,
-                    env=one.env,
-                )
-            )
+            store.run(one.created())
             for ended in one.jobs:
                 start = time.perf_counter()
                 store.run(job.record(ended))

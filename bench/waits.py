@@ -15,7 +15,7 @@ import psycopg
 from server import database
 from workload import submits
 
-from butido_store import Store, job, report, submit
+from butido_store import Store, job, report
 from butido_store.admin.migrate import Migrator, shipped
 from butido_store.embedded import Server
 
@@ -34,19 +34,7 @@ _WAIT = "SET LOCAL lock_timeout = '150ms';\n"
 def _write(dsn: str, number: int, stop: threading.Event, took: list[float]) -> None:
     with Store.connect(dsn) as store:
         for one in submits(number):
-            store.run(
-                submit.create(
-                    one.uuid,
-                    timestamp=one.timestamp,
-                    package=one.package,
-                    version=one.version,
-                    image=one.image,
-                    repo_hash=one.repo_hash,
-                    tree=one.tree,
-                    buildplan=one.buildplan,
-                    env=one.env,
-                )
-            )
+            store.run(one.created())
             for ended in one.jobs:
                 if stop.is_set():
                     return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from butido_store import uuid7
+from butido_store import Statement, submit, uuid7
 from butido_store.artifact import Output
 from butido_store.job import EndedJob
 
@@ -32,6 +32,20 @@ class Submit:
     buildplan: dict[str, object]
     env: dict[str, str]
     jobs: tuple[EndedJob, ...]
+
+    def created(self) -> Statement[None]:
+        """Return what records it, without its jobs."""
+        return submit.create(
+            self.uuid,
+            timestamp=self.timestamp,
+            package=self.package,
+            version=self.version,
+            image=self.image,
+            repo_hash=self.repo_hash,
+            tree=self.tree,
+            buildplan=self.buildplan,
+            env=self.env,
+        )
 
 
 def submits(seed: int, *, jobs: int = 20, variables: int = 5) -> Iterator[Submit]:

@@ -5,7 +5,7 @@ from typing import Self
 
 from workload import Submit
 
-from butido_store import Store, job, submit
+from butido_store import Store, job
 from butido_store.job import EndedJob
 
 
@@ -25,19 +25,7 @@ class Library:
 
     def create(self, one: Submit) -> None:
         """Record a submit."""
-        self._store.run(
-            submit.create(
-                one.uuid,
-                timestamp=one.timestamp,
-                package=one.package,
-                version=one.version,
-                image=one.image,
-                repo_hash=one.repo_hash,
-                tree=one.tree,
-                buildplan=one.buildplan,
-                env=one.env,
-            )
-        )
+        self._store.run(one.created())
 
     def known(self, jobs: Sequence[EndedJob]) -> Sequence[EndedJob]:
         """Take nothing for granted."""

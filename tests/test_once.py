@@ -62,6 +62,21 @@ def test_one_starts_and_others_learn_of_it(store: AnyStore, submit_uuid: UUID) -
     assert store.run(once(first, submit_uuid)) == started
 
 
+def test_what_is_under_way_is_known_without_the_one_that_it_replaces(
+    store: AnyStore, submit_uuid: UUID, connection: psycopg.Connection[Any]
+) -> None:
+    useless, second, third = uuid7(), uuid7(), uuid7()
+    store.run(once(useless, submit_uuid))
+    store.run(finish(useless))
+    assert isinstance(store.run(once(second, submit_uuid, besides=(useless,))), Started)
+    # As prune does.
+    connection.execute("DELETE FROM job WHERE uuid = %s", [useless])
+    connection.commit()
+    underway = store.run(once(third, submit_uuid))
+    assert isinstance(underway, Underway)
+    assert underway.job_uuid == second
+
+
 @pytest.mark.parametrize("state", ["error", "lost"])
 def test_after_one_that_came_to_nothing_the_next_one_starts(
     state: job.EndState, store: AnyStore, submit_uuid: UUID
@@ -351,6 +366,8 @@ def test_what_a_block_refuses(own: Store, of_submit: UUID) -> None:
             block(own, of_submit, None, **said)
     with pytest.raises(InvalidInput, match="silent_for is 0"):
         block(own, of_submit, timedelta(0))
+    with pytest.raises(InvalidInput, match="once is 0:00:01"):
+        block(own, of_submit, timedelta(seconds=1))
     with pytest.raises(InvalidInput, match="wait is -1"):
         block(own, of_submit, wait=-1)
 

@@ -542,7 +542,8 @@ COMMENT ON COLUMN job.swept_by IS
 'The sweep that marked it as lost, by which a repeated one is known; NULL for all other jobs';
 COMMENT ON COLUMN job.claim IS
 'Where the build is to be done once only: after how many such successes, whose results were found to be of '
-'no use. No other such job with this fingerprint runs or succeeds. NULL where it is done whatever others do';
+'no use. No other job with this fingerprint and number runs or succeeds. NULL where it is done whatever '
+'others do';
 
 CREATE VIEW jobenvs AS
 SELECT

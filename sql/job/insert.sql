@@ -57,9 +57,13 @@ SELECT
 \if :{?besides}
     coalesce(
         (
-            SELECT max(d.claim) + 1
+            -- That of a build that is under way is met: those that it came after may have been pruned.
+            SELECT max(CASE d.state WHEN 'success' THEN d.claim + 1 ELSE d.claim END)
             FROM job AS d
-            WHERE d.state = 'success' AND d.claim IS NOT NULL AND d.fingerprint = k.fingerprint
+            WHERE
+                d.state IN ('running', 'success')
+                AND d.claim IS NOT NULL
+                AND d.fingerprint = k.fingerprint
         ), 0
     ) AS claim,
 \endif

@@ -7,8 +7,8 @@ import pytest
 from migrating import CONCURRENT, NOTES, Directory, exists, snapshot, states
 from shell import Run
 
-from butido_store.admin.migrate import Migrator
-from butido_store.admin.plan import SCRATCH, plan
+from butido_store.admin.migrate import SCRATCH, Migrator
+from butido_store.admin.plan import plan
 from butido_store.errors import MigrationError
 
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -29,7 +29,8 @@ def test_odd_schema_names(database: Connection, directory: Directory, schema: st
 
 
 @pytest.mark.parametrize(
-    "schema", ["", "a" * 64, "ü" * 32, "a\0b", "public", "pg_temp", "pg_x", "$user"]
+    "schema",
+    ["", "a" * 64, "ü" * 32, "a\0b", "public", "pg_temp", "pg_x", "$user", "butido_store_plan"],
 )
 def test_refused_schema_names(database: Connection, schema: str) -> None:
     with pytest.raises((MigrationError, InvalidInput), match="schema"):

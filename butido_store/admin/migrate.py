@@ -145,6 +145,10 @@ class RollbackPlan:
         )
 
 
+# The schema in which a plan tries migrations out.
+SCRATCH = "butido_store_plan"
+
+
 def check_schema(schema: str) -> None:
     """Refuse a name that no schema of a store can have.
 
@@ -158,6 +162,8 @@ def check_schema(schema: str) -> None:
         raise MigrationError(f"a schema's name has 1 to 63 bytes and is not {schema!r}")
     if schema in ("public", "information_schema") or schema.startswith("pg_"):
         raise MigrationError(f"the store has a schema of its own, which {schema!r} cannot be")
+    if schema == SCRATCH:
+        raise MigrationError(f"a plan tries migrations out in schema {schema!r}, and drops it")
 
 
 def shipped(directory: Path | None = None) -> list[MigrationFile]:
@@ -399,7 +405,7 @@ class Migrator:
         _check.given(_check.seconds, "lock_wait", lock_wait)
         _check.seconds("retry_for", retry_for)
         _check.given(_check.some_text, "role", role)
-        check_schema(schema)
+        self._check_schema(schema)
         self._connection = connection
         self._schema = schema
         self._directory = directory
@@ -543,6 +549,10 @@ class Migrator:
                 "migrations need an open connection outside of any transaction; this one's state "
                 f"is {self._connection.info.transaction_status.name}"
             )
+
+    @staticmethod
+    def _check_schema(schema: str) -> None:
+        check_schema(schema)
 
     @contextmanager
     def _session(self, *, alone: bool = False) -> Iterator[dict[str, Any]]:

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from butido_store.admin.header import MODES, conflicts, pg_mode, said, strongest
-from butido_store.admin.migrate import MigrationFile, Migrator, shipped
-
-SCRATCH = "butido_store_plan"
-"""The schema in which migrations are tried out."""
+from butido_store.admin.migrate import SCRATCH, MigrationFile, Migrator, shipped
 
 _MODES = {pg_mode(mode): mode for mode in MODES}
 # What only reads, or locks single rows, is in the way of nothing but ACCESS EXCLUSIVE.
@@ -64,6 +61,10 @@ class Planned:
 
 class Watched(Migrator):
     """A migrator that sees what each migration locks, scans, rewrites and drops."""
+
+    @staticmethod
+    def _check_schema(schema: str) -> None:
+        """Take the schema of a plan, which no store can have."""
 
     def watch(self, file: MigrationFile, *, undo: bool = False) -> Seen:
         """Apply or undo a migration, in a session of this migrator, and tell what was seen.

@@ -150,6 +150,11 @@ def build(
         raise InvalidInput("besides and wait are of use only with once")
     # What cannot be stored is refused now, though the job starts when it is entered.
     start(started_at=datetime.now(UTC))
+    if once is not None and once <= heartbeat:
+        raise InvalidInput(
+            f"once is {once}: a builder that is alive says so each {heartbeat} (heartbeat), and "
+            "would be taken for lost"
+        )
     reusable = partial(
         artifact.reusable,
         package=package,

@@ -10,8 +10,8 @@
 -- janitor  sweeps, prunes, takes releases back, and writes failures by a newer rule
 -- reader   reads
 --
--- None of them logs in: CREATE ROLE alice LOGIN IN ROLE butido_reader. What they have of it is set anew, so
--- it may be run again. Before the first `migrate apply` it makes the roles and the schema for their owner;
+-- None of them logs in: CREATE ROLE alice LOGIN IN ROLE butido_reader. What they have of tables is set anew,
+-- so it may be run again. Before the first `migrate apply` it makes the roles and the schema for their owner;
 -- run it once more after that. What a later migration makes, the reader reads, the builder adds to and the
 -- janitor deletes from by default privileges; the notes of a release say if it takes more.
 --
@@ -20,7 +20,9 @@
 --   change what a job builds, which is its identity: it may write the columns that starting, a sign of life
 --   and the end need;
 --   change a release, or take one back: whom the builds reach is for people to decide.
--- It can add what is not true, as another job, or another output of one that has ended: it is the witness.
+-- It is the witness, and can add what is not true: another job, another input or output of one that has ended,
+-- or a variable to an environment that is there, which its SHA-256 tells. It can end any job that runs, and
+-- drop the pieces of its log.
 
 \set ON_ERROR_STOP on
 \if :{?schema}
@@ -164,28 +166,31 @@ ORDER BY c.relname
 
 -- Rows --------------------------------------------------------------------------------------------
 
--- The schema has the policies that hold for everybody. One of these that is there already, for this very
--- role, stays: whoever changes what one says changes its name.
+-- The schema has the policies that hold for everybody. One of these that is there already stays: whoever
+-- changes what one says changes its name, which ends in the role's.
 SELECT
     format('DROP POLICY IF EXISTS %I ON %I', w.name, w.place),
     format('CREATE POLICY %I ON %I %s', w.name, w.place, format(w.rule, w.role))
 FROM (
     VALUES
-    ('job_update_by_janitor', 'job', :'janitor', 'FOR UPDATE TO %I USING (true)'),
-    ('job_delete_by_janitor', 'job', :'janitor', 'FOR DELETE TO %I USING (true)'),
+    ('job_update_by_' || :'janitor', 'job', :'janitor', 'FOR UPDATE TO %I USING (true)'),
+    ('job_delete_by_' || :'janitor', 'job', :'janitor', 'FOR DELETE TO %I USING (true)'),
     (
-        'job_log_chunk_insert_by_builder', 'job_log_chunk', :'builder',
+        'job_log_chunk_insert_by_' || :'builder', 'job_log_chunk', :'builder',
         'AS RESTRICTIVE FOR INSERT TO %I WITH CHECK (EXISTS ('
         'SELECT FROM job AS j WHERE j.uuid = job_uuid AND j.state = ''running''))'
     ),
     -- A log that is too long for job.log, and has no pieces there, stays in its chunks.
     (
-        'job_log_chunk_delete_by_builder', 'job_log_chunk', :'builder',
-        'AS RESTRICTIVE FOR DELETE TO %I USING (EXISTS ('
+        'job_log_chunk_delete_by_' || :'builder', 'job_log_chunk', :'builder',
+        'AS RESTRICTIVE FOR DELETE TO %I USING ((EXISTS ('
         'SELECT FROM job AS j WHERE j.uuid = job_uuid '
         'AND (j.state = ''running'' OR j.log_pieces IS NOT NULL)))'
+        -- Whoever is both a builder and a janitor removes logs, too.
+        ' OR pg_has_role(current_user, ' || replace(quote_literal(:'janitor'), '%', '%%') || ', ''USAGE''))'
     )
-) AS w (name, place, role, rule)
+) AS v (full_name, place, role, rule)
+CROSS JOIN LATERAL (SELECT v.full_name::name AS name, v.place, v.role, v.rule) AS w
 WHERE
     NOT (:'is_sharded'::boolean AND w.rule LIKE '%EXISTS%')
     AND NOT EXISTS (

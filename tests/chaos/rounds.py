@@ -1,4 +1,8 @@
-"""A short round of each scene; `./dev chaos --full` plays long ones."""
+"""A short round of each scene: `./dev test tests/chaos/rounds.py`; others by `./dev chaos --full`.
+
+No part of all tests: a round waits for most of what it breaks, and on a busy machine longer than is
+allowed to a client that is to stop.
+"""
 
 import tempfile
 from collections.abc import Iterator

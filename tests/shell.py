@@ -26,3 +26,10 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         return subprocess.run([*before, *command, *arguments], capture_output=True, text=True)
 
     return run
+
+
+def looking_at(schema: str) -> str:
+    """Return options of a DSN that have the session look names up in this schema."""
+    path = '"' + schema.replace('"', '""') + '"'
+    # The server splits options at spaces, unless a backslash stands before them.
+    return "-c search_path=" + "".join(f"\\{c}" if c in " \\\t\n" else c for c in path)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import TIME, create, ended, sha256, start
+from shell import looking_at
 from stores import (
     IMAGES,
     VERSIONS,
@@ -421,7 +422,7 @@ def test_metrics(
 def test_metrics_estimate_what_the_last_analyze_found(clone_dsn: str, schema: str) -> None:
     of = uuid7()
     done: tuple[EndState, ...] = ("success",) * 6 + ("error",) * 5
-    options = f"-c search_path={schema}"
+    options = looking_at(schema)
     with (
         psycopg.connect(clone_dsn, options=options, autocommit=True) as connection,
         windows("metrics", {20_000: COUNTED}),
@@ -441,7 +442,7 @@ def test_metrics_estimate_what_the_last_analyze_found(clone_dsn: str, schema: st
             """
             SELECT relname, pg_total_relation_size(oid), greatest(reltuples, 0)
             FROM pg_class
-            WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+            WHERE relkind = 'r' AND relnamespace = quote_ident(current_schema())::regnamespace
             """
         ).fetchall()
     states = ("success", "error", "lost", "running")

@@ -394,6 +394,7 @@ def test_an_index_that_is_being_built_is_not_invalid(place: Place) -> None:
         psycopg.connect(place.dsn) as older,
         psycopg.connect(place.dsn, autocommit=True) as builder,
     ):
+        open_schema(older, place.schema)
         older.execute("INSERT INTO image (name) VALUES ('in the way')")
         builder.pgconn.send_query(
             b"CREATE INDEX CONCURRENTLY slow ON " + _qualified(place, "image")

@@ -20,7 +20,18 @@ from conftest import AnyStore
 from hypothesis import settings
 from samples import create, ended, finish, later, sha256, start
 
-from butido_store import AsyncStore, Statement, Store, artifact, build, job, report, submit, uuid7
+from butido_store import (
+    AsyncStore,
+    Statement,
+    Store,
+    artifact,
+    build,
+    job,
+    open_schema,
+    report,
+    submit,
+    uuid7,
+)
 from butido_store.artifact import Output, Reuse
 from butido_store.errors import InvalidInput, NotFound, NotRunning, Unavailable
 from butido_store.job import Started, Underway
@@ -205,7 +216,8 @@ def test_whoever_comes_while_it_ends_waits_for_how(
     of_submit, first, second = uuid7(), uuid7(), uuid7()
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit), once(first, of_submit))
-    with psycopg.connect(dsn, options=f"-c search_path={schema}") as connection:
+    with psycopg.connect(dsn) as connection:
+        open_schema(connection, schema)
         Store(connection).run(finish(first, state=state))
         thread, answers = waiting(once(second, of_submit))
         connection.commit()
@@ -223,7 +235,8 @@ def test_two_that_take_over_at_once(
     with Store.connect(dsn, schema=schema) as store:
         store.run(create(of_submit), once(first, of_submit))
     connection.execute("UPDATE job SET heartbeat_at = now() - interval '1 day'")
-    with psycopg.connect(dsn, options=f"-c search_path={schema}") as own:
+    with psycopg.connect(dsn) as own:
+        open_schema(own, schema)
         assert isinstance(Store(own).run(once(second, of_submit)), Started)
         thread, answers = waiting(once(third, of_submit))
         own.commit()

@@ -241,8 +241,9 @@ def test_row_level_security_changes_no_plan(
     plain = [shape(cursor, name, chosen, schema) for name, chosen in cases]
     cursor.execute("BEGIN")
     cursor.execute("CREATE ROLE bound_by_policies")
-    cursor.execute(f'GRANT ALL ON SCHEMA "{schema}" TO bound_by_policies')
-    cursor.execute(f'GRANT ALL ON ALL TABLES IN SCHEMA "{schema}" TO bound_by_policies')
+    for what in ("SCHEMA", "ALL TABLES IN SCHEMA"):
+        grant = sql.SQL(f"GRANT ALL ON {what} {{}} TO bound_by_policies")
+        cursor.execute(grant.format(sql.Identifier(schema)).as_bytes())
     cursor.execute("SET LOCAL ROLE bound_by_policies")
     bound = [shape(cursor, name, chosen, schema) for name, chosen in cases]
     cursor.execute("ROLLBACK")

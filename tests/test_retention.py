@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 from samples import TIME, create, ended, later, sha256, start
+from shell import looking_at
 from stores import LAST, PACKAGES, Job, Submit, World, record, worlds
 
 from butido_store import Statement, Store, job, release, report, submit, uuid7
@@ -562,7 +563,7 @@ def test_a_removed_log_is_told_in_each_door(
     assert "log removed" in shell("job", str(one)).output.replace("_", " ")
     command = [postgres.psql, "-XAtq", "-v", f"job={one}", "-f", str(query("job/log").path)]
     told = subprocess.run(
-        [*command, make_conninfo(dsn, options=f"-csearch_path={schema}")],
+        [*command, make_conninfo(dsn, options=looking_at(schema))],
         capture_output=True,
         text=True,
         check=True,
@@ -582,7 +583,7 @@ def test_psql_walks_with_the_files_alone(
             command += ["-v", one]
         command += ["-f", str(query(f"retention/{name}").path)]
         told = subprocess.run(
-            [*command, make_conninfo(dsn, options=f"-csearch_path={schema}")],
+            [*command, make_conninfo(dsn, options=looking_at(schema))],
             capture_output=True,
             text=True,
             check=True,

@@ -10,6 +10,7 @@ DROP VIEW artifact_overview;
 DROP VIEW job_overview;
 DROP VIEW submit_overview;
 DROP VIEW retention_submit;
+DROP VIEW retention_log_reader;
 DROP VIEW retention_job;
 DROP TABLE retention_walk;
 DROP TABLE retention_rule;

@@ -965,6 +965,32 @@ COMMENT ON COLUMN retention_job.stays IS
 'Why it stays: running, no rule, rule for one that keeps for ever, age, newest, or last success; NULL if it '
 'is to go';
 
+CREATE VIEW retention_log_reader AS
+SELECT
+    ji.artifact_uuid,
+    c.uuid AS job_uuid
+FROM job_input_artifacts AS ji
+JOIN job AS c ON c.uuid = ji.job_uuid
+WHERE
+    c.state = 'running'
+    OR (
+        c.state = 'success' AND (
+            c.log IS NOT NULL
+            OR EXISTS (
+                SELECT 1
+                FROM artifact AS o
+                JOIN release AS r ON r.artifact_uuid = o.uuid
+                WHERE o.job_uuid = c.uuid
+            )
+        )
+    );
+
+COMMENT ON VIEW retention_log_reader IS
+'The jobs for which the logs of those that made what they read are kept: those that run, and those that '
+'succeeded and have their own log, or were released';
+COMMENT ON COLUMN retention_log_reader.artifact_uuid IS 'The file that was read';
+COMMENT ON COLUMN retention_log_reader.job_uuid IS 'The job that read it';
+
 CREATE VIEW retention_submit AS
 SELECT
     s.uuid AS submit_uuid,

@@ -541,6 +541,25 @@ def test_submits_that_reused_of_each_other_stay(connection: Connection, chain: C
     assert [one.because for one in retention.why(store, chain.jobs[0])] == ["no rule", "circle"]
 
 
+def test_a_failed_job_that_is_read_keeps_its_log_and_no_other(connection: Connection) -> None:
+    connection.execute(LOGS.encode())
+    store, of = Store(connection), uuid7()
+    maker, failed, reader = uuid7(), uuid7(), uuid7()
+    made, left = (Output(path, sha256(path), 1) for path in ("made", "left"))
+    store.run(create(of, timestamp=OLD))
+    store.run(job.record(ended(maker, of, started_at=OLD, outputs=[made])))
+    store.run(
+        job.record(
+            ended(failed, of, started_at=OLD, state="error", inputs=[made.uuid], outputs=[left])
+        )
+    )
+    store.run(start(reader, of, inputs=[left.uuid]))
+    planned = retention.plan(store)
+    assert planned.logs == {maker}
+    assert retention.prune(store) == planned.removed
+    assert not store.run(job.get(failed)).log_removed
+
+
 # Doors -------------------------------------------------------------------------------------------
 
 

@@ -32,24 +32,15 @@ LEFT JOIN LATERAL (
         ji.job_uuid AS holder_uuid
     FROM artifact AS a
     JOIN job_input_artifacts AS ji ON ji.artifact_uuid = a.uuid
-    JOIN job AS c ON c.uuid = ji.job_uuid
-    WHERE
-        a.job_uuid = v.job_uuid
-        AND (
-            v.what = 'record'
-            OR c.state = 'running'
-            OR (
-                c.state = 'success' AND (
-                    c.log IS NOT NULL
-                    OR EXISTS (
-                        SELECT 1
-                        FROM artifact AS o
-                        JOIN release AS r ON r.artifact_uuid = o.uuid
-                        WHERE o.job_uuid = c.uuid
-                    )
-                )
-            )
-        )
+    WHERE a.job_uuid = v.job_uuid AND v.what = 'record'
+    UNION
+    SELECT
+        NULL::uuid AS release_uuid,
+        NULL::uuid AS submit_uuid,
+        c.job_uuid AS holder_uuid
+    FROM artifact AS a
+    JOIN retention_log_reader AS c ON c.artifact_uuid = a.uuid
+    WHERE a.job_uuid = v.job_uuid AND v.what = 'log'
     UNION
     SELECT
         NULL::uuid AS release_uuid,

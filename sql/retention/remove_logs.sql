@@ -62,33 +62,19 @@ held (uuid) AS (
             EXISTS (SELECT 1 FROM release AS r WHERE r.artifact_uuid = a.uuid)
             OR EXISTS (
                 SELECT 1
-                FROM job_input_artifacts AS ji
-                JOIN job AS c ON c.uuid = ji.job_uuid
+                FROM retention_log_reader AS c
                 WHERE
-                    ji.artifact_uuid = a.uuid
-                    AND ji.job_uuid NOT IN (SELECT l.uuid FROM locked AS l)
-                    AND (
-                        c.state = 'running'
-                        OR (
-                            c.state = 'success' AND (
-                                c.log IS NOT NULL
-                                OR EXISTS (
-                                    SELECT 1
-                                    FROM artifact AS o
-                                    JOIN release AS r ON r.artifact_uuid = o.uuid
-                                    WHERE o.job_uuid = c.uuid
-                                )
-                            )
-                        )
-                    )
+                    c.artifact_uuid = a.uuid
+                    AND c.job_uuid NOT IN (SELECT l.uuid FROM locked AS l)
             )
         )
     UNION
     SELECT a.job_uuid
     FROM held AS h
+    JOIN job AS c ON c.uuid = h.uuid
     JOIN job_input_artifacts AS ji ON ji.job_uuid = h.uuid
     JOIN artifact AS a ON a.uuid = ji.artifact_uuid
-    WHERE a.job_uuid IN (SELECT l.uuid FROM locked AS l)
+    WHERE c.state = 'success' AND a.job_uuid IN (SELECT l.uuid FROM locked AS l)
 ),
 
 going AS MATERIALIZED (

@@ -64,24 +64,8 @@ LEFT JOIN LATERAL (
         bool_or(EXISTS (SELECT 1 FROM release AS r WHERE r.artifact_uuid = a.uuid)) AS is_released,
         sum((
             SELECT count(*)
-            FROM job_input_artifacts AS ji
-            JOIN job AS c ON c.uuid = ji.job_uuid
-            WHERE
-                ji.artifact_uuid = a.uuid
-                AND (
-                    c.state = 'running'
-                    OR (
-                        c.state = 'success' AND (
-                            c.log IS NOT NULL
-                            OR EXISTS (
-                                SELECT 1
-                                FROM artifact AS o
-                                JOIN release AS r ON r.artifact_uuid = o.uuid
-                                WHERE o.job_uuid = c.uuid
-                            )
-                        )
-                    )
-                )
+            FROM retention_log_reader AS c
+            WHERE c.artifact_uuid = a.uuid
         ))::bigint AS consumers
     FROM artifact AS a
     WHERE d.stays IS NULL AND a.job_uuid = d.uuid

@@ -10,17 +10,20 @@ SELECT
 FROM (
     SELECT
         'butido_jobs' AS metric,
-        jsonb_build_object('state', s.state) AS labels,
+        jsonb_build_object('state', c.state) AS labels,
         -- To count ten million takes a second: above 20,000 it is what the last analyze found.
         CASE
-            WHEN s.state = 'running' OR c.jobs < 20000 THEN c.jobs
+            WHEN c.state = 'running' OR c.jobs < 20000 THEN c.jobs
             ELSE greatest(
                 c.jobs, (
                     SELECT
-                        CASE s.state
+                        CASE c.state
                             WHEN 'success' THEN i.success
                             WHEN 'lost' THEN i.swept
-                            ELSE i.jobs - i.success - i.swept
+                            -- What is left. Of more than 20,000 that were lost, those that a sweep found.
+                            ELSE
+                                i.jobs - i.success - c.running
+                                - CASE WHEN c.lost < 20000 THEN c.lost ELSE greatest(c.lost, i.swept) END
                         END
                     FROM (
                         -- The indexes of these states alone: of a table with row-level security pg_stats,
@@ -44,16 +47,23 @@ FROM (
             )
         END AS value,
         'Jobs by state; of those that ended an estimate where there are more than 20,000' AS help
-    FROM (VALUES ('running'), ('success'), ('error'), ('lost')) AS s (state)
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS jobs
-        FROM (
-            SELECT 1
-            FROM job AS j
-            WHERE j.state = s.state
-            ORDER BY j.started_at
-            -- All that run: they are few, and counted.
-            LIMIT CASE WHEN s.state <> 'running' THEN 20000 END
+    FROM (
+        SELECT
+            s.state,
+            n.jobs,
+            max(n.jobs) FILTER (WHERE s.state = 'running') OVER () AS running,
+            max(n.jobs) FILTER (WHERE s.state = 'lost') OVER () AS lost
+        FROM (VALUES ('running'), ('success'), ('error'), ('lost')) AS s (state)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS jobs
+            FROM (
+                SELECT 1
+                FROM job AS j
+                WHERE j.state = s.state
+                ORDER BY j.started_at
+                -- All that run: they are few, and counted.
+                LIMIT CASE WHEN s.state <> 'running' THEN 20000 END
+            ) AS t
         ) AS n
     ) AS c
     UNION ALL

@@ -98,17 +98,31 @@ def examine(
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:
-    """Return the worst verdict of all, `ok` if there is none."""
+    """Return the worst verdict of all.
+
+    :param findings: as `examine` gives them
+    :returns: a verdict, `ok` if nothing was found
+    """
     return min((one.verdict for one in findings), key=_VERDICTS.index, default="ok")
 
 
 def status(findings: Iterable[Finding]) -> int:
-    """Return the worst verdict as monitoring plugins do: 0 ok, 1 warn, 2 bad, 3 unknown."""
+    """Return the worst verdict as the exit status of a monitoring plugin.
+
+    The numbers are those of https://www.monitoring-plugins.org/doc/guidelines.html.
+
+    :param findings: as `examine` gives them
+    :returns: 0 ok, 1 warn, 2 bad, 3 unknown
+    """
     return _STATUS[worst(findings)]
 
 
 def metrics(findings: Iterable[Finding]) -> list[Metric]:
-    """Return what was found in the terms of Prometheus."""
+    """Return what was found in the terms of Prometheus.
+
+    :param findings: as `examine` gives them
+    :returns: the status of each check, and the number of each finding that has one
+    """
     found: dict[str, list[Finding]] = {}
     for one in findings:
         found.setdefault(one.check, []).append(one)

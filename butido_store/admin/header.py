@@ -128,22 +128,40 @@ def parse(comment: str, path: Path) -> Header:
 
 
 def strongest(modes: Iterable[str]) -> str:
-    """Return the strongest of some locks."""
+    """Return the strongest of some locks.
+
+    :param modes: of `MODES`, at least one
+    :returns: the one that stands last there
+    """
     return max(modes, key=MODES.index)
 
 
 def conflicts(mode: str) -> tuple[str, ...]:
-    """Return the locks that a lock cannot be had beside, and that cannot be had beside it."""
+    """Return the locks that a lock cannot be had beside, and that cannot be had beside it.
+
+    https://www.postgresql.org/docs/current/explicit-locking.html has the table.
+
+    :param mode: of `MODES`
+    :returns: of `MODES`
+    """
     return _CONFLICTS[mode]
 
 
 def pg_mode(mode: str) -> str:
-    """Return a lock's name in pg_locks."""
+    """Return a lock's name in pg_locks.
+
+    :param mode: of `MODES`
+    :returns: such as `AccessShareLock`
+    """
     return f"{mode.title().replace(' ', '')}Lock"
 
 
 def said(locks: Mapping[str, str]) -> str:
-    """Return locks as a header says them."""
+    """Return locks as a header says them.
+
+    :param locks: the strongest lock by table
+    :returns: the strongest first, each with its tables; `none` if there is none
+    """
     by_mode: dict[str, list[str]] = {}
     for table, mode in sorted(locks.items()):
         by_mode.setdefault(mode, []).append(table)

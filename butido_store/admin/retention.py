@@ -157,6 +157,7 @@ def prune(
         that it took
     :returns: what was removed
     :raises InvalidInput: a value is none that it can be
+    :raises Unavailable: another session walks, and did so for as long as the store tries again
     """
     _check.seconds("pause", pause)
     most = max(1, _check.count("batch", batch))

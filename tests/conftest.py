@@ -40,7 +40,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 # How many examples a property is tried with: --hypothesis-profile chooses.
-for _name, _examples in {"few": 8, "default": 15, "thorough": 2000}.items():
+for _name, _examples in {"few": 6, "default": 10, "thorough": 2000}.items():
     settings.register_profile(
         _name,
         deadline=None,

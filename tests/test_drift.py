@@ -123,9 +123,11 @@ PLANTS = {
         "constraint fruit on job is extra",
     ),
     "CHECK not valid": Plant(
-        "ALTER TABLE artifact DROP CONSTRAINT artifact_path_check,"
-        " ADD CONSTRAINT artifact_path_check CHECK (path <> '') NOT VALID",
-        "constraint artifact_path_check on artifact: validity is not valid, not the default",
+        "ALTER TABLE release_store DROP CONSTRAINT release_store_name_check,"
+        " ADD CONSTRAINT release_store_name_check CHECK (char_length(name) BETWEEN 1 AND 255)"
+        " NOT VALID",
+        "constraint release_store_name_check on release_store: validity is not valid,"
+        " not the default",
     ),
     "foreign key dropped": Plant(
         "ALTER TABLE job DROP CONSTRAINT job_image_id_fkey",

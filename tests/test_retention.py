@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -627,7 +628,9 @@ def test_the_loop_of_the_page_removes_all(
         [
             "sh",
             "-ec",
-            block.replace("path=butido", f"path={schema}").replace("limit=50", "limit=9"),
+            block.replace("'-c search_path=butido'", shlex.quote(looking_at(schema))).replace(
+                "limit=50", "limit=9"
+            ),
         ],
         cwd=root,
         env={

@@ -98,6 +98,11 @@ def ended(uuid: UUID, submit_uuid: UUID, **changes: Any) -> job.EndedJob:
     return job.EndedJob(uuid=uuid, submit=submit_uuid, **(values | changes))
 
 
+def is_path(text: str) -> bool:
+    """Tell whether an artifact may have this path."""
+    return not text.startswith("/") and ".." not in text.split("/")
+
+
 def netstring(data: bytes) -> bytes:
     """Return the bytes with their length before them."""
     return b"%d:%s," % (len(data), data)

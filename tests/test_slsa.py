@@ -17,7 +17,7 @@ from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenan
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement as InTotoStatement
 from in_toto_attestation.v1.statement_pb2 import Statement as InTotoMessage
-from samples import HASH, create, ended, sha256
+from samples import HASH, create, ended, is_path, sha256
 
 from butido_store import Store, artifact, job, report, uuid7
 from butido_store.artifact import Output
@@ -65,11 +65,6 @@ def checked(statement: Any) -> Provenance:
 
 NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 ODD = st.text("ü🐘 #?/%:~\n@[]", min_size=1, max_size=9)
-
-
-def is_path(name: str) -> bool:
-    """Tell whether an artifact may have this path."""
-    return not name.startswith("/") and ".." not in name.split("/")
 
 
 @given(name=(NAME.map(lambda text: text[:255]) | ODD).filter(is_path))

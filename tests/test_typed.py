@@ -12,7 +12,7 @@ import pytest
 from commandline import Shell
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import create, ended, sha256
+from samples import create, ended, is_path, sha256
 from test_report import as_sha256sum
 
 from butido_store import Store, artifact, job, report, uuid7
@@ -164,7 +164,9 @@ def test_an_input_has_two_spaces_before_its_path(inputs: list[str]) -> None:
         report.explain_miss(**WANTED, env=[], inputs=inputs)
 
 
-PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+PATH = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1
+).filter(is_path)
 
 
 @given(paths=st.lists(st.text("\\\nnr\r *aü@ ", min_size=1) | PATH, unique=True, max_size=4))

@@ -28,17 +28,25 @@ class _Cut(Exception):
 class _Link:
     client: socket.socket
     server: socket.socket
+    # The client is told by TCP that it was no orderly end, and so nothing may end in order.
+    reset: bool = False
 
     def cut(self, *, reset: bool = False) -> None:
-        """End both sides; by TCP the client may be told that it was no orderly end."""
-        for end in (self.client, self.server):
+        """End both sides, whose threads notice; `_begin` closes them, when both have ended."""
+        if reset and self.client.family == socket.AF_INET:
             with suppress(OSError):
-                if reset and end.family == socket.AF_INET:
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-                    # Not shutdown, which would end it in order. The thread that reads notices too.
-                    end.close()
-                else:
-                    end.shutdown(socket.SHUT_RDWR)
+                self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                self.reset = True
+        for end in (self.client, self.server):
+            # Whoever waits for what comes would wait on if it were closed; this says no word.
+            how = socket.SHUT_RD if self.reset and end is self.client else socket.SHUT_RDWR
+            with suppress(OSError):
+                end.shutdown(how)
+
+    def end(self, target: socket.socket) -> None:
+        """Have one side know that the other one has ended in order."""
+        if not self.reset:
+            target.shutdown(socket.SHUT_WR)
 
 
 class Proxy:
@@ -68,6 +76,8 @@ class Proxy:
         self._armed: Direction | None = None
         self._left = 0
         self.cuts = 0
+        # How many links clients have begun.
+        self.begun = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -111,6 +121,7 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.begun += 1
                 if client.family == socket.AF_INET:
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._begin, args=(client,), daemon=True).start()
@@ -165,10 +176,8 @@ class Proxy:
                     self._count(direction)
                     target.sendall(held[: length + 1])
                     del held[: length + 1]
-            target.shutdown(socket.SHUT_WR)
-        except _Cut:
-            link.cut()
-        except OSError:
+            link.end(target)
+        except (_Cut, OSError):
             link.cut()
 
     def _count(self, direction: Direction) -> None:

@@ -42,6 +42,7 @@ from psycopg.types.array import register_all_arrays
 
 from butido_store._statement import Batch, Conversation, Rows, Step, step
 from butido_store._target import GIVE_BACK, Lent, opening
+from butido_store._watch import Watched
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_database
 
 _END = object()
@@ -471,6 +472,8 @@ def _is_small(rows: Sequence[Sequence[Any]]) -> bool:
     return True
 
 
+# For how long the server may take to say what it has, in seconds.
+_OPENING = 30.0
 # Why the connections of a pool were refused: the pool itself only logs it, and tries for ever.
 refused_by_pool = WeakKeyDictionary[object, SchemaMismatch]()
 
@@ -478,7 +481,7 @@ refused_by_pool = WeakKeyDictionary[object, SchemaMismatch]()
 async def open_schema(connection: Connection, schema: str) -> None:
     """Set up an idle connection for the schema, and check what is found there.
 
-    :raises StoreError: it is not idle, or what is there does not fit
+    :raises StoreError: it is not idle, or what is there does not fit, or is not told in time
     """
     if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
         raise StoreError("the connection is in a transaction; open_schema takes an idle one")
@@ -486,16 +489,19 @@ async def open_schema(connection: Connection, schema: str) -> None:
     pool = getattr(connection, "_pool", None)
     # None tells of a pooler, even of one that passes on the server's process ids.
     pid = 0 if connection.prepare_threshold is None else connection.info.backend_pid
-    try:
-        lent = await converse(connection, opening(schema, pid), [])
-    except SchemaMismatch as error:
-        if pool is not None:
-            refused_by_pool[pool] = error
-        raise
+    cut_at = time.monotonic() + _OPENING
+    # A pool has few threads that open connections, and one that hangs would open no more.
+    with Watched(connection, silent_for=_OPENING, cut_at=cut_at):
+        try:
+            lent = await converse(connection, opening(schema, pid), [])
+        except SchemaMismatch as error:
+            if pool is not None:
+                refused_by_pool[pool] = error
+            raise
+        if not connection.autocommit:
+            await done(connection.commit())
     if lent:
         connection.prepare_threshold = None
         _lent[connection] = lent
     if pool is not None:
         refused_by_pool.pop(pool, None)
-    if not connection.autocommit:
-        await done(connection.commit())

@@ -1,7 +1,6 @@
 """Where connections come from: the caller's, a pool's, or the store's own."""
 
 import threading
-import time
 from collections.abc import AsyncGenerator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -29,7 +28,6 @@ from butido_store._connection import (
     within,
 )
 from butido_store._target import Target, refused
-from butido_store._watch import Watched
 from butido_store.errors import (
     ConnectionFailed,
     EmbeddedServerError,
@@ -39,8 +37,6 @@ from butido_store.errors import (
     from_database,
 )
 
-# For how long the server may take to say what it has, in seconds.
-_OPENING = 30.0
 # The connections of callers that a stream has: several stores may use one.
 _streaming = WeakSet[Connection]()
 
@@ -164,9 +160,7 @@ class Own(Single):
         except psycopg.Error as error:
             raise refused(error) from error
         try:
-            cut_at = time.monotonic() + _OPENING
-            with Watched(connection, silent_for=_OPENING, cut_at=cut_at):
-                await open_schema(connection, self.schema)
+            await open_schema(connection, self.schema)
         except BaseException:
             cut(connection)
             raise

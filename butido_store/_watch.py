@@ -1,18 +1,20 @@
 """Cuts connections to a server that has gone silent: frozen, or behind a network that is gone."""
 
+import errno
 import os
 import socket
 import struct
 import threading
 import time
 from contextlib import suppress
-from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from psycopg import OperationalError
 
-from butido_store._connection import Connection
 from butido_store.errors import Unavailable
+
+if TYPE_CHECKING:
+    from butido_store._connection import Connection
 
 # How often to look, and how long a server may take to say that it is there, in seconds.
 _INTERVAL, _PATIENCE = 0.5, 5.0
@@ -28,7 +30,9 @@ class Watched:
 
     __slots__ = ("_ask_at", "_connection", "_cut_at", "_silent_for", "_why")
 
-    def __init__(self, connection: Connection, *, silent_for: float, cut_at: float | None) -> None:
+    def __init__(
+        self, connection: "Connection", *, silent_for: float, cut_at: float | None
+    ) -> None:
         """Say when to look.
 
         :param connection: what to watch
@@ -61,23 +65,25 @@ class Watched:
             return "an answer of the server took longer than its timeout"
         return None
 
-    def is_silent(self, there: dict[object, bool]) -> str | None:
+    def is_silent(self, asked: "dict[_Address, _Question]") -> str | None:
         """Return why to cut the connection where its server does not answer.
 
-        :param there: which servers answered in this round, by address
+        :param asked: what servers are being asked; one more is put there
         """
         if time.monotonic() < self._ask_at:
             return None
         try:
             info = self._connection.info
-            host, port = info.hostaddr or info.host, info.port
+            address = info.hostaddr or info.host, info.port
         except OperationalError:
             return None  # The connection is closed: the run is about to end.
-        if (host, port) not in there:
-            there[host, port] = _is_there(host, port)
-        if not there[host, port]:
+        if address not in asked:
+            asked[address] = _Question(*address)
+        answered = asked[address].answered
+        if answered is False:
             return f"the server is silent, and did not answer in {_PATIENCE:.0f} s either"
-        self._ask_at = time.monotonic() + self._silent_for
+        if answered:
+            self._ask_at = time.monotonic() + self._silent_for
         return None
 
     def cut(self, why: str) -> None:
@@ -90,24 +96,65 @@ class Watched:
             end.shutdown(socket.SHUT_RDWR)
 
 
-def _is_there(host: str, port: int) -> bool:
-    """Ask a server, as connections begin, whether it speaks TLS: any answer will do."""
-    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address: str | tuple[str, int] = (host, port)
-    if host.startswith(("/", "@")):
-        kind, address = socket.AF_UNIX, f"{host}/.s.PGSQL.{port}".replace("@", "\0", 1)
-    try:
-        asking = socket.socket(kind)
-    except OSError:
-        return True  # This process has no descriptor left, which says nothing of the server.
-    with asking:
-        asking.settimeout(_PATIENCE)
+_Address = tuple[str, int]
+
+
+class _Question:
+    """Asks a server, as connections begin, whether it speaks TLS: any answer will do.
+
+    It never waits, since others have deadlines that are to be kept meanwhile.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        """Ask."""
+        # None where it may still do so.
+        self.answered: bool | None = None
+        self._until = time.monotonic() + _PATIENCE
+        self._sent = False
+        kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._address: str | _Address = (host, port)
+        if host.startswith(("/", "@")):
+            kind = socket.AF_UNIX
+            self._address = f"{host}/.s.PGSQL.{port}".replace("@", "\0", 1)
         try:
-            asking.connect(address)
-            asking.sendall(_SSL_REQUEST)
-            return bool(asking.recv(1))
+            self._asking = socket.socket(kind)
         except OSError:
-            return False
+            self.answered = True  # This process has no descriptor left, which says nothing of it.
+            return
+        self._asking.setblocking(False)
+        self.look()
+
+    def look(self) -> None:
+        """Look whether it has answered, or has not in its time."""
+        if self.answered is not None:
+            return
+        try:
+            self.answered = self._answer()
+        except OSError:
+            self.answered = False
+        if self.answered is None and time.monotonic() >= self._until:
+            self.answered = False
+        if self.answered is not None:
+            self.close()
+
+    def _answer(self) -> bool | None:
+        if not self._sent:
+            known = self._asking.connect_ex(self._address)
+            # EAGAIN: of a socket with a path, whose server has let in nobody for a while.
+            if known in (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN):
+                return None
+            if known not in (0, errno.EISCONN):
+                return False
+            self._asking.send(_SSL_REQUEST)
+            self._sent = True
+        try:
+            return bool(self._asking.recv(1))
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._asking.close()
 
 
 class _Watch:
@@ -119,7 +166,7 @@ class _Watch:
         self._some = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def add(self, connection: Connection, watched: Watched) -> None:
+    def add(self, connection: "Connection", watched: Watched) -> None:
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._look, name="butido_store", daemon=True)
@@ -131,28 +178,35 @@ class _Watch:
         if not self._some.is_set():
             self._some.set()
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: "Connection") -> None:
         with self._lock:
             self._watched.pop(connection, None)
 
     def _look(self) -> None:
+        asked: dict[_Address, _Question] = {}
         while self._some.wait():
             time.sleep(_INTERVAL)
             with self._lock:
                 watched = [*self._watched.items()]
                 if not watched:
                     self._some.clear()
-            # Those whose time is up first, since to ask takes time; each server is asked once.
-            there: dict[object, bool] = {}
-            for judge in (Watched.is_late, partial(Watched.is_silent, there=there)):
-                for connection, one in watched:
-                    if connection.closed:
-                        self.remove(connection)
-                    elif why := judge(one):
-                        with self._lock:
-                            # Not one whose run has ended meanwhile.
-                            if self._watched.get(connection) is one:
-                                one.cut(why)
+            for question in asked.values():
+                question.look()
+            for connection, one in watched:
+                if connection.closed:
+                    self.remove(connection)
+                elif why := one.is_late() or one.is_silent(asked):
+                    with self._lock:
+                        # Not one whose run has ended meanwhile.
+                        if self._watched.get(connection) is one:
+                            one.cut(why)
+            for address, question in [*asked.items()]:
+                if question.answered is not None:
+                    del asked[address]
+                elif not watched:
+                    # It would tell of then, not of when somebody asks again.
+                    question.close()
+                    del asked[address]
 
 
 _watch = _Watch()

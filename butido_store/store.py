@@ -56,6 +56,7 @@ def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SC
     :param schema: name of the schema that holds the tables
     :raises InvalidInput: one of them is something else
     :raises SchemaMismatch: the database is not ready for this version
+    :raises Unavailable: the link broke, or the server took longer than half a minute
     """
     _check.instance("connection", connection, psycopg.Connection)
     at_once(_connection.open_schema(connection, _schema(schema)))
@@ -70,6 +71,7 @@ async def open_schema_async(
     :param schema: name of the schema that holds the tables
     :raises InvalidInput: one of them is something else
     :raises SchemaMismatch: the database is not ready for this version
+    :raises Unavailable: the link broke, or the server took longer than half a minute
     """
     _check.instance("connection", connection, psycopg.AsyncConnection)
     await _connection.open_schema(connection, _schema(schema))

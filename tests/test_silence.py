@@ -6,16 +6,20 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from chaos.proxy import Proxy
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from samples import create
 
 from butido_store import AsyncStore, Store, report, uuid7
+from butido_store._watch import Watched
 from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable
@@ -170,3 +174,82 @@ def test_a_cancelled_close_closes(short_directory: Path, monkeypatch: pytest.Mon
 
     asyncio.run(run())
     assert not (server.directory / "data" / "postmaster.pid").exists()
+
+
+def _waiting(connection: psycopg.Connection[Any]) -> int:
+    """Return how many sessions of this database wait for a lock."""
+    row = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    assert row
+    return int(row[0])
+
+
+def test_a_pool_opens_a_connection_after_one_that_hangs(
+    dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("butido_store._connection._OPENING", 0.1)
+    hangs = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(
+        sql.Identifier(schema, "_yoyo_migration")
+    )
+    with (
+        psycopg.connect(dsn, autocommit=True) as other,
+        Store.pooled(dsn, schema=schema, max_size=1, retry_for=0.1) as store,
+    ):
+        with psycopg.connect(dsn) as locking:
+            locking.execute(hangs)
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND state = 'idle'"
+            )
+            # The server does not notice that the first one is cut.
+            deadline = time.monotonic() + 60
+            while _waiting(other) < 2:
+                assert time.monotonic() < deadline
+                with contextlib.suppress(Unavailable):
+                    store.run(report.jobs())
+        while True:
+            with contextlib.suppress(Unavailable):
+                assert store.run(report.jobs()) == []
+                break
+
+
+def test_a_run_ends_in_its_time_while_another_server_is_asked_whether_it_is_there(
+    dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("butido_store._watch._PATIENCE", 20.0)
+    cuts: list[str] = []
+    cut = Watched.cut
+
+    def noted(self: Watched, why: str) -> None:
+        cuts.append(why)
+        cut(self, why)
+
+    monkeypatch.setattr(Watched, "cut", noted)
+    with (
+        Proxy(dsn) as proxy,
+        Store.connect(proxy.dsn, schema=schema, retry_for=0.3) as silent,
+        Store.connect(dsn, schema=schema, retry_for=0, timeout=0.5) as store,
+        psycopg.connect(dsn) as locking,
+        ThreadPoolExecutor() as threads,
+    ):
+        locking.execute(
+            sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(
+                sql.Identifier(schema, "submit")
+            )
+        )
+        proxy.freeze()
+        try:
+            links = proxy.begun
+            running = threads.submit(silent.run, report.jobs())
+            while proxy.begun == links:
+                time.sleep(0.01)
+            with pytest.raises(Unavailable, match="longer than its timeout"):
+                store.run(create(uuid7()))
+            # The other one is not yet.
+            assert len(cuts) == 1
+        finally:
+            locking.rollback()
+            proxy.thaw()
+        assert running.result() == []

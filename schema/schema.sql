@@ -25,6 +25,8 @@
 -- Keys     of submits, jobs, artifacts and releases are uuids that the client makes: a write that is
 --          repeated meets its own row. A shared value (package, image, environment, …) is stored
 --          once, under a bigint that means nothing outside this database.
+-- Secrets  are variables of which the builder stores a keyed digest in place of the value; the key is not
+--          here. Equal ones are equal, and all that is shown of one is <redacted>.
 -- Names    sort by their bytes (COLLATE "C"), whatever the database's locale. A text that a B-tree
 --          would refuse as too long is unique by its SHA-256.
 -- Releases are only added; a withdrawal is a row of its own. Of a path in a store the latest one counts.
@@ -56,7 +58,47 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN text_sha256(environment::text);
 
 COMMENT ON FUNCTION environment_sha256(jsonb) IS
-'SHA-256 over a whole environment, {"name": "value"}, as jsonb writes it';
+'SHA-256 over a whole environment, {"name": "value"}, as jsonb writes it; '
+'of a secret the value is {"hmac_sha256": "hexadecimal"}';
+
+CREATE FUNCTION envvar_name(variable text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE
+    WHEN variable ~ '^[^=]+:[0-9a-f]{64}$' THEN left(variable, -65)
+    -- Without "=" an error, which split_part() would not be.
+    ELSE substr(variable, 1, strpos(variable, '=') - 1)
+END;
+
+COMMENT ON FUNCTION envvar_name(text) IS
+'The name of a variable that is asked for: as NAME=VALUE, or as NAME:HMAC where its value is a secret, '
+'in 64 lower-case hexadecimal digits';
+
+CREATE FUNCTION envvar_value(variable text) RETURNS jsonb
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN CASE
+    WHEN variable ~ '^[^=]+:[0-9a-f]{64}$' THEN jsonb_build_object('hmac_sha256', right(variable, 64))
+    ELSE to_jsonb(substr(variable, strpos(variable, '=') + 1))
+END;
+
+COMMENT ON FUNCTION envvar_value(text) IS
+'The value of a variable that is asked for as envvar_name() says, as environment_sha256() takes it';
+
+CREATE FUNCTION envvar_text(value jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE jsonb_typeof(value) WHEN 'string' THEN value #>> '{}' WHEN 'object' THEN '<redacted>' END;
+
+COMMENT ON FUNCTION envvar_text(jsonb) IS
+'What is shown of a value in an environment, as environment_sha256() takes it';
+
+CREATE FUNCTION envvar_sha256(value jsonb) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE jsonb_typeof(value)
+    WHEN 'string' THEN text_sha256(value #>> '{}')
+    WHEN 'object' THEN decode(value ->> 'hmac_sha256', 'hex')
+END;
+
+COMMENT ON FUNCTION envvar_sha256(jsonb) IS
+'envvar.value_sha256 of a value in an environment, as environment_sha256() takes it; NULL for what is none';
 
 CREATE FUNCTION job_fingerprint(
     package_name text,
@@ -255,18 +297,25 @@ CREATE TABLE envvar (
     id bigint GENERATED ALWAYS AS IDENTITY,
     name text COLLATE "C" NOT NULL,
     value text NOT NULL,
-    value_sha256 bytea NOT NULL GENERATED ALWAYS AS (text_sha256(value)) STORED,
+    value_hmac bytea,
+    value_sha256 bytea NOT NULL GENERATED ALWAYS AS (coalesce(value_hmac, text_sha256(value))) STORED,
     CONSTRAINT envvar_pkey PRIMARY KEY (id),
     CONSTRAINT envvar_name_value_sha256_key UNIQUE (name, value_sha256),
     CONSTRAINT envvar_name_check
-    CHECK (position('=' IN name) = 0 AND char_length(name) BETWEEN 1 AND 255)
+    CHECK (position('=' IN name) = 0 AND char_length(name) BETWEEN 1 AND 255),
+    CONSTRAINT envvar_value_hmac_check CHECK (octet_length(value_hmac) = 32),
+    -- What everybody is shown, so that no report has to leave anything out.
+    CONSTRAINT envvar_check CHECK (value_hmac IS NULL OR value = '<redacted>')
 );
 
 COMMENT ON TABLE envvar IS 'Environment variables, each pair of name and value once';
 COMMENT ON COLUMN envvar.id IS 'Key within this database';
 COMMENT ON COLUMN envvar.name IS 'Name, without "="';
-COMMENT ON COLUMN envvar.value IS 'Value, of any length';
-COMMENT ON COLUMN envvar.value_sha256 IS 'SHA-256 of the value, which may be too long for an index';
+COMMENT ON COLUMN envvar.value IS 'Value, of any length; <redacted> for a secret';
+COMMENT ON COLUMN envvar.value_hmac IS
+'Of a secret the HMAC-SHA256 of NAME=VALUE, with a key that only builders have; NULL for any other variable';
+COMMENT ON COLUMN envvar.value_sha256 IS
+'SHA-256 of the value, which may be too long for an index; of a secret its HMAC';
 
 CREATE TABLE environment (
     id bigint GENERATED ALWAYS AS IDENTITY,

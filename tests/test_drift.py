@@ -75,7 +75,7 @@ PLANTS = {
     "expression": Plant(
         "ALTER TABLE envvar ALTER COLUMN value_sha256 SET EXPRESSION AS (text_sha256(value || ''))",
         "column envvar.value_sha256: expression is text_sha256((value || ''::text)), not"
-        " text_sha256(value)",
+        " COALESCE(value_hmac, text_sha256(value))",
         rounds=2,
         since=17,
     ),

@@ -41,6 +41,14 @@ Connection = psycopg.Connection[tuple[object, ...]]
         ("INSERT INTO envvar (name, value) VALUES ('=', '')", "envvar_name_check"),
         ("INSERT INTO envvar (name, value) VALUES ('', '')", "envvar_name_check"),
         ("INSERT INTO envvar (name, value) VALUES (repeat('a', 256), '')", "envvar_name_check"),
+        (
+            "INSERT INTO envvar (name, value, value_hmac) VALUES ('A', 'x', sha256(''))",
+            "envvar_check",
+        ),
+        (
+            "INSERT INTO envvar (name, value, value_hmac) VALUES ('A', '<redacted>', '')",
+            "envvar_value_hmac_check",
+        ),
         ("INSERT INTO git_hash (hash) VALUES ('c0ffee')", "git_hash_hash_check"),
         ("INSERT INTO git_hash (hash) VALUES (repeat('A', 40))", "git_hash_hash_check"),
         ("INSERT INTO git_hash (hash) VALUES (repeat('a', 40) || chr(10))", "git_hash_hash_check"),
@@ -57,6 +65,11 @@ Connection = psycopg.Connection[tuple[object, ...]]
         # What comes once
         (
             "INSERT INTO envvar (name, value) SELECT name, value FROM envvar",
+            "envvar_name_value_sha2",
+        ),
+        (
+            "INSERT INTO envvar (name, value, value_hmac)"
+            " VALUES ('A', '<redacted>', sha256('')), ('A', '<redacted>', sha256(''))",
             "envvar_name_value_sha2",
         ),
         ("INSERT INTO image (name) SELECT name FROM image", "image_name_key"),
@@ -114,6 +127,9 @@ def test_what_must_not_be_is_refused(row: Connection, statement: str, constraint
     [
         "INSERT INTO envvar (name, value) SELECT name, value || '=' FROM envvar",
         "INSERT INTO envvar (name, value) VALUES (repeat('ü', 255), repeat('é', 100000))",
+        "INSERT INTO envvar (name, value, value_hmac) VALUES ('A', '<redacted>', NULL),"
+        " ('A', '<redacted>', sha256('')), ('A', '<redacted>', sha256('x')),"
+        " ('B', '<redacted>', sha256(''))",
         "INSERT INTO git_hash (hash) VALUES (repeat('a', 64))",
         "INSERT INTO image (name) VALUES (repeat('🐘', 512))",
         "INSERT INTO package (name, version) VALUES (repeat('🐘', 255), repeat('🐘', 255))",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from butido_store import artifact, errors, job, log, release, submit
 from butido_store._check import uuid7
+from butido_store._secrets import Secrets
 from butido_store._statement import Statement
 from butido_store.building import build
 from butido_store.store import AsyncStore, Store, open_schema, open_schema_async
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncStore",
+    "Secrets",
     "Statement",
     "Store",
     "artifact",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, cast
@@ -17,6 +17,7 @@ from psycopg.errors import (
 )
 
 from butido_store._query import Query, privileges, query
+from butido_store._secrets import NO_KEY, Concealing, Each, Environment, Secrets
 from butido_store.errors import NotFound, StoreError, Unavailable, from_privileges
 
 A = TypeVar("A")
@@ -24,8 +25,8 @@ R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 Row = tuple[object, ...]
 Rows = Sequence[Row]
-# The natural key of a shared value: its table, and one or two texts; an environment's is JSON.
-Key = tuple[str, str, str]
+# The natural key of a shared value: its table, and one or two texts, or an environment.
+Key = tuple[str, str | Environment, str]
 
 # The first attempt finds what is missing, the second has it; each further one means that somebody
 # added or deleted the same values in between.
@@ -49,9 +50,25 @@ class Step:
     # Whether to prepare it; by default where it is run often.
     prepare: bool | None = None
 
+    def concealed(self, secrets: Secrets) -> "Step":
+        """Return the step as it is sent, with digests in place of secrets.
+
+        :raises InvalidInput: there is a secret, and no key
+        """
+        told = {
+            name: value.told(secrets)
+            for name, value in self.parameters.items()
+            if isinstance(value, Concealing)
+        }
+        return replace(self, parameters={**self.parameters, **told}) if told else self
+
     def rendered(self) -> tuple[bytes, list[object]]:
-        """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them."""
-        return self.query.render(frozenset(self.parameters)).bind(self.parameters)
+        """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them.
+
+        :raises InvalidInput: it has a secret that is not concealed
+        """
+        sent = self.concealed(NO_KEY)
+        return sent.query.render(frozenset(sent.parameters)).bind(sent.parameters)
 
     def __repr__(self) -> str:
         """Name the query; its parameters may be secrets, or long."""
@@ -161,7 +178,7 @@ CONFIRM = step("store/confirm", {})
 
 
 def conversation(
-    statements: Sequence[Statement[object]], *, in_transaction: bool
+    statements: Sequence[Statement[object]], *, in_transaction: bool, secrets: Secrets
 ) -> Conversation[tuple[object, ...]]:
     """Run statements together: each yielded batch is one round trip, its rows are sent back.
 
@@ -171,13 +188,34 @@ def conversation(
     :param statements: what to run
     :param in_transaction: the caller has a transaction open: what is refused is undone to here, and
         the transaction goes on
+    :param secrets: what is sent of secrets are digests
     :returns: the collected value of each statement
     :raises StoreError: a statement was refused; nothing of all of them is kept
     """
     try:
-        return (yield from _all_or_none(statements, in_transaction=in_transaction))
+        talk = _all_or_none(statements, in_transaction=in_transaction)
+        return (yield from _concealed(talk, secrets))
     except DENIED as error:
         raise (yield from denied(error, _queries(statements))) from error
+
+
+def _concealed(talk: Conversation[A], secrets: Secrets) -> Conversation[A]:
+    """Pass on a conversation, with digests in place of secrets.
+
+    :raises InvalidInput: there is a secret and no key; the first batch has all that is to be
+        written, so that nothing was
+    """
+    try:
+        batch = next(talk)
+        while True:
+            try:
+                rows = yield [one.concealed(secrets) for one in batch]
+            except psycopg.Error as error:
+                batch = talk.throw(error)
+            else:
+                batch = talk.send(rows)
+    except StopIteration as end:
+        return cast(A, end.value)
 
 
 # Somebody else wrote the same meanwhile, or removed what is referred to.
@@ -343,7 +381,7 @@ def _ask_why(
     whys = [one.why() if one.why else _UNKNOWN if one.writes else one for one in statements]
     shared = sorted(frozenset[Key]().union(*(one.shared() for one in statements)))
     columns = {
-        name: [key[place] for key in shared]
+        name: Each(tuple(key[place] for key in shared))
         for place, name in enumerate(("subjects", "names", "values"))
     }
     ask = [step("store/missing", columns)] if shared else []

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text, uuid7
+from butido_store._secrets import Environment
 from butido_store._statement import (
     CONFIRM,
     Rows,
@@ -185,7 +186,7 @@ def reusable(
             "image": _check.name("image", image, length=_check.IMAGE_LENGTH),
             "image_sha256": _check.given(_check.sha256, "image_sha256", image_sha256),
             "script": _check.text("script", script),
-            "env": json_text(_check.env("env", env)),
+            "env": Environment.of(_check.env("env", env)),
             "inputs": json_text(files),
         },
         lambda rows: _as_reuse(rows) if rows else None,

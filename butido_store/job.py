@@ -14,6 +14,7 @@ from uuid import UUID
 from butido_store import _check
 from butido_store._check import encode_log, json_text, uuid7
 from butido_store._query import query
+from butido_store._secrets import Document, Environment
 from butido_store._statement import (
     CONFIRM,
     Key,
@@ -143,7 +144,7 @@ class _Document:
 
     # The columns of job, with names in place of ids, under the names of the statements' parameters.
     values: dict[str, Any]
-    env: dict[str, str]
+    env: Environment
     inputs: list[dict[str, str]]
     outputs: list[dict[str, str | int]]
     log: str
@@ -174,7 +175,7 @@ class _Document:
                 ("package", self.values["package"], self.values["version"]),
                 ("image", self.values["image"], ""),
                 ("endpoint", self.values["endpoint"], ""),
-                ("environment", json_text(self.env), ""),
+                ("environment", self.env, ""),
             }
         )
 
@@ -226,7 +227,7 @@ def _document(
         values["container_hash"] = _check.name("container_hash", container_hash)
     return _Document(
         values,
-        _check.env("env", env),
+        Environment.of(_check.env("env", env)),
         [
             {"job": values["uuid"], "artifact": str(one)}
             for one in _check.uuids("inputs", inputs, Artifact)
@@ -303,7 +304,7 @@ def _insert(one: _Document) -> tuple[Step | None, ...]:
     if "finished_at" in values:
         values = {**_parameters(values), "log": one.log}
     return (
-        step("job/insert", {**values, "env": json_text(one.env)}),
+        step("job/insert", {**values, "env": one.env}),
         *_belongings(at, json_text(one.outputs), inputs),
     )
 
@@ -347,7 +348,7 @@ def _compare(
     """Make the statement that asks how jobs differ from what is in the store."""
     return read(
         "job/compare",
-        {"jobs": json_text(said)},
+        {"jobs": Document(said)},
         lambda rows: then(typed(_Compared, rows)),
     )
 
@@ -809,7 +810,7 @@ def _record_all(
             "job/insert_all",
             {
                 "at": at,
-                "jobs": json_text([{**one.values, "env": one.env} for one in new]),
+                "jobs": Document([{**one.values, "env": one.env} for one in new]),
                 "logs": [one.log for one in new],
                 "inputs": inputs,
                 "outputs": outputs,

@@ -21,7 +21,7 @@ from inspect import signature
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar, get_args
 from uuid import UUID
 
-from butido_store import _check
+from butido_store import _check, _secrets
 from butido_store._statement import Statement, read, typed
 from butido_store.artifact import Artifact
 from butido_store.errors import InvalidInput
@@ -577,7 +577,8 @@ def _variables(field: str, value: object) -> list[str]:
     names = [text.partition("=")[0] for text in checked]
     for place, name in enumerate(names):
         if name in names[:place]:
-            raise InvalidInput(f"{field}[{place}] is {checked[place]!r}; {name} was given before")
+            # Not its value, which may be a secret.
+            raise InvalidInput(f"{field}[{place}] has {name!r}, which was given before")
     return checked or [""]
 
 
@@ -613,8 +614,10 @@ _NEEDED: Mapping[Any, _Check] = {
     Period: lambda field, value: _check.choice(field, value, get_args(Period)),
     State: lambda field, value: _check.choice(field, value, get_args(State)),
     Texts: _texts,
-    Variable: _variable,
-    Variables: _variables,
+    Variable: lambda field, value: _secrets.Variable(_variable(field, value)),
+    Variables: lambda field, value: _secrets.Each(
+        tuple(map(_secrets.Variable, _variables(field, value)))
+    ),
     Labels: _labels,
     Files: partial(_each, _file),
     Uri: _uri,

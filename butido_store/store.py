@@ -22,6 +22,7 @@ from butido_store._connection import (
     each_at_once,
     within,
 )
+from butido_store._secrets import NO_KEY, Secrets
 from butido_store._source import AsyncPool, Own, OwnPool, Pool, Pooled, Single
 from butido_store._statement import DENIED, Statement, conversation, denied, step
 from butido_store._target import DEFAULT_SCHEMA
@@ -91,10 +92,12 @@ def _own(
     retry_for: float,
     timeout: float | None,
     prepare_threshold: int | None,
+    secrets: Secrets,
 ) -> Own:
     """Return what a store of its own connection lends from; nothing is connected yet."""
     _check.seconds("retry_for", retry_for)
     _check.given(_check.seconds, "timeout", timeout)
+    _check.instance("secrets", secrets, Secrets)
     return Own(
         way,
         None if dsn is None else _check.instance("dsn", dsn, str),
@@ -139,7 +142,12 @@ class _Body(Generic[Source]):
     _way: ClassVar[Way]
 
     def __init__(
-        self, source: Source, *, retry_for: float = RETRY_FOR, timeout: float | None = None
+        self,
+        source: Source,
+        *,
+        retry_for: float = RETRY_FOR,
+        timeout: float | None = None,
+        secrets: Secrets = NO_KEY,
     ) -> None:
         """Use a connection or a pool of the caller's; `open_schema` sets its search path.
 
@@ -152,6 +160,8 @@ class _Body(Generic[Source]):
             unavailable; on a connection nothing is tried again
         :param timeout: for how many seconds a run may take, beside its wait for a turn or a
             connection; None for as long as the server is there
+        :param secrets: which variables are stored as digests, and the key; by default they are
+            refused
         :raises InvalidInput: one of them is something else, or of the other kind: what is awaited
             where the store blocks, or the other way round
         """
@@ -165,19 +175,24 @@ class _Body(Generic[Source]):
             raise InvalidInput(f"{type(self).__name__} takes no {kind}")
         if is_connection:
             _check.seconds("retry_for", retry_for)
-            self._use(Single(cast(Any, source)), 0, timeout)
+            self._use(Single(cast(Any, source)), 0, timeout, secrets)
         else:
-            self._use(Pooled(cast(Any, source)), retry_for, timeout)
+            self._use(Pooled(cast(Any, source)), retry_for, timeout, secrets)
 
     @classmethod
-    def _of(cls, source: Single | Pooled, retry_for: float, timeout: float | None) -> Self:
+    def _of(
+        cls, source: Single | Pooled, retry_for: float, timeout: float | None, secrets: Secrets
+    ) -> Self:
         """Make a store of a connection, or a pool, of its own."""
         store = cls.__new__(cls)
-        store._use(source, retry_for, timeout)
+        store._use(source, retry_for, timeout, secrets)
         return store
 
-    def _use(self, source: Single | Pooled, retry_for: float, timeout: float | None) -> None:
+    def _use(
+        self, source: Single | Pooled, retry_for: float, timeout: float | None, secrets: Secrets
+    ) -> None:
         self._source = source
+        self._secrets = _check.instance("secrets", secrets, Secrets)
         self._retry_for = _check.seconds("retry_for", retry_for)
         self._timeout = _check.given(_check.seconds, "timeout", timeout)
         # A silent server is found out in time to try another one.
@@ -212,7 +227,9 @@ class _Body(Generic[Source]):
         with source.turn:
             async with source.task_turn, source.connection() as connection:
                 in_transaction = _connection.in_callers_transaction(connection)
-                talk = conversation(statements, in_transaction=in_transaction)
+                talk = conversation(
+                    statements, in_transaction=in_transaction, secrets=self._secrets
+                )
                 with Watched(connection, silent_for=self._silent_for, cut_at=cut_at):
                     values = await _connection.converse(connection, talk, self._kept)
                 return values[0] if len(statements) == 1 else values
@@ -222,7 +239,7 @@ class _Body(Generic[Source]):
     ) -> AsyncGenerator[list[A], None]:
         """Run a statement that reads, and yield what comes of its rows, a page at a time."""
         self._check_process()
-        (asked,) = statement.steps
+        asked = statement.steps[0].concealed(self._secrets)
         async with self._source.apart() as connection:
             callers = _connection.in_callers_transaction(connection)
             # Named after the report, so that the server's statistics tell it from others.
@@ -262,13 +279,14 @@ class _Body(Generic[Source]):
         retry_for: float,
         timeout: float | None,
         prepare_threshold: int | None,
+        secrets: Secrets,
     ) -> Self:
-        own = _own(cls._way, dsn, schema, retry_for, timeout, prepare_threshold)
+        own = _own(cls._way, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
         for name, size in zip(("min_size", "max_size"), sizes, strict=True):
             _check.count(name, size)
         # Who finds all busy waits, even if nothing is tried again.
         pool = await OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR).open()
-        return cls._of(pool, retry_for, timeout)
+        return cls._of(pool, retry_for, timeout, secrets)
 
     async def _close(self) -> None:
         # A fork's child has the store, too, and leaves it to the process that opened it.
@@ -295,6 +313,7 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         retry_for: float = RETRY_FOR,
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
+        secrets: Secrets = NO_KEY,
     ) -> Self:
         """Open a store by DSN, by libpq's environment, or else on the embedded server.
 
@@ -306,13 +325,15 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
             connection; None for as long as the server is there
         :param prepare_threshold: runs after which a statement is prepared. Behind a pooler such as
             pgbouncer nothing is prepared; None says that there is one, should it not be noticed
+        :param secrets: which variables are stored as digests, and the key; by default they are
+            refused
         :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         :raises Unavailable: the link broke while the schema was checked
         """
-        own = at_once(_own(BLOCKING, dsn, schema, retry_for, timeout, prepare_threshold).open())
-        return cls._of(own, retry_for, timeout)
+        own = _own(BLOCKING, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
+        return cls._of(at_once(own.open()), retry_for, timeout, secrets)
 
     @classmethod
     def pooled(
@@ -325,6 +346,7 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         retry_for: float = RETRY_FOR,
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
+        secrets: Secrets = NO_KEY,
     ) -> Self:
         """Open a store as `connect` does, on a pool of connections, so that threads need not wait.
 
@@ -337,6 +359,7 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :param retry_for: as for `connect`
         :param timeout: as for `connect`
         :param prepare_threshold: as for `connect`
+        :param secrets: as for `connect`
         :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
@@ -344,7 +367,9 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :raises StoreError: psycopg_pool is not installed
         """
         sizes = min_size, max_size
-        return at_once(cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold))
+        return at_once(
+            cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold, secrets)
+        )
 
     @overload
     def run(self, a: Statement[A], /) -> A: ...
@@ -471,6 +496,7 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         retry_for: float = RETRY_FOR,
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
+        secrets: Secrets = NO_KEY,
     ) -> Opening[Self]:
         """Open a store as `Store.connect` does: with `await`, or with `async with`.
 
@@ -478,8 +504,8 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         """
 
         async def open_() -> Self:
-            own = await _own(AWAITING, dsn, schema, retry_for, timeout, prepare_threshold).open()
-            return cls._of(own, retry_for, timeout)
+            own = _own(AWAITING, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
+            return cls._of(await own.open(), retry_for, timeout, secrets)
 
         return Opening(open_())
 
@@ -494,10 +520,13 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         retry_for: float = RETRY_FOR,
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
+        secrets: Secrets = NO_KEY,
     ) -> Opening[Self]:
         """Open a store as `Store.pooled` does: with `await`, or with `async with`."""
         sizes = min_size, max_size
-        return Opening(cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold))
+        return Opening(
+            cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold, secrets)
+        )
 
     @overload
     async def run(self, a: Statement[A], /) -> A: ...

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from butido_store import _check
 from butido_store._check import json_text
+from butido_store._secrets import Environment
 from butido_store._statement import (
     Key,
     Rows,
@@ -133,7 +134,7 @@ def create(
         in a circle, or the plan has a uuid twice or needs a job that it has not
     :raises Conflict: when run, if the uuid is there with other content
     """
-    environment = json_text(_check.env("env", {} if env is None else env))
+    environment = Environment.of(_check.env("env", {} if env is None else env))
     labelled = _check.given(_check.env, "labels", labels)
     parameters: dict[str, object] = {
         "submit": _check.uuid("uuid", uuid),

@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.adapt import PyFormat, Transformer
 
 from butido_store._query import Query
+from butido_store._secrets import NO_KEY
 from butido_store._statement import Step
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -116,7 +117,7 @@ class Both:
         earlier = chain.from_iterable(("-f", str(step.query.path)) for step in before)
         every: dict[str, object] = {}
         for step in before:
-            every |= step.parameters
+            every |= step.concealed(NO_KEY).parameters
         with self._connect() as connection:
             known = Transformer(connection)
             texts = {

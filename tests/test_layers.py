@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "butido_store"
 LAYERS: dict[str, int] = {
     "butido_store._check": 0,
     "butido_store._query": 0,
+    "butido_store._secrets": 0,
     "butido_store._statement": 0,
     "butido_store.errors": 0,
     "butido_store.admin": 2,

@@ -39,6 +39,7 @@ from yoyo.migrations import get_migration_hash
 from butido_store import Statement, release
 from butido_store._check import json_text
 from butido_store._query import Query, names, query
+from butido_store._secrets import NO_KEY
 from butido_store._statement import Step
 
 # Stands for the name of the schema that the tests run in.
@@ -52,10 +53,10 @@ def of(*statements: Statement[object]) -> dict[str, Mapping[str, object]]:
     found: dict[str, Mapping[str, object]] = {}
     for statement in statements:
         for place, step in enumerate(statement.steps):
-            found[step.query.name] = step.parameters
+            found[step.query.name] = step.concealed(NO_KEY).parameters
             BEFORE[step.query.name] = statement.steps[:place]
         for step in statement.why().steps if statement.why else ():
-            found.setdefault(step.query.name, step.parameters)
+            found.setdefault(step.query.name, step.concealed(NO_KEY).parameters)
     return found
 
 
@@ -77,7 +78,7 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         "jobs": json_text([{"uuid": str(DONE), "image": ODD}, {"uuid": str(NEW), "inputs": []}])
     },
     "submit/compare": {
-        **create(SUBMIT, env=ENV, actor=ODD, labels={"odd": ODD}).steps[0].parameters
+        **of(create(SUBMIT, env=ENV, actor=ODD, labels={"odd": ODD}))["submit/create"]
     },
     "job/compare_chunk": {"job": RUNNING, "seq": 0, "chunk": ODD},
     "release/withdrawn": {
@@ -91,7 +92,10 @@ SAMPLES: dict[str, Mapping[str, object]] = {
     "drift/scratch": {"schema": ODD},
     "drift/session": {"schema": STORES},
     "endpoint/intern": {"names": [ODD, "b", "a", "builder-1"]},
-    "envvar/intern": {"names": ["b", "a", "ODD", "LANG"], "values": [ODD, "", ODD, ODD]},
+    "envvar/intern": {
+        "names": ["b", "a", "ODD", "LANG"],
+        "values": [*map(json_text, [ODD, "", ODD, ODD])],
+    },
     "environment/intern": {
         "environments": [json_text({"ODD": ODD}), "{}", '{"UNKNOWN": ""}', json_text(ENV)]
     },

@@ -56,7 +56,7 @@ ENVIRONMENT = [
         (["A=b", "DEBUG"], r"^env\[1\] is 'DEBUG'"),
         (["A=b", ""], r"^env\[1\] is ''"),
         (["=b"], r"^env\[0\] is '=b'"),
-        (["A=b", "A=c"], r"^env\[1\] is 'A=c'; A was given before"),
+        (["A=b", "A=c"], r"^env\[1\] has 'A', which was given before"),
     ],
 )
 def test_a_variable_without_a_value_is_refused(

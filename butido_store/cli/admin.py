@@ -17,6 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
+from butido_store._secrets import Secrets
 from butido_store._target import Target, refused
 from butido_store.errors import ConnectionFailed, EmbeddedServerError, InvalidInput, StoreError
 from butido_store.store import Store
@@ -107,7 +108,7 @@ class Database:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Open the store."""
-        named: dict[str, Any] = {"schema": self.schema}
+        named: dict[str, Any] = {"schema": self.schema, "secrets": Secrets.from_environment()}
         if self.no_prepare:
             named["prepare_threshold"] = None
         with self.target as target, Store.connect(target.dsn, **named) as store:

@@ -1,6 +1,6 @@
 -- Add the variables of environments that the same transaction added.
 --
--- environments: each {"name": "value"}
+-- environments: each as environment_sha256() takes it
 
 INSERT INTO environment_envvar (environment_id, envvar_id)
 SELECT
@@ -8,8 +8,8 @@ SELECT
     v.id
 FROM unnest(:'environments'::jsonb[]) AS t (environment)
 JOIN environment AS n ON n.sha256 = environment_sha256(t.environment)
-CROSS JOIN LATERAL jsonb_each_text(t.environment) AS w (name, value)
-JOIN envvar AS v ON v.name = w.name AND v.value_sha256 = text_sha256(w.value)
+CROSS JOIN LATERAL jsonb_each(t.environment) AS w (name, value)
+JOIN envvar AS v ON v.name = w.name AND v.value_sha256 = envvar_sha256(w.value)
 ORDER BY n.id, v.id
 ON CONFLICT (environment_id, envvar_id) DO NOTHING
 RETURNING environment_id, envvar_id;

@@ -3,11 +3,11 @@
 -- Asked when a write did nothing. A row for each, in their order; state is NULL if there is no such job.
 --
 -- jobs: [{"uuid": "…", …}]; only the keys that a job has are compared. "submit", "package", "version",
---   "image", "endpoint", "state", "container_hash", "reason", "exit_code", "measurements" and "env" as they
---   are; "started_at" and "finished_at" as rfc3339() writes them; "image_sha256", and "script" as its
---   SHA-256, in hexadecimal; "log" {"sha256": "hexadecimal", "size": 1}, by its size alone if it was
---   removed or is in chunks; "inputs" sorted, ["uuid"]; "outputs" {"path": {"sha256": "hexadecimal",
---   "size": 1}}
+--   "image", "endpoint", "state", "container_hash", "reason", "exit_code" and "measurements" as they are;
+--   "env" as environment_sha256() takes it; "started_at" and "finished_at" as rfc3339() writes them;
+--   "image_sha256", and "script" as its SHA-256, in hexadecimal; "log" {"sha256": "hexadecimal",
+--   "size": 1}, by its size alone if it was removed or is in chunks; "inputs" sorted, ["uuid"]; "outputs"
+--   {"path": {"sha256": "hexadecimal", "size": 1}}
 
 SELECT
     t.uuid,
@@ -58,12 +58,9 @@ LEFT JOIN LATERAL (
                         'size', b.log_size
                     )
             END,
-            'env', (
-                SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
-                FROM jobenvs AS je
-                JOIN envvar AS v ON v.id = je.envvar_id
-                WHERE je.job_uuid = b.uuid
-            ),
+            'env', CASE
+                WHEN n.sha256 = environment_sha256(t.said -> 'env') THEN t.said -> 'env'
+            END,
             'inputs', (
                 SELECT coalesce(jsonb_agg(ji.artifact_uuid ORDER BY ji.artifact_uuid), '[]')
                 FROM job_input_artifacts AS ji
@@ -84,6 +81,7 @@ LEFT JOIN LATERAL (
     JOIN package AS p ON p.id = b.package_id
     JOIN image AS i ON i.id = b.image_id
     JOIN endpoint AS e ON e.id = b.endpoint_id
+    JOIN environment AS n ON n.id = b.environment_id
     WHERE b.uuid = t.uuid
 ) AS j ON TRUE
 ORDER BY t.place;

@@ -57,9 +57,8 @@ wanted_image AS (
 
 wanted_env AS (
     SELECT
-        -- Of a text without "=" an error, which split_part() would not be.
-        substr(w.entry, 1, strpos(w.entry, '=') - 1) AS name,
-        substr(w.entry, strpos(w.entry, '=') + 1) AS value
+        envvar_name(w.entry) AS name,
+        envvar_value(w.entry) AS value
     FROM unnest(:'env'::text[]) AS w (entry)
     WHERE w.entry <> ''
 ),
@@ -91,19 +90,22 @@ CROSS JOIN LATERAL (
     SELECT
         json_agg(
             json_strip_nulls(
-                json_build_object('name', coalesce(o.name, w.name), 'old', o.value, 'new', w.value)
+                json_build_object(
+                    'name', coalesce(o.name, w.name), 'old', o.value, 'new', envvar_text(w.value)
+                )
             ) ORDER BY coalesce(o.name, w.name)
         ) AS differences
     FROM (
         SELECT
             v.name,
-            v.value
+            v.value,
+            v.value_sha256
         FROM jobenvs AS je
         JOIN envvar AS v ON v.id = je.envvar_id
         WHERE je.job_uuid = c.uuid
     ) AS o
     FULL JOIN wanted_env AS w ON o.name = w.name
-    WHERE o.value IS DISTINCT FROM w.value
+    WHERE o.value_sha256 IS DISTINCT FROM envvar_sha256(w.value)
 ) AS e
 CROSS JOIN LATERAL (
     SELECT

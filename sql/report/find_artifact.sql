@@ -61,11 +61,7 @@ fitting AS NOT MATERIALIZED (
             WHERE n.sha256 = environment_sha256((
                 SELECT
                     coalesce(
-                        jsonb_object_agg(
-                            -- Of a text without "=" an error, which split_part() would not be.
-                            substr(w.entry, 1, strpos(w.entry, '=') - 1),
-                            substr(w.entry, strpos(w.entry, '=') + 1)
-                        ), '{}'
+                        jsonb_object_agg(envvar_name(w.entry), envvar_value(w.entry)), '{}'
                     )
                 FROM unnest(:'env'::text[]) AS w (entry)
                 WHERE w.entry <> ''

@@ -20,9 +20,8 @@ variable AS (
     SELECT v.id
     FROM envvar AS v
     WHERE
-        -- Of a text without "=" an error, which split_part() would not be.
-        v.name = substr(:'env'::text, 1, strpos(:'env'::text, '=') - 1)
-        AND v.value_sha256 = text_sha256(substr(:'env'::text, strpos(:'env'::text, '=') + 1))
+        v.name = envvar_name(:'env'::text)
+        AND v.value_sha256 = envvar_sha256(envvar_value(:'env'::text))
 ),
 \endif
 

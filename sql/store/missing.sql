@@ -1,9 +1,9 @@
 -- Which of these shared values are not in the store yet?
 --
--- Of a missing environment, its missing variables are listed as well.
+-- Of a missing environment, its missing variables are listed as well, their values as JSON.
 --
 -- subjects: the table of each value
--- names: the name of each; an environment as {"name": "value"}
+-- names: the name of each; an environment as environment_sha256() takes it
 -- values: the version of each package; empty for the others
 
 WITH missing AS (
@@ -36,12 +36,12 @@ UNION
 SELECT
     'envvar' AS subject,
     w.name,
-    w.value
+    w.value::text
 FROM missing AS m
-CROSS JOIN LATERAL jsonb_each_text(
+CROSS JOIN LATERAL jsonb_each(
     CASE m.subject WHEN 'environment' THEN m.name::jsonb END
 ) AS w (name, value)
 WHERE (
-    SELECT v.id FROM envvar AS v WHERE v.name = w.name AND v.value_sha256 = text_sha256(w.value)
+    SELECT v.id FROM envvar AS v WHERE v.name = w.name AND v.value_sha256 = envvar_sha256(w.value)
 ) IS NULL
 ORDER BY subject, name, value;

@@ -117,12 +117,18 @@ class Own(Single):
     """A connection of the store's own, opened again after it was lost, and more for streams."""
 
     def __init__(
-        self, way: Way, dsn: str | None, schema: str, prepare_threshold: int | None
+        self,
+        way: Way,
+        dsn: str | None,
+        schema: str,
+        prepare_threshold: int | None,
+        connect_timeout: int | None = None,
     ) -> None:
         self.way = way
         self._target = Target(dsn)
         self.schema = schema
         self._prepare_threshold = prepare_threshold
+        self._connect_timeout = connect_timeout
         # None while it is lent, and after an exception came before it was given back.
         self._connection = None
         self._closed = False
@@ -137,8 +143,10 @@ class Own(Single):
     @property
     def parameters(self) -> dict[str, Any]:
         """What they are made with beside it."""
-        threshold = self._prepare_threshold
-        return {"autocommit": True, "prepare_threshold": threshold, **self._target.timeouts}
+        timeouts = self._target.timeouts
+        if self._connect_timeout is not None and "connect_timeout" in timeouts:
+            timeouts["connect_timeout"] = self._connect_timeout
+        return {"autocommit": True, "prepare_threshold": self._prepare_threshold, **timeouts}
 
     async def open(self) -> Self:
         """Connect, with the embedded server running if it is the one.
@@ -309,6 +317,27 @@ class OwnPool(Pooled):
 
         :raises StoreError: psycopg_pool is missing, or as `Own.open` says
         """
+        self._make(300.0)
+        await self._own.open()
+        try:
+            await self._own.rest()
+            await done(cast(Any, self._pool).open())
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def open_unconnected(self) -> Self:
+        """Open the pool; its connections are made, and tried, when they are wanted.
+
+        :raises StoreError: psycopg_pool is missing
+        """
+        # Else the pool goes on trying, at growing intervals, and who wants one waits for that.
+        self._make(self._timeout)
+        await done(cast(Any, self._pool).open())
+        return self
+
+    def _make(self, reconnect_timeout: float) -> None:
         try:
             import psycopg_pool
         except ImportError as error:
@@ -328,20 +357,13 @@ class OwnPool(Pooled):
                 kwargs=self._own.parameters,
                 configure=(lambda one: at_once(configure(one))) if blocking else configure,
                 timeout=self._timeout,
+                reconnect_timeout=reconnect_timeout,
                 min_size=self._sizes[0],
                 max_size=self._sizes[1],
             )
         except ValueError as error:
             raise InvalidInput(str(error)) from error
         super().__init__(pool)
-        await self._own.open()
-        try:
-            await self._own.rest()
-            await done(pool.open())
-        except BaseException:
-            await self.close()
-            raise
-        return self
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection, None]:

@@ -94,6 +94,8 @@ class Statement(Generic[T_co]):
     # Asked then, too: gives the value of a write that is repeated, raises why it is refused, or
     # raises Unwritten where nothing speaks against another attempt.
     why: "Callable[[], Statement[T_co]] | None" = None
+    # It reads what a write hangs on: from the primary, since a standby may not have it yet.
+    decides: bool = False
 
     def __repr__(self) -> str:
         """Name the queries; their parameters may be secrets, or long."""
@@ -107,10 +109,15 @@ def step(name: str, parameters: Mapping[str, object], *, prepare: bool | None = 
 
 
 def read(
-    name: str, parameters: Mapping[str, object], collect: Callable[[Rows], T_co]
+    name: str,
+    parameters: Mapping[str, object],
+    collect: Callable[[Rows], T_co],
+    *,
+    decides: bool = False,
 ) -> Statement[T_co]:
     """Make a statement that reads; parameters that are None count as not given."""
-    return Statement((step(name, parameters),), lambda answers: collect(answers[0]))
+    steps = (step(name, parameters),)
+    return Statement(steps, lambda answers: collect(answers[0]), decides=decides)
 
 
 def write(

@@ -190,6 +190,7 @@ def reusable(
             "inputs": json_text(files),
         },
         lambda rows: _as_reuse(rows) if rows else None,
+        decides=True,
     )
 
 

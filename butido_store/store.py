@@ -3,14 +3,14 @@
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import aclosing, closing, contextmanager
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import psycopg
 from psycopg.rows import tuple_row
 
-from butido_store import _check, _connection
+from butido_store import _check, _connection, _reader
 from butido_store._connection import (
     AWAITING,
     BLOCKING,
@@ -22,12 +22,20 @@ from butido_store._connection import (
     each_at_once,
     within,
 )
+from butido_store._reader import Late, Reader, Unfit
 from butido_store._secrets import NO_KEY, Secrets
 from butido_store._source import AsyncPool, Own, OwnPool, Pool, Pooled, Single
 from butido_store._statement import DENIED, Statement, conversation, denied, step
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store._watch import Watched
-from butido_store.errors import InvalidInput, StoreError, Unavailable
+from butido_store.errors import (
+    ConnectionFailed,
+    InvalidInput,
+    NotFound,
+    SchemaMismatch,
+    StoreError,
+    Unavailable,
+)
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -40,10 +48,15 @@ H = TypeVar("H")
 Source = TypeVar("Source")
 
 RETRY_FOR = 30.0
+READER_WAIT = 2.0
 _FETCH = 1000
 _SCHEMA_LENGTH = 63
-_FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
+_DELAYS = 0.05, 2.0
+# A standby is mostly a few milliseconds behind.
+_READER_DELAYS = 0.002, 0.1
 _SILENT_FOR = 10.0
+# Another attempt would be in vain, and the primary may have another answer.
+_UNREAD = (ConnectionFailed, SchemaMismatch, Unfit)
 
 
 def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SCHEMA) -> None:
@@ -106,6 +119,21 @@ def _own(
     )
 
 
+def _own_reader(
+    own: Own,
+    dsn: str | None,
+    wait: float,
+    prepare_threshold: int | None,
+    sizes: tuple[int, int] | None,
+) -> Reader | None:
+    """Return where a store of these connections reads, if there is such; nothing is connected."""
+    wait = _check.seconds("reader_wait", wait)
+    if dsn is None:
+        return None
+    _check.instance("reader", dsn, str)
+    return _reader.of(own.way, dsn, own.schema, prepare_threshold, wait=wait, sizes=sizes)
+
+
 def _statements(given: tuple[Statement[object], ...]) -> tuple[Statement[object], ...]:
     for statement in given:
         if not isinstance(statement, Statement):
@@ -122,18 +150,24 @@ def _reading(statement: Statement[A]) -> Statement[A]:
     return statement
 
 
-def _delays(seconds: float, cut_at: float | None) -> Iterator[float]:
+def _only_read(statements: tuple[Statement[object], ...]) -> bool:
+    return not any(statement.writes or statement.decides for statement in statements)
+
+
+def _delays(
+    seconds: float, cut_at: float | None, between: tuple[float, float] = _DELAYS
+) -> Iterator[float]:
     """Yield the waits between attempts, in seconds: growing, spread, and ended by a deadline."""
     deadline = time.monotonic() + seconds
     if cut_at is not None:
         deadline = min(deadline, cut_at)
-    longest = _FIRST_DELAY
+    longest, limit = between
     while True:
         delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
         if time.monotonic() + delay >= deadline:
             return
         yield delay
-        longest = min(longest * 2, _LONGEST_DELAY)
+        longest = min(longest * 2, limit)
 
 
 class _Body(Generic[Source]):
@@ -181,18 +215,29 @@ class _Body(Generic[Source]):
 
     @classmethod
     def _of(
-        cls, source: Single | Pooled, retry_for: float, timeout: float | None, secrets: Secrets
+        cls,
+        source: Single | Pooled,
+        retry_for: float,
+        timeout: float | None,
+        secrets: Secrets,
+        reader: Reader | None,
     ) -> Self:
         """Make a store of a connection, or a pool, of its own."""
         store = cls.__new__(cls)
-        store._use(source, retry_for, timeout, secrets)
+        store._use(source, retry_for, timeout, secrets, reader)
         return store
 
     def _use(
-        self, source: Single | Pooled, retry_for: float, timeout: float | None, secrets: Secrets
+        self,
+        source: Single | Pooled,
+        retry_for: float,
+        timeout: float | None,
+        secrets: Secrets,
+        reader: Reader | None = None,
     ) -> None:
         self._source = source
         self._secrets = _check.instance("secrets", secrets, Secrets)
+        self._reader = reader
         self._retry_for = _check.seconds("retry_for", retry_for)
         self._timeout = _check.given(_check.seconds, "timeout", timeout)
         # A silent server is found out in time to try another one.
@@ -209,6 +254,26 @@ class _Body(Generic[Source]):
 
     async def _run(self, statements: tuple[Statement[object], ...]) -> Any:
         cut_at = None if self._timeout is None else time.monotonic() + self._timeout
+        values = None
+        if self._reader and _only_read(statements):
+            values = await self._read(self._reader, statements, cut_at)
+        if values is None:
+            with self._using_primary():
+                values = await self._repeat(statements, cut_at)
+        return values[0] if len(statements) == 1 else tuple(values)
+
+    @contextmanager
+    def _using_primary(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._reader:
+                self._reader.used()
+
+    async def _repeat(
+        self, statements: tuple[Statement[Any], ...], cut_at: float | None
+    ) -> Sequence[Any]:
+        """Run statements on the primary, again while it is unavailable."""
         delays = _delays(self._retry_for, cut_at)
         while True:
             try:
@@ -219,33 +284,112 @@ class _Body(Generic[Source]):
                     raise
             await done(self._way.sleep(delay))
 
+    async def _reached(self, reader: Reader, cut_at: float | None) -> Statement[None] | None:
+        return await reader.reached(lambda: self._repeat((_reader.POSITION,), cut_at))
+
+    async def _read(
+        self, reader: Reader, statements: tuple[Statement[object], ...], cut_at: float | None
+    ) -> Sequence[Any] | None:
+        """Run statements that read on the reader, once it has what this store wrote or saw.
+
+        :returns: their values; None where the primary has to be asked
+        """
+        check = await self._reached(reader, cut_at)
+        if check is None:
+            return None
+        delays = _delays(reader.wait, cut_at, _READER_DELAYS)
+        asked = statements
+        while True:
+            try:
+                _, *values = await self._attempt((check, *asked), cut_at, reader)
+            except NotFound:
+                # Another one may have written it a moment ago.
+                return None
+            except (Late, Unavailable) as error:
+                delay = next(delays, None)
+                if delay is None:
+                    reader.gave_none(error)
+                    return None
+                if isinstance(error, Late):
+                    # What has to wait is asked when it need not, and not each time.
+                    asked = ()
+            except _UNREAD as error:
+                reader.gave_none(error)
+                return None
+            else:
+                if asked is statements:
+                    return values
+                asked = statements
+                continue
+            await done(self._way.sleep(delay))
+
     async def _attempt(
-        self, statements: tuple[Statement[object], ...], cut_at: float | None
-    ) -> Any:
+        self,
+        statements: tuple[Statement[object], ...],
+        cut_at: float | None,
+        reader: Reader | None = None,
+    ) -> Sequence[Any]:
         self._check_process()
-        source = self._source
+        source: Single | Pooled = reader.source if reader else self._source
+        kept = reader.kept if reader else self._kept
+        silent_for = reader.silent_for if reader else self._silent_for
         with source.turn:
             async with source.task_turn, source.connection() as connection:
                 in_transaction = _connection.in_callers_transaction(connection)
                 talk = conversation(
                     statements, in_transaction=in_transaction, secrets=self._secrets
                 )
-                with Watched(connection, silent_for=self._silent_for, cut_at=cut_at):
-                    values = await _connection.converse(connection, talk, self._kept)
-                return values[0] if len(statements) == 1 else values
+                with Watched(connection, silent_for=silent_for, cut_at=cut_at):
+                    return await _connection.converse(connection, talk, kept)
 
     async def _pages(
         self, statement: Statement[list[A]], idle: float | None
     ) -> AsyncGenerator[list[A], None]:
         """Run a statement that reads, and yield what comes of its rows, a page at a time."""
         self._check_process()
+        reader, given = self._reader, False
+        # First by another connection, which can be asked again and again.
+        if reader and _only_read((statement,)) and await self._read(reader, (), None) is not None:
+            try:
+                check = await self._reached(reader, None)
+                async with aclosing(self._rows_of(statement, idle, reader, check)) as pages:
+                    async for page in pages:
+                        given = True
+                        yield page
+                return
+            except (Late, Unavailable, *_UNREAD) as error:
+                if given:
+                    raise
+                reader.gave_none(error)
+        with self._using_primary():
+            async with aclosing(self._rows_of(statement, idle)) as pages:
+                async for page in pages:
+                    yield page
+
+    async def _rows_of(
+        self,
+        statement: Statement[list[A]],
+        idle: float | None,
+        reader: Reader | None = None,
+        check: Statement[None] | None = None,
+    ) -> AsyncGenerator[list[A], None]:
+        """Yield the pages that come of the reader, or of the primary.
+
+        :param check: raises an error where the reader should not be asked
+        """
         asked = statement.steps[0].concealed(self._secrets)
-        async with self._source.apart() as connection:
+        source: Single | Pooled = reader.source if reader else self._source
+        silent_for = reader.silent_for if reader else self._silent_for
+        async with source.apart() as connection:
+            if check:
+                talk = conversation((check,), in_transaction=False, secrets=self._secrets)
+                with Watched(connection, silent_for=silent_for, cut_at=None):
+                    await _connection.converse(connection, talk, [])
             callers = _connection.in_callers_transaction(connection)
             # Named after the report, so that the server's statistics tell it from others.
             cursor = self._way.server_cursor(connection, asked.query.name, row_factory=tuple_row)
             with (
-                Watched(connection, silent_for=self._silent_for, cut_at=None),
+                Watched(connection, silent_for=silent_for, cut_at=None),
                 _connection.acknowledged(connection),
             ):
                 try:
@@ -280,18 +424,27 @@ class _Body(Generic[Source]):
         timeout: float | None,
         prepare_threshold: int | None,
         secrets: Secrets,
+        reader: str | None,
+        reader_wait: float,
     ) -> Self:
         own = _own(cls._way, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
         for name, size in zip(("min_size", "max_size"), sizes, strict=True):
             _check.count(name, size)
+        of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, (0, sizes[1]))
         # Who finds all busy waits, even if nothing is tried again.
         pool = await OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR).open()
-        return cls._of(pool, retry_for, timeout, secrets)
+        if of_reader and isinstance(of_reader.source, OwnPool):
+            await of_reader.source.open_unconnected()
+        return cls._of(pool, retry_for, timeout, secrets, of_reader)
 
     async def _close(self) -> None:
         # A fork's child has the store, too, and leaves it to the process that opened it.
         if isinstance(self._source, Own | OwnPool) and os.getpid() == self._process:
-            await self._source.close()
+            try:
+                await self._source.close()
+            finally:
+                if self._reader:
+                    await self._reader.source.close()
 
 
 class Store(_Body[psycopg.Connection[object] | Pool]):
@@ -314,6 +467,8 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
         secrets: Secrets = NO_KEY,
+        reader: str | None = None,
+        reader_wait: float = READER_WAIT,
     ) -> Self:
         """Open a store by DSN, by libpq's environment, or else on the embedded server.
 
@@ -327,13 +482,18 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
             pgbouncer nothing is prepared; None says that there is one, should it not be noticed
         :param secrets: which variables are stored as digests, and the key; by default they are
             refused
+        :param reader: the DSN of a standby, which answers what only reads, once it has all that
+            this store wrote or saw before; the primary does where it gives no answer
+        :param reader_wait: for how many seconds a run waits for the reader, before it asks the
+            primary
         :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         :raises Unavailable: the link broke while the schema was checked
         """
         own = _own(BLOCKING, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
-        return cls._of(at_once(own.open()), retry_for, timeout, secrets)
+        of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, None)
+        return cls._of(at_once(own.open()), retry_for, timeout, secrets, of_reader)
 
     @classmethod
     def pooled(
@@ -347,6 +507,8 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
         secrets: Secrets = NO_KEY,
+        reader: str | None = None,
+        reader_wait: float = READER_WAIT,
     ) -> Self:
         """Open a store as `connect` does, on a pool of connections, so that threads need not wait.
 
@@ -360,6 +522,8 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :param timeout: as for `connect`
         :param prepare_threshold: as for `connect`
         :param secrets: as for `connect`
+        :param reader: as for `connect`; it has a pool of its own
+        :param reader_wait: as for `connect`
         :raises InvalidInput: a value is none that it can be
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
@@ -367,9 +531,18 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :raises StoreError: psycopg_pool is not installed
         """
         sizes = min_size, max_size
-        return at_once(
-            cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold, secrets)
+        pooled = cls._pooled(
+            dsn,
+            schema,
+            sizes,
+            retry_for,
+            timeout,
+            prepare_threshold,
+            secrets,
+            reader,
+            reader_wait,
         )
+        return at_once(pooled)
 
     @overload
     def run(self, a: Statement[A], /) -> A: ...
@@ -497,6 +670,8 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
         secrets: Secrets = NO_KEY,
+        reader: str | None = None,
+        reader_wait: float = READER_WAIT,
     ) -> Opening[Self]:
         """Open a store as `Store.connect` does: with `await`, or with `async with`.
 
@@ -505,7 +680,8 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
 
         async def open_() -> Self:
             own = _own(AWAITING, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
-            return cls._of(await own.open(), retry_for, timeout, secrets)
+            of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, None)
+            return cls._of(await own.open(), retry_for, timeout, secrets, of_reader)
 
         return Opening(open_())
 
@@ -521,12 +697,23 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         timeout: float | None = None,
         prepare_threshold: int | None = 5,
         secrets: Secrets = NO_KEY,
+        reader: str | None = None,
+        reader_wait: float = READER_WAIT,
     ) -> Opening[Self]:
         """Open a store as `Store.pooled` does: with `await`, or with `async with`."""
         sizes = min_size, max_size
-        return Opening(
-            cls._pooled(dsn, schema, sizes, retry_for, timeout, prepare_threshold, secrets)
+        pooled = cls._pooled(
+            dsn,
+            schema,
+            sizes,
+            retry_for,
+            timeout,
+            prepare_threshold,
+            secrets,
+            reader,
+            reader_wait,
         )
+        return Opening(pooled)
 
     @overload
     async def run(self, a: Statement[A], /) -> A: ...

@@ -88,6 +88,8 @@ class Pair:
                 "fsync": "off",
                 "primary_conninfo": f"{self.primary.dsn} application_name=standby",
                 "wal_retrieve_retry_interval": "50ms",
+                # What is in the way of what the primary did is ended.
+                "max_standby_streaming_delay": "0",
             },
         )
 
@@ -152,6 +154,23 @@ class Pair:
             os.kill(self._frozen, signal.SIGCONT)
             self._frozen = None
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have the standby receive what is written, and not show it."""
+        with psycopg.connect(self.standby.dsn, autocommit=True) as connection:
+            connection.execute("SELECT pg_wal_replay_pause()")
+            try:
+                while True:
+                    # It takes notice when something comes.
+                    with psycopg.connect(self.primary.dsn, autocommit=True) as writing:
+                        writing.execute("SELECT pg_logical_emit_message(TRUE, '', '')")
+                    state = connection.execute("SELECT pg_get_wal_replay_pause_state()")
+                    if state.fetchone() == ("paused",):
+                        break
+                yield
+            finally:
+                connection.execute("SELECT pg_wal_replay_resume()")
+
     def waits(self) -> set[Wait]:
         """Return which samples' commits wait for the standby, with what tells one from the next."""
         with psycopg.connect(self.primary.dsn, autocommit=True) as connection:
@@ -180,6 +199,15 @@ class Pair:
         # As one more user of it: the first is still there, so that leaving does not stop it.
         with self.primary:
             pass
+
+    def begin_timeline(self) -> None:
+        """Have the primary begin another timeline, which the standby follows into."""
+        self.kill()
+        (self._place / "a" / "data" / "standby.signal").touch()
+        self.restart()
+        with psycopg.connect(self.primary.dsn, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+        self.until_it_confirms()
 
     def fail_over(self) -> None:
         """Lose the primary, and have the standby take its place."""

@@ -1,6 +1,7 @@
 """No query reads all of a large table, at a size where the planner has reason to use an index."""
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import date
 
@@ -11,7 +12,7 @@ from filled import REPORTS
 from generate import generate
 from listings import cases, nodes, scans
 from psycopg import sql
-from test_psql import SAMPLES, WITHOUT_ROWS, parameters
+from test_psql import CONTROL, SAMPLES, WITHOUT_ROWS, parameters
 
 from butido_store._query import names, query
 from butido_store.admin.migrate import Migrator
@@ -186,6 +187,65 @@ def test_what_few_jobs_said_at_their_end_is_found_without_reading_all(
     assert "job_started_at_idx" not in {n.get("Index Name") for n in found} or "newer_than" in given
     if "reason" in filters:
         assert "job_left_started_at_idx" in {n.get("Index Name") for n in found}
+
+
+# What finds one row, or the few that belong to one, in a table that grows.
+NARROW = re.compile(
+    r"\b(artifact_uuid|environment_id|fingerprint|hash|id|job_uuid|name|path_sha256|sha256"
+    r"|submit_uuid|swept_by|uuid)\b\"? (=|<|>)|state = 'running'"
+)
+FEW_ROWS = ("endpoint", "image", "release_store")
+# These go on from one row to the next, of all that there are.
+# These join what they are given with the whole table.
+JOINED = (
+    "environment/intern",
+    "environment/intern_variables",
+    "job/insert_inputs",
+    "job/insert_outputs",
+)
+WALKS = ("job/refresh_failures", "retention/", "migration/", "doctor/", "drift/", "report/")
+
+
+def read_whole(
+    cursor: psycopg.RawCursor[tuple[object, ...]], name: str, chosen: tuple[str, ...], schema: str
+) -> set[str]:
+    """Return the tables of which a file's plan, one for all values, reads much."""
+    file = query(name)
+    given = parameters(file, chosen)
+    if "schema" in given:
+        given["schema"] = schema
+    text, values = file.render(frozenset(given)).bind(given)
+    cursor.execute(b"PREPARE kept AS " + text)
+    arguments = ", ".join(["NULL"] * len(values))
+    found = nodes(cursor, f"EXECUTE kept{f'({arguments})' if values else ''}".encode(), [])
+    cursor.execute("DEALLOCATE kept")
+    return {
+        str(node["Relation Name"])
+        for node in found
+        if "Relation Name" in node and node["Node Type"] != "ModifyTable"
+        if not str(node["Relation Name"]).startswith(("pg_", *FEW_ROWS))
+        if not NARROW.search(str(node.get("Index Cond", node.get("Recheck Cond", ""))))
+    }
+
+
+def test_what_builds_run_reads_no_table_whole_though_it_was_empty_when_that_was_planned(
+    clone_dsn: str, schema: str
+) -> None:
+    """A session keeps its plans while the tables grow, until the server has counted their rows."""
+    with (
+        psycopg.connect(clone_dsn, autocommit=True) as connection,
+        psycopg.RawCursor(connection) as cursor,
+    ):
+        connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [schema])
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        cases = [
+            (name, chosen)
+            for name in names()
+            if name not in (*CONTROL, *JOINED) and not name.startswith(WALKS)
+            for clauses in [tuple(query(name).clauses)]
+            for chosen in dict.fromkeys(((), *((one,) for one in clauses), clauses))
+        ]
+        assert {case: found for case in cases if (found := read_whole(cursor, *case, schema))} == {}
 
 
 def plans(

@@ -7,6 +7,17 @@ SELECT
     a.size,
     a.job_uuid
 FROM job_input_artifacts AS ji
-JOIN artifact AS a ON a.uuid = ji.artifact_uuid
+CROSS JOIN LATERAL (
+    SELECT
+        f.uuid,
+        f.path,
+        f.sha256,
+        f.size,
+        f.job_uuid
+    FROM artifact AS f
+    WHERE f.uuid = ji.artifact_uuid
+    ORDER BY f.uuid
+    LIMIT 1
+) AS a
 WHERE ji.job_uuid = :'job'::uuid
 ORDER BY a.path, a.uuid;

@@ -57,7 +57,8 @@ SELECT
 \if :{?besides}
     coalesce(
         (
-            -- That of a build that is under way is met: those that it came after may have been pruned.
+            -- The number of one that runs, so that the unique index refuses this one. The successes are not
+            -- counted, since some may have been pruned.
             SELECT max(CASE d.state WHEN 'success' THEN d.claim + 1 ELSE d.claim END)
             FROM job AS d
             WHERE
@@ -112,6 +113,10 @@ CROSS JOIN LATERAL (
                 NULL::bytea
             ), :'script'::text, n.sha256, array_replace(f.files, '', NULL)
         ) AS fingerprint
+\if :{?besides}
+    -- Lest each use of the fingerprint makes it anew.
+    ORDER BY fingerprint
+\endif
 ) AS k
 WHERE
     s.uuid = :'submit'::uuid
@@ -124,14 +129,14 @@ WHERE
     AND array_position(f.files, NULL) IS NULL
 \if :{?besides}
     AND k.fingerprint IS NOT NULL
-    AND NOT EXISTS (
-        SELECT 1
+    AND (
+        SELECT count(*)
         FROM job AS d
         WHERE
             d.state = 'success'
             AND d.fingerprint = k.fingerprint
             AND d.uuid <> ALL(:'besides'::uuid[])
-    )
+    ) = 0
 \endif
 -- Its uuid, or the claim on its fingerprint: another job that has it may succeed after this statement looked.
 ON CONFLICT DO NOTHING

@@ -23,15 +23,43 @@ WITH wanted AS (
 \if :{?submit}
     UNION
     SELECT a.uuid
-    FROM job AS j
-    JOIN artifact AS a ON a.job_uuid = j.uuid
-    WHERE j.submit_uuid = :'submit'::uuid AND j.state = 'success'
-    UNION
-    SELECT a.uuid
-    FROM reuse AS u
-    JOIN artifact AS a ON a.job_uuid = u.job_uuid
-    WHERE u.submit_uuid = :'submit'::uuid
+    FROM (
+        -- The state is no condition, for which the server might read all jobs that have it.
+        SELECT CASE WHEN j.state = 'success' THEN j.uuid END AS job_uuid
+        FROM job AS j
+        WHERE j.submit_uuid = :'submit'::uuid
+        UNION ALL
+        SELECT u.job_uuid
+        FROM reuse AS u
+        WHERE u.submit_uuid = :'submit'::uuid
+    ) AS d
+    CROSS JOIN LATERAL (
+        SELECT a.uuid
+        FROM artifact AS a
+        WHERE a.job_uuid = d.job_uuid
+        ORDER BY a.uuid
+    ) AS a
 \endif
+),
+
+-- path_sha256 is NULL if there is no such artifact, state if no job made it.
+file AS (
+    SELECT
+        w.uuid,
+        a.path_sha256,
+        a.state,
+        -- A place holds one file: else each further release of these would replace one by the other.
+        row_number() OVER (PARTITION BY a.path_sha256 ORDER BY w.uuid DESC) = 1 AS is_last
+    FROM wanted AS w
+    LEFT JOIN LATERAL (
+        SELECT
+            a.path_sha256,
+            (SELECT j.state FROM job AS j WHERE j.uuid = a.job_uuid) AS state
+        FROM artifact AS a
+        WHERE a.uuid = w.uuid
+        ORDER BY a.uuid
+        LIMIT 1
+    ) AS a ON TRUE
 ),
 
 released AS (
@@ -46,40 +74,21 @@ released AS (
 )
 
 SELECT
-    ARRAY(
-        SELECT w.uuid
-        FROM wanted AS w
-        LEFT JOIN artifact AS a ON a.uuid = w.uuid
-        WHERE a.uuid IS NULL
-        ORDER BY w.uuid
-    ) AS missing,
-    ARRAY(
-        SELECT w.uuid
-        FROM wanted AS w
-        JOIN artifact AS a ON a.uuid = w.uuid
-        JOIN job AS j ON j.uuid = a.job_uuid
-        WHERE j.state <> 'success'
-        ORDER BY w.uuid
-    ) AS not_successful,
+    ARRAY(SELECT f.uuid FROM file AS f WHERE f.path_sha256 IS NULL ORDER BY f.uuid) AS missing,
+    ARRAY(SELECT f.uuid FROM file AS f WHERE f.state <> 'success' ORDER BY f.uuid) AS not_successful,
     ARRAY(SELECT r.artifact_uuid FROM released AS r ORDER BY r.artifact_uuid) AS released,
     (SELECT bool_and(r.same) FROM released AS r) AS same,
     (SELECT count(*) FROM wanted) AS wanted,
     (
         SELECT count(*)
-        FROM wanted AS w
-        JOIN artifact AS a ON a.uuid = w.uuid
+        FROM file AS f
         WHERE
-            NOT EXISTS (
-                SELECT 1
+            f.path_sha256 IS NOT NULL
+            AND f.is_last
+            AND (
+                SELECT count(*)
                 FROM release AS r
                 JOIN release_store AS rs ON rs.id = r.release_store_id
-                WHERE r.artifact_uuid = w.uuid AND rs.name = :'store'::text
-            )
-            -- As in release/create.
-            AND NOT EXISTS (
-                SELECT 1
-                FROM wanted AS v
-                JOIN artifact AS b ON b.uuid = v.uuid
-                WHERE b.path_sha256 = a.path_sha256 AND b.uuid > a.uuid
-            )
+                WHERE r.artifact_uuid = f.uuid AND rs.name = :'store'::text
+            ) = 0
     ) > 0 AS has_new;

@@ -23,47 +23,62 @@ WITH wanted AS (
 \if :{?submit}
     UNION
     SELECT a.uuid
-    FROM job AS j
-    JOIN artifact AS a ON a.job_uuid = j.uuid
-    WHERE j.submit_uuid = :'submit'::uuid AND j.state = 'success'
-    UNION
-    SELECT a.uuid
-    FROM reuse AS u
-    JOIN artifact AS a ON a.job_uuid = u.job_uuid
-    WHERE u.submit_uuid = :'submit'::uuid
+    FROM (
+        -- The state is no condition, for which the server might read all jobs that have it.
+        SELECT CASE WHEN j.state = 'success' THEN j.uuid END AS job_uuid
+        FROM job AS j
+        WHERE j.submit_uuid = :'submit'::uuid
+        UNION ALL
+        SELECT u.job_uuid
+        FROM reuse AS u
+        WHERE u.submit_uuid = :'submit'::uuid
+    ) AS d
+    CROSS JOIN LATERAL (
+        SELECT a.uuid
+        FROM artifact AS a
+        WHERE a.job_uuid = d.job_uuid
+        ORDER BY a.uuid
+    ) AS a
 \endif
+),
+
+-- path_sha256 is NULL if there is no such artifact, state if no job made it.
+file AS (
+    SELECT
+        w.uuid,
+        a.path_sha256,
+        a.state,
+        -- A place holds one file: else each further release of these would replace one by the other.
+        row_number() OVER (PARTITION BY a.path_sha256 ORDER BY w.uuid DESC) = 1 AS is_last
+    FROM wanted AS w
+    LEFT JOIN LATERAL (
+        SELECT
+            a.path_sha256,
+            (SELECT j.state FROM job AS j WHERE j.uuid = a.job_uuid) AS state
+        FROM artifact AS a
+        WHERE a.uuid = w.uuid
+        ORDER BY a.uuid
+        LIMIT 1
+    ) AS a ON TRUE
 )
 
 INSERT INTO release (uuid, artifact_uuid, release_store_id, path_sha256, timestamp, actor)
 SELECT
     :'release'::uuid,
-    w.uuid,
+    f.uuid,
     rs.id,
-    a.path_sha256,
+    f.path_sha256,
     :'timestamp'::timestamptz,
     :'actor'::text
 FROM release_store AS rs
-CROSS JOIN wanted AS w
-JOIN artifact AS a ON a.uuid = w.uuid
+CROSS JOIN file AS f
 WHERE
     rs.name = :'store'::text
+    AND f.is_last
     AND NOT EXISTS (SELECT 1 FROM release AS r WHERE r.uuid = :'release'::uuid)
-    AND NOT EXISTS (
-        SELECT 1 FROM release_current AS c WHERE c.artifact_uuid = w.uuid AND c.store = rs.name
-    )
-    -- A place holds one file: else each further release of these would replace one by the other.
-    AND NOT EXISTS (
-        SELECT 1
-        FROM wanted AS v
-        JOIN artifact AS b ON b.uuid = v.uuid
-        WHERE b.path_sha256 = a.path_sha256 AND b.uuid > a.uuid
-    )
+    AND (
+        SELECT c.uuid FROM release_current AS c WHERE c.artifact_uuid = f.uuid AND c.store = rs.name
+    ) IS NULL
     -- Every artifact is there, and the job that made it, if any, succeeded.
-    AND NOT EXISTS (
-        SELECT 1
-        FROM wanted AS v
-        LEFT JOIN artifact AS b ON b.uuid = v.uuid
-        LEFT JOIN job AS j ON j.uuid = b.job_uuid
-        WHERE b.uuid IS NULL OR j.state <> 'success'
-    )
+    AND NOT EXISTS (SELECT 1 FROM file AS v WHERE v.path_sha256 IS NULL OR v.state <> 'success')
 RETURNING artifact_uuid;

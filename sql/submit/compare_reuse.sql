@@ -12,7 +12,15 @@ SELECT
     u.job_uuid IS NOT NULL AS is_recorded
 FROM submit AS s
 LEFT JOIN unnest(:'jobs'::uuid[]) AS w (uuid) ON TRUE
-LEFT JOIN job AS j ON j.uuid = w.uuid
+LEFT JOIN LATERAL (
+    SELECT
+        j.state,
+        j.submit_uuid
+    FROM job AS j
+    WHERE j.uuid = w.uuid
+    ORDER BY j.uuid
+    LIMIT 1
+) AS j ON TRUE
 LEFT JOIN reuse AS u ON u.submit_uuid = s.uuid AND u.job_uuid = w.uuid
 WHERE s.uuid = :'submit'::uuid
 ORDER BY w.uuid;

@@ -23,8 +23,11 @@ WHERE
     AND NOT EXISTS (
         SELECT 1
         FROM wanted AS v
-        LEFT JOIN job AS j ON j.uuid = v.uuid
-        WHERE j.uuid IS NULL OR j.state <> 'success' OR j.submit_uuid = :'submit'::uuid
+        WHERE (
+            SELECT j.state = 'success' AND j.submit_uuid <> :'submit'::uuid
+            FROM job AS j
+            WHERE j.uuid = v.uuid
+        ) IS NOT TRUE
     )
 -- Sorted, so that two that record the same at once do not wait for each other in a ring.
 ORDER BY w.uuid

@@ -52,6 +52,15 @@ def test_they_are_done_batch_by_batch_and_then_no_more(store: AnyStore, failed: 
     assert lines(store) == ALL
 
 
+def test_what_is_left_is_found_though_the_last_one_was_removed(
+    store: AnyStore, failed: list[UUID], connection: Connection
+) -> None:
+    assert store.run(job.refresh_failures(limit=2)) == failed[:2]
+    connection.execute("DELETE FROM artifact WHERE job_uuid = %s", [failed[1]])
+    connection.execute("DELETE FROM job WHERE uuid = %s", [failed[1]])
+    assert store.run(job.refresh_failures(before=failed[1])) == failed[3:]
+
+
 def test_one_that_is_being_written_is_left_for_another_time(
     store: AnyStore, failed: list[UUID], connection: Connection
 ) -> None:

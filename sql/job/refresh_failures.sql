@@ -17,7 +17,9 @@ WITH old AS MATERIALIZED (
         AND coalesce(j.failure_rule, 0) < failure_rule()
 \if :{?before}
         AND (j.started_at, j.uuid) < (
-            (SELECT b.started_at FROM job AS b WHERE b.uuid = :'before'::uuid), :'before'::uuid
+            -- From the newest again, if that one was removed since; what is done is left out.
+            coalesce((SELECT b.started_at FROM job AS b WHERE b.uuid = :'before'::uuid), 'infinity'),
+            :'before'::uuid
         )
 \endif
     ORDER BY j.started_at DESC, j.uuid DESC

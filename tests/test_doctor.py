@@ -37,7 +37,7 @@ from butido_store.errors import InvalidInput
 pytestmark = pytest.mark.own_server
 
 ROLES = ("owner", "monitor", "reader")
-SETTINGS = {"autovacuum_naptime": "1d"}
+SETTINGS = {"autovacuum_naptime": "1d", "max_prepared_transactions": "1"}
 
 
 @dataclass(frozen=True)
@@ -146,15 +146,24 @@ def _idle_transaction(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _waiting(place: Place) -> Iterator[None]:
+def _waiting(place: Place, *, prepared: bool = False) -> Iterator[None]:
     waits = "SELECT pid FROM pg_locks WHERE waitstart IS NOT NULL AND locktype = 'advisory'"
     with psycopg.connect(place.dsn) as holder, psycopg.connect(place.dsn) as waiter:
+        if prepared:
+            holder.tpc_begin(holder.xid(1, "holds", ""))
         holder.execute("SELECT pg_advisory_xact_lock(1)")
+        if prepared:
+            holder.tpc_prepare()
         waiter.pgconn.send_query(b"SELECT pg_advisory_xact_lock(1)")
         while place.connection.execute(waits).fetchone() is None:
             pass
-        yield
-        holder.rollback()
+        try:
+            yield
+        finally:
+            if prepared:
+                holder.tpc_rollback()
+            else:
+                holder.rollback()
         _drain(waiter)
 
 
@@ -335,6 +344,12 @@ def test_a_wait_names_who_is_in_the_way(place: Place) -> None:
         assert f"pg_terminate_backend({holder.fetchone()[0]})" in (one.advice or "")  # type: ignore[index]
 
 
+def test_a_wait_for_a_prepared_transaction_names_no_process(place: Place) -> None:
+    with _waiting(place, prepared=True):
+        (one,) = place.ask("reader", "lock_waits", {"seconds": 0})
+    assert (one.advice or "").startswith("A prepared transaction is in the way")
+
+
 @pytest.mark.parametrize(
     ("days", "jobs", "analyzed"), [(10, 100, False), (300, 1000, True), (300, 50_000, False)]
 )
@@ -369,7 +384,9 @@ def test_a_table_grows_as_the_jobs_of_the_last_thirty_days(
     ("where", "setting", "verdict"),
     [
         ("ROLE reader", "statement_timeout = '2s'", "warn"),
+        ("ROLE reader", "statement_timeout = '1.5s'", "warn"),
         ("ROLE reader", "statement_timeout = '1min'", "ok"),
+        ("ROLE reader", "synchronous_commit = 'ON'", "ok"),
         ("ROLE reader", "synchronous_commit = off", "warn"),
         ("ROLE reader IN DATABASE place", "lock_timeout = 9999", "warn"),
         ("ROLE reader IN DATABASE place", "lock_timeout = 10000", "ok"),

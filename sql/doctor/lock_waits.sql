@@ -21,10 +21,16 @@ SELECT
     f."limit",
     CASE f.verdict
         WHEN 'warn'
-            THEN format(
-                'Process %s is in the way; where it is not meant: SELECT pg_terminate_backend(%s);',
-                f.blockers, f.blocker
-            )
+            THEN CASE
+                WHEN f.pids = '{}' THEN 'Nobody is in the way by now.'
+                WHEN 0 = ANY(f.pids)
+                    THEN 'A prepared transaction is in the way: end one that pg_prepared_xacts shows.'
+                ELSE
+                    format(
+                        'Process %s is in the way; where it is not meant: SELECT pg_terminate_backend(%s);',
+                        array_to_string(f.pids, ', '), f.pids[1]
+                    )
+            END
     END AS advice,
     f.number
 FROM (
@@ -38,8 +44,7 @@ FROM (
             ELSE format('waits for %s for %s', x.mode, date_trunc('second', x.age))
         END AS value,
         make_interval(secs => g.seconds)::text AS "limit",
-        array_to_string(x.pids, ', ') AS blockers,
-        x.pids[1] AS blocker,
+        x.pids,
         coalesce(date_part('epoch', x.age), 0) AS number
     FROM given AS g
     LEFT JOIN LATERAL (
@@ -48,6 +53,7 @@ FROM (
             a.usename,
             l.mode || coalesce(' on ' || l.relation::regclass::text, '') AS mode,
             clock_timestamp() - l.waitstart AS age,
+            -- Of a prepared transaction 0.
             pg_blocking_pids(l.pid) AS pids
         FROM pg_locks AS l
         JOIN pg_stat_activity AS a ON a.pid = l.pid

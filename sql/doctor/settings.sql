@@ -55,8 +55,7 @@ found AS (
     SELECT
         s.name,
         s.setting AS value,
-        s.name AS object,
-        s.setting AS milliseconds
+        s.name AS object
     FROM pg_settings AS s
     UNION ALL
     SELECT
@@ -64,8 +63,7 @@ found AS (
         substr(c.setting, position('=' IN c.setting) + 1) AS value,
         split_part(c.setting, '=', 1)
         || coalesce(' of role ' || quote_ident(r.rolname), '')
-        || coalesce(' in database ' || quote_ident(d.datname), '') AS object,
-        substr(c.setting, position('=' IN c.setting) + 1) AS milliseconds
+        || coalesce(' in database ' || quote_ident(d.datname), '') AS object
     FROM pg_db_role_setting AS o
     CROSS JOIN LATERAL unnest(o.setconfig) AS c (setting)
     LEFT JOIN pg_roles AS r ON r.oid = o.setrole
@@ -87,7 +85,7 @@ FROM (
         w.wanted,
         w.advice,
         CASE
-            WHEN w.pattern IS NOT NULL THEN CASE WHEN s.value ~ w.pattern THEN 'ok' ELSE w.verdict END
+            WHEN w.pattern IS NOT NULL THEN CASE WHEN s.value ~* w.pattern THEN 'ok' ELSE w.verdict END
             WHEN t.seconds > 0 AND t.seconds < g.seconds THEN w.verdict
             ELSE 'ok'
         END AS verdict
@@ -97,9 +95,9 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT
             CASE
-                WHEN w.pattern IS NULL AND s.value ~ '^\s*[0-9]+\s*(us|ms|s|min|h|d)?\s*$'
+                WHEN w.pattern IS NULL AND s.value ~ '^\s*[0-9]+(\.[0-9]+)?\s*(us|ms|s|min|h|d)?\s*$'
                     THEN
-                        substring(s.value FROM '[0-9]+')::numeric
+                        substring(s.value FROM '[0-9.]+')::numeric
                         * CASE substring(s.value FROM '[a-z]+')
                             WHEN 'us' THEN 0.000001
                             WHEN 's' THEN 1

@@ -179,8 +179,8 @@ _BEGIN, _COMMIT, _ROLLBACK, _SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
     for verb in ("begin", "commit", "rollback", "savepoint", "release", "rollback_to")
 )
 
-# What a write that may find everything there already runs as well: that may be on this server only,
-# where its commit was not confirmed, and a transaction that writes nothing waits for no standby.
+# What runs with a write that may find everything there already: what it finds may be on this server
+# only, if its commit was not confirmed, and a transaction that writes nothing waits for no standby.
 CONFIRM = step("store/confirm", {})
 
 

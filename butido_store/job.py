@@ -543,7 +543,7 @@ def append_log(uuid: UUID, *, seq: int, data: bytes | str) -> Statement[None]:
     """Append a piece to the log of a running job; also its sign of life.
 
     A `butido_store.log.LogBuffer` cuts output into pieces and counts them. A piece that is in its
-    place already may be said again, also once the job has ended, unless its log was removed.
+    place already may be sent again, also once the job has ended, unless its log was removed.
 
     :param uuid: the job's uuid
     :param seq: place of the piece in the log: 0, or one above that of the piece before
@@ -836,7 +836,7 @@ def sweep(
         the builder's clock: allow for how far that may be off the database's
     :param endpoint: only jobs on this endpoint, whose builder knows how often it gives a sign
     :param limit: at most this many in one go
-    :param uuid: uuid of this act of sweeping, by which it can be said again; by default a new one
+    :param uuid: uuid of this act of sweeping, by which it can be repeated; by default a new one
     :returns: the uuids of the jobs that this sweep marked; once it has, it marks no more, and gives
         them again
     :raises InvalidInput: at once, when `silent_for` is not above 0 or is above a thousand years

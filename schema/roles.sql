@@ -10,8 +10,8 @@
 -- janitor  sweeps, prunes, takes releases back, and writes failures by a newer rule
 -- reader   reads
 --
--- None of them logs in: CREATE ROLE alice LOGIN IN ROLE butido_reader. What they have of tables is set anew,
--- so it may be run again. Before the first `migrate apply` it makes the roles and the schema for their owner;
+-- None of them logs in: CREATE ROLE alice LOGIN IN ROLE butido_reader. It sets their privileges on tables anew,
+-- so it is safe to run again. Before the first `migrate apply` it makes the roles and the schema for their owner;
 -- run it once more after that. What a later migration makes, the reader reads, the builder adds to and the
 -- janitor deletes from by default privileges; the notes of a release say if it takes more.
 --
@@ -141,18 +141,19 @@ GRANT DELETE ON job_log_chunk TO :"builder";
 -- What the janitor may ---------------------------------------------------------------------------
 
 GRANT DELETE ON ALL TABLES IN SCHEMA :"schema" TO :"janitor";
--- What was released stays, and so does that it was.
+-- What was released stays, and so does the record of it.
 REVOKE DELETE ON
 release, release_store, release_withdrawal, _yoyo_log, _yoyo_migration, _yoyo_version FROM :"janitor";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
 GRANT DELETE ON TABLES TO :"janitor";
 
--- started_at is the one that builders may not write: job/refresh_failures names it.
+-- started_at is the column that builders may not write: job/refresh_failures sets it, so that a builder gets an
+-- error where the policy would silently leave it no ended job.
 GRANT UPDATE (
     state, started_at, finished_at, log, log_pieces, log_size, failure, failure_rule, swept_by
 ) ON job TO :"janitor";
 GRANT INSERT ON release_withdrawal TO :"janitor";
--- To lock what is about to go takes leave to change some column of it; this one others refer to.
+-- FOR UPDATE, of what is about to go, needs UPDATE on some column. uuid is one that foreign keys hold fast.
 GRANT UPDATE (uuid) ON artifact, submit TO :"janitor";
 -- The rules of what goes, and how far it came.
 SELECT

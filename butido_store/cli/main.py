@@ -29,7 +29,7 @@ from butido_store.store import Store
 
 _PROGRAM = "butido-store"
 _INTERRUPTED = 130  # as shells have it
-# What the standard output fails with, and no file that has a name.
+# What the standard output fails with. It has no name, which an error of a file tells.
 _FULL = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 
@@ -74,7 +74,7 @@ class _Main(Group):
         except SystemExit as end:
             code = end.code
         except click.Abort as end:
-            # Click turns an interrupt into this, and so does it a refusal at a prompt.
+            # Click turns an interrupt into this, and a refusal at a prompt as well.
             interrupted = KeyboardInterrupt in (type(end.__cause__), type(end.__context__))
             code = _INTERRUPTED if interrupted else 1
             if not interrupted:

@@ -535,8 +535,8 @@ CREATE INDEX job_swept_by_idx ON job (swept_by) WHERE swept_by IS NOT NULL;
 CREATE UNIQUE INDEX job_fingerprint_claim_idx ON job (fingerprint, claim)
 WHERE claim IS NOT NULL AND state IN ('running', 'success');
 
--- UPDATE on job is leave to end those that run. To write an ended one takes the owner, or a role that a
--- policy of schema/roles.sql names. No FORCE, so that the owner is not bound: migrations and dumps need all
+-- Whoever has UPDATE on job may end jobs that run. Only the owner, and the roles that a policy of
+-- schema/roles.sql names, may write one that has ended. No FORCE, so that the owner is not bound: migrations and dumps need all
 -- rows. No policy has a subquery, which Citus refuses.
 ALTER TABLE job ENABLE ROW LEVEL SECURITY;
 CREATE POLICY job_select ON job FOR SELECT USING (TRUE);
@@ -587,7 +587,7 @@ COMMENT ON COLUMN job.measurements IS
 COMMENT ON COLUMN job.swept_by IS
 'The sweep that marked it as lost, by which a repeated one is known; NULL for all other jobs';
 COMMENT ON COLUMN job.claim IS
-'Where the build is to be done once only: after how many such successes, whose results were found to be of '
+'Of a build that is to be done once: how many such builds succeeded before, with results that proved to be of '
 'no use. No other job with this fingerprint and number runs or succeeds. NULL where it is done whatever '
 'others do';
 
@@ -894,9 +894,9 @@ CREATE TABLE retention_rule (
 
 COMMENT ON TABLE retention_rule IS
 'What may be removed, and when. Of the rules for logs, and of those for records, the first one whose package, '
-'image and state fit a job decides. Without a rule nothing is removed. A job that runs stays, whatever the '
-'rules say; with its record and log one whose output was released, and one whose output such a job read; '
-'with its record what a record that stays was made from, and what a submit that stays reused';
+'image and state fit a job decides. Without a rule nothing is removed. Whatever the rules say, a job that runs '
+'stays; one whose output was released keeps its record and log, and so does each that made what one of these '
+'read. A record stays, too, as long as one that stays was made from it, or a submit that stays reused it';
 COMMENT ON COLUMN retention_rule.position IS 'The rules are asked from the lowest to the highest';
 COMMENT ON COLUMN retention_rule.what IS
 'log: the log of a job, whose record stays; record: the job with its outputs and inputs, and its submit with '
@@ -906,8 +906,8 @@ COMMENT ON COLUMN retention_rule.package IS
 COMMENT ON COLUMN retention_rule.image IS 'Names of images, as a pattern of LIKE; NULL for all';
 COMMENT ON COLUMN retention_rule.state IS 'State of the jobs; NULL for all but running ones';
 COMMENT ON COLUMN retention_rule.older_than IS
-'What started longer ago goes, a month taken as 30 days; NULL if it stays for ever. Longer than any build '
-'takes: a submit goes with the last of its jobs';
+'What started longer ago goes, a month taken as 30 days and a year as 365.25; NULL if it stays for ever. Set it '
+'longer than any build takes, since a submit goes with the last of its jobs';
 COMMENT ON COLUMN retention_rule.keep_newest IS
 'Of the jobs of a package, version and image that this rule decides on, so many of the newest stay';
 COMMENT ON COLUMN retention_rule.keep_last_success IS
@@ -1072,8 +1072,8 @@ LEFT JOIN LATERAL (
 ) AS r ON TRUE;
 
 COMMENT ON VIEW retention_submit IS
-'What the rules say now of each submit, which goes without them with the last of its jobs: one that ran none, '
-'as one that reused all, is for them a job of what it asked for, successful if it reused any';
+'What the rules say now of each submit. One that ran jobs goes with the last of them. One that ran none, since '
+'it reused all for instance, is taken for a job of what it asked for, a successful one if it reused any';
 COMMENT ON COLUMN retention_submit.submit_uuid IS 'The submit';
 COMMENT ON COLUMN retention_submit.position IS 'The rule that decides; NULL if none does';
 COMMENT ON COLUMN retention_submit.stays IS

@@ -1,7 +1,8 @@
 -- How far are the databases and the tables from the end of the transaction ids?
 --
--- The server stops taking writes at 2,100,000,000. Freezing begins at autovacuum_freeze_max_age, which is
--- 200,000,000 unless you set it. Reads the catalog only. 0.3 ms with 100,000 jobs of bench/generate.py.
+-- The server stops taking writes three million before 2^31, at 2,144,483,648. Freezing begins at
+-- autovacuum_freeze_max_age, which is 200,000,000 unless you set it. Reads the catalog only.
+-- 0.3 ms with 100,000 jobs of bench/generate.py.
 --
 -- warn: age from which it is worth a look; 500,000,000 if not given
 -- bad: age from which somebody has to act; 1,000,000,000 if not given

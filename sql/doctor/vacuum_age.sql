@@ -35,7 +35,7 @@ SELECT
         WHEN f.verdict <> 'unknown'
             THEN format(
                 '%s rows changed since %s', f.changed,
-                coalesce(date_trunc('second', f.vacuumed)::text, 'its begin')
+                coalesce(date_trunc('second', f.vacuumed)::text, 'it was made')
             )
     END AS value,
     format('%s rows within %s days', f.allowed, f.days) AS "limit",

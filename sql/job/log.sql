@@ -27,7 +27,7 @@ CROSS JOIN LATERAL (
             WHERE c.job_uuid = j.uuid
         ) AS w
     ) AS t
-    -- A chunk across such a border is a row of its own.
+    -- A chunk across a multiple of 256 MiB is a row of its own.
     GROUP BY (t.total - t.octets) / 268435456, t.total / 268435456
 ) AS p
 WHERE j.uuid = :'job'::uuid

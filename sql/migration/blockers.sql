@@ -23,12 +23,12 @@ WHERE
     AND c.relkind IN ('r', 'p', 'v', 'm')
     AND l.granted
     AND l.pid IS DISTINCT FROM pg_backend_pid()
-    \if :{?tables}
+\if :{?tables}
     AND EXISTS (
         SELECT 1
         FROM unnest(:'tables'::text[], :'modes'::text[]) AS w (relation, mode)
         WHERE w.relation = c.relname AND w.mode = l.mode
     )
-    \endif
+\endif
 GROUP BY c.relname, l.pid, a.usename, a.state, a.xact_start, a.query_start
 ORDER BY a.xact_start NULLS FIRST, l.pid, c.relname;

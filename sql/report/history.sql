@@ -24,7 +24,7 @@ WITH matching AS NOT MATERIALIZED (
 \endif
 ),
 
--- The newest success of each version, then of all; so with the first failure.
+-- The newest success of each version first, which its index gives, then the newest of all.
 good AS (
     SELECT
         i.id AS image_id,

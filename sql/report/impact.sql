@@ -25,8 +25,8 @@ WITH RECURSIVE wanted AS (
 ),
 
 -- A node is one artifact, or a job and with it all that it made: each job is followed once, however many
--- ways lead to it, so that the time grows with the edges. Nothing sorts what the walk gives, so it ends
--- with the page: of the 44,000 jobs of a package 1,700 buffers. Each look-up in LATERAL keeps the order.
+-- ways lead to it, so that the time grows with the edges. Nothing sorts what the walk gives, so it ends when
+-- the page is full: 1,700 buffers where a package has 44,000 jobs. Each look-up in LATERAL keeps the order.
 node (artifact_uuid, job_uuid) AS (
     (
         -- No row: what the optional clauses add to.
@@ -42,7 +42,7 @@ node (artifact_uuid, job_uuid) AS (
         FROM artifact AS a
         WHERE a.uuid = :'artifact'::uuid
 \endif
--- A page is full of what as many jobs made, if each made something.
+-- As many jobs as a page has rows fill it, since each of them made something.
 \if :{?package}
         UNION ALL
         (

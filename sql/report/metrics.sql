@@ -26,8 +26,8 @@ FROM (
                                 - CASE WHEN c.lost < 20000 THEN c.lost ELSE greatest(c.lost, i.swept) END
                         END
                     FROM (
-                        -- The indexes of these states alone: of a table with row-level security pg_stats,
-                        -- which has each state's share, shows nothing to whom the policies bind.
+                        -- By the indexes of these states alone: pg_stats has each state's share, but of a
+                        -- table with row-level security shows it to nobody whom the policies bind.
                         SELECT
                             max(k.reltuples) FILTER (WHERE k.oid = to_regclass('job')) AS jobs,
                             max(k.reltuples) FILTER (

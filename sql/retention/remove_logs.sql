@@ -1,8 +1,8 @@
 -- Remove the next logs that go by the rules and are not kept.
 --
--- One row with what was looked at and removed; none at the end of the walk, which retention/begin begins. A
--- log stays that belongs to a released file, or to a job that such a log's job read from. A job whose row is
--- locked is left for the next walk. It fails if another session walks now.
+-- One row with what was looked at and removed; none at the end of the walk, which retention/begin begins. The
+-- log of a job stays if a file of the job was released, or if retention_log_reader has a job that read one. A
+-- job whose row is locked is left for the next walk. It fails if another session walks now.
 --
 -- width: at most so many jobs are looked at
 -- limit: at most so many logs are removed

@@ -1,8 +1,8 @@
 -- What do the rules say of the logs of these jobs, newest first, and what holds them?
 --
--- What holds a log is given where the rules say that it goes: whether a file of the job was released, how
--- often running jobs, released ones and those with a log, which did not fail, have read its files; then the
--- jobs that made what it read, one for each file.
+-- What holds a log is given where the rules say that it goes: whether a file of the job was released, and how
+-- often jobs of retention_log_reader have read its files; then the jobs that made what it read, one for each
+-- file.
 --
 -- before_at: go on after the job that started then, the last row's; with `before`
 -- before: its uuid

@@ -2,8 +2,9 @@
 --
 -- What the role, the database or the environment set is overwritten.
 --
--- A pooler has process ids of its own, by which it is told here. It may lend each transaction another
--- session, with what another client has set there: then this goes before each, and leaves nothing behind.
+-- A pooler tells its clients process ids of its own, which gives it away here. It may lend each transaction
+-- another session, with what another client has set there: then this goes before each, and leaves nothing
+-- behind.
 --
 -- schema: name of the schema that holds the tables
 -- pid: the server process that the connection was told of; 0 where a pooler is known to be in between

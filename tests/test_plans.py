@@ -197,12 +197,7 @@ NARROW = re.compile(
 FEW_ROWS = ("endpoint", "image", "release_store")
 # These go on from one row to the next, of all that there are.
 # These join what they are given with the whole table.
-JOINED = (
-    "environment/intern",
-    "environment/intern_variables",
-    "job/insert_inputs",
-    "job/insert_outputs",
-)
+JOINED = ("job/insert_inputs", "job/insert_outputs")
 WALKS = ("job/refresh_failures", "retention/", "migration/", "doctor/", "drift/", "report/")
 
 

@@ -21,8 +21,11 @@ WHERE
     OR NOT EXISTS (
         SELECT 1
         FROM jsonb_each(t.environment) AS w (name, value)
-        LEFT JOIN envvar AS v ON v.name = w.name AND v.value_sha256 = envvar_sha256(w.value)
-        WHERE v.id IS NULL
+        WHERE (
+            SELECT v.id
+            FROM envvar AS v
+            WHERE v.name = w.name AND v.value_sha256 = envvar_sha256(w.value)
+        ) IS NULL
     )
 -- One order for all writers, so that they wait for each other instead of deadlocking.
 ORDER BY n.sha256

@@ -7,9 +7,19 @@ SELECT
     n.id,
     v.id
 FROM unnest(:'environments'::jsonb[]) AS t (environment)
-JOIN environment AS n ON n.sha256 = environment_sha256(t.environment)
+CROSS JOIN LATERAL (
+    SELECT n.id
+    FROM environment AS n
+    WHERE n.sha256 = environment_sha256(t.environment)
+    ORDER BY n.id
+) AS n
 CROSS JOIN LATERAL jsonb_each(t.environment) AS w (name, value)
-JOIN envvar AS v ON v.name = w.name AND v.value_sha256 = envvar_sha256(w.value)
+CROSS JOIN LATERAL (
+    SELECT v.id
+    FROM envvar AS v
+    WHERE v.name = w.name AND v.value_sha256 = envvar_sha256(w.value)
+    ORDER BY v.id
+) AS v
 ORDER BY n.id, v.id
 ON CONFLICT (environment_id, envvar_id) DO NOTHING
 RETURNING environment_id, envvar_id;

@@ -126,8 +126,17 @@ SELECT
 
 -- What the builder may ---------------------------------------------------------------------------
 
-GRANT INSERT ON ALL TABLES IN SCHEMA :"schema" TO :"builder";
-REVOKE INSERT ON release_withdrawal, _yoyo_log, _yoyo_migration, _yoyo_version FROM :"builder";
+-- Tables and no views; the rules of retention are the janitor's.
+SELECT format('GRANT INSERT ON %I TO %I', c.relname, :'builder')
+FROM pg_class AS c
+WHERE
+    c.relnamespace = to_regnamespace(quote_ident(:'schema'))
+    AND c.relkind = 'r'
+    AND c.relname <> 'release_withdrawal'
+    AND c.relname !~ '^(_yoyo|retention)_'
+ORDER BY c.relname
+\gexec
+
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
 GRANT INSERT ON TABLES TO :"builder";
 
@@ -140,10 +149,24 @@ GRANT DELETE ON job_log_chunk TO :"builder";
 
 -- What the janitor may ---------------------------------------------------------------------------
 
-GRANT DELETE ON ALL TABLES IN SCHEMA :"schema" TO :"janitor";
--- What was released stays, and so does the record of it.
-REVOKE DELETE ON
-release, release_store, release_withdrawal, _yoyo_log, _yoyo_migration, _yoyo_version FROM :"janitor";
+-- What was released stays, and so does the record of it. Of retention, the rules of what goes, and how far
+-- each walk came.
+SELECT
+    format(
+        'GRANT %s ON %I TO %I',
+        CASE WHEN c.relname LIKE 'retention\_%' THEN 'INSERT, UPDATE, DELETE' ELSE 'DELETE' END,
+        c.relname,
+        :'janitor'
+    )
+FROM pg_class AS c
+WHERE
+    c.relnamespace = to_regnamespace(quote_ident(:'schema'))
+    AND c.relkind = 'r'
+    AND c.relname NOT IN ('release', 'release_store', 'release_withdrawal')
+    AND c.relname !~ '^_yoyo_'
+ORDER BY c.relname
+\gexec
+
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
 GRANT DELETE ON TABLES TO :"janitor";
 
@@ -155,15 +178,6 @@ GRANT UPDATE (
 GRANT INSERT ON release_withdrawal TO :"janitor";
 -- FOR UPDATE, of what is about to go, needs UPDATE on some column. uuid is one that foreign keys hold fast.
 GRANT UPDATE (uuid) ON artifact, submit TO :"janitor";
--- The rules of what goes, and how far it came.
-SELECT
-    format('REVOKE INSERT ON %I FROM %I', c.relname, :'builder'),
-    format('GRANT INSERT, UPDATE, DELETE ON %I TO %I', c.relname, :'janitor')
-FROM pg_class AS c
-WHERE c.relnamespace = to_regnamespace(quote_ident(:'schema')) AND c.relkind = 'r'
-    AND c.relname LIKE 'retention\_%'
-ORDER BY c.relname
-\gexec
 
 -- Rows --------------------------------------------------------------------------------------------
 

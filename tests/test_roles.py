@@ -357,7 +357,7 @@ def test_no_role_deletes_or_adds_what_is_not_its_own(granted: Granted) -> None:
                 "SELECT p.privilege, c.relname FROM pg_class AS c,"
                 " unnest(ARRAY['INSERT', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'])"
                 " AS p (privilege) WHERE c.relnamespace = to_regnamespace(quote_ident(%s))"
-                " AND c.relkind = 'r' AND has_table_privilege(%s, c.oid, p.privilege)",
+                " AND c.relkind IN ('r', 'v') AND has_table_privilege(%s, c.oid, p.privilege)",
                 [granted.schema, granted.names[role]],
             ).fetchall()
             may: dict[object, set[object]] = {}

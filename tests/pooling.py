@@ -46,6 +46,7 @@ auth_type = trust
 auth_file = {directory}/users
 pool_mode = {mode}
 default_pool_size = {size}
+server_login_retry = 1
 """
         )
         # It refuses to run as root, and nobody but the server's own user gets at its socket.

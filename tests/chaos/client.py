@@ -26,6 +26,14 @@ from chaos.journal import UNKNOWN, Journal, Outcome, read
 from chaos.writing import Act, Thinker, Told, statements, told
 
 A = TypeVar("A")
+# What bounds a caller's own wait for a host that is gone; a store sees to its own.
+_TIMEOUTS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20000,
+}
 # Longer than any store tries again: what takes longer hangs.
 PATIENCE = 60.0
 Loop = asyncio.AbstractEventLoop | None
@@ -94,7 +102,7 @@ class Doer:
 
     def _in_a_transaction(self, act: Act) -> object:
         """Do it in a transaction of the caller's, which goes on and is committed in any case."""
-        with psycopg.connect(self._dsn) as connection:
+        with psycopg.connect(self._dsn, **_TIMEOUTS) as connection:
             open_schema(connection, self._schema)
             return self._refused_or(lambda: Store(connection).run(*statements(act)), connection)
 
@@ -148,7 +156,9 @@ class Doer:
             self._wait(cast(Any, rows).aclose())
 
 
-def work(doer: Doer, thinker: Thinker, before: list[Outcome], stop: threading.Event) -> None:
+def work(
+    doer: Doer, thinker: Thinker, before: list[Outcome], stop: threading.Event, pause: float = 0.0
+) -> None:
     """Do what a builder thinks of until it is told to stop; first what the one before did not end.
 
     What became of an act that failed is unknown: it is done again, as a builder would. Others are
@@ -159,6 +169,7 @@ def work(doer: Doer, thinker: Thinker, before: list[Outcome], stop: threading.Ev
         known, value = False, None
         while not known and not stop.is_set():
             known, value = doer.do(act)
+            stop.wait(pause)
         if act["do"] not in ("both", "heartbeat") and thinker.random.random() < 0.1:
             doer.do(act)
         return value
@@ -239,6 +250,7 @@ def _work(
                 Thinker(f"{given['seed']}-{number}", skewed=given["skewed"]),
                 [] if number else before,
                 stop,
+                given["pause"],
             )
             for number in range(given["threads"])
         ]

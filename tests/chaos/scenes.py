@@ -35,6 +35,8 @@ _SETTINGS = {"fsync": "off", "max_connections": "60", "shared_buffers": "16MB"}
 _SILENCE = 16.0
 _TESTS = Path(__file__).resolve().parent.parent
 _ROOM = 1 << 20
+# For how long a client of a short round pauses after each act, so that others get something done.
+_PAUSE = 0.05
 
 
 class Impossible(Exception):
@@ -87,6 +89,7 @@ class Client:
             "face": "sync",
             "threads": 1,
             "skewed": False,
+            "pause": 0.0,
             "mutant": None,
             **given,
         }
@@ -333,15 +336,19 @@ def _of_clients(clients: Sequence[Client]) -> dict[str, Fault]:
 def server(place: Path, template: Template, *, full: bool = False) -> Iterator[Scene]:
     """A server, to which clients have links that break."""
     template.copy(place / "server")
+    pause = 0 if full else _PAUSE
     with ExitStack() as stack:
         running = stack.enter_context(Server(place / "server", settings=_SETTINGS))
         proxies = [stack.enter_context(Proxy(running.dsn, one)) for one in (None, _made(place))]
         clients = [
-            Client(place, "a", proxies[0].dsn),
-            Client(place, "b", proxies[1].dsn, face="async", threads=3),
-            Client(place, "c", proxies[1].dsn, threads=3),
-            Client(place, "d", proxies[0].dsn, face="async", skewed=True),
+            Client(place, "a", proxies[0].dsn, pause=pause, face="async", skewed=True),
+            Client(place, "b", proxies[1].dsn, pause=pause, threads=3),
         ]
+        if full:
+            clients += [
+                Client(place, "c", proxies[0].dsn),
+                Client(place, "d", proxies[1].dsn, face="async", threads=3),
+            ]
         yield Scene(
             running.dsn,
             clients,
@@ -382,9 +389,10 @@ def _pooler(mode: str) -> Callable[..., AbstractContextManager[Scene]]:
                     schema,
                     face=("sync", "async")[number],
                     threads=2 if role == ROLES[0] else 1,
+                    pause=0 if full else _PAUSE,
                 )
                 for number, schema in enumerate(SCHEMAS)
-                for role in ROLES
+                for role in ROLES[: 2 if full or number else 1]
             ]
 
             def kill(_: random.Random) -> None:
@@ -430,10 +438,11 @@ def disk(place: Path, template: Template, *, full: bool = False) -> Iterator[Sce
         raise Impossible(f"no small disk can be mounted: {mounted.stderr.strip()}")
     try:
         template.copy(small / "server")
+        pause = 0 if full else _PAUSE
         with Server(small / "server", settings=_SETTINGS) as running:
             clients = [
-                Client(place, "a", running.dsn, threads=2),
-                Client(place, "b", running.dsn, face="async", threads=2),
+                Client(place, "a", running.dsn, pause=pause, threads=2),
+                *([Client(place, "b", running.dsn, face="async", threads=2)] if full else []),
             ]
             of_server = _of_server(running)
 

@@ -1,8 +1,4 @@
-"""A short round of each scene: `./dev test tests/chaos/rounds.py`; others by `./dev chaos --full`.
-
-No part of all tests: a round waits for most of what it breaks, and on a busy machine longer than is
-allowed to a client that is to stop.
-"""
+"""A short round of each scene; long ones by `./dev chaos --full`."""
 
 import tempfile
 from collections.abc import Iterator

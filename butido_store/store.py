@@ -154,9 +154,7 @@ def _only_read(statements: tuple[Statement[object], ...]) -> bool:
     return not any(statement.writes or statement.decides for statement in statements)
 
 
-def _delays(
-    seconds: float, cut_at: float | None, between: tuple[float, float] = _DELAYS
-) -> Iterator[float]:
+def _delays(seconds: float, cut_at: float | None, between: tuple[float, float]) -> Iterator[float]:
     """Yield the waits between attempts, in seconds: growing, spread, and ended by a deadline."""
     deadline = time.monotonic() + seconds
     if cut_at is not None:
@@ -274,7 +272,7 @@ class _Body(Generic[Source]):
         self, statements: tuple[Statement[Any], ...], cut_at: float | None
     ) -> Sequence[Any]:
         """Run statements on the primary, again while it is unavailable."""
-        delays = _delays(self._retry_for, cut_at)
+        delays = _delays(self._retry_for, cut_at, _DELAYS)
         while True:
             try:
                 return await self._attempt(statements, cut_at)

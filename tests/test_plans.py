@@ -314,6 +314,19 @@ def test_row_level_security_changes_no_plan(
         assert full[0] == full[1], case
 
 
+@pytest.mark.parametrize("name", [name for name in EACH_BUILD if name != "job/insert_all"])
+def test_what_each_build_runs_reads_all_of_no_table_in_a_new_store(
+    name: str, clone_dsn: str, schema: str
+) -> None:
+    """Without statistics, a session makes a plan that it keeps while the tables grow."""
+    file = query(name)
+    with psycopg.connect(clone_dsn) as connection:
+        connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [schema])
+        given = parameters(file, tuple(file.clauses))
+        sql_text, values = file.render(frozenset(given)).bind(given)
+        assert scans(psycopg.RawCursor(connection), sql_text, values) == set()
+
+
 @pytest.mark.parametrize("name", LISTINGS)
 def test_the_plan_of_a_page_is_kept(
     name: str, cursor: psycopg.RawCursor[tuple[object, ...]]

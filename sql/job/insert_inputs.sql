@@ -8,5 +8,11 @@ SELECT
     j.uuid,
     (i.input ->> 'artifact')::uuid AS artifact_uuid
 FROM jsonb_array_elements(:'inputs'::jsonb) AS i (input)
-JOIN job AS j ON j.uuid = (i.input ->> 'job')::uuid
-WHERE j.heartbeat_at = :'at'::timestamptz;
+CROSS JOIN LATERAL (
+    SELECT t.uuid
+    FROM job AS t
+    WHERE t.uuid = (i.input ->> 'job')::uuid AND t.heartbeat_at = :'at'::timestamptz
+    -- Apart from the rest: one probe of an index each. Of a store that has few jobs yet, a join would read
+    -- them all, and a session would keep to that while they grow to thousands.
+    LIMIT 1
+) AS j;

@@ -12,5 +12,11 @@ SELECT
     decode(o.file ->> 'sha256', 'hex') AS sha256,
     (o.file ->> 'size')::bigint AS size
 FROM jsonb_array_elements(:'outputs'::jsonb) AS o (file)
-JOIN job AS j ON j.uuid = (o.file ->> 'job')::uuid
-WHERE j.heartbeat_at = :'at'::timestamptz;
+CROSS JOIN LATERAL (
+    SELECT t.uuid
+    FROM job AS t
+    WHERE t.uuid = (o.file ->> 'job')::uuid AND t.heartbeat_at = :'at'::timestamptz
+    -- Apart from the rest: one probe of an index each. Of a store that has few jobs yet, a join would read
+    -- them all, and a session would keep to that while they grow to thousands.
+    LIMIT 1
+) AS j;

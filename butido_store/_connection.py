@@ -5,9 +5,7 @@ connection each call has its answer at once, so that they never stop on the way.
 """
 
 import asyncio
-import json
 import os
-import sys
 import threading
 import time
 from collections.abc import (
@@ -17,70 +15,33 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterator,
-    Sequence,
 )
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     contextmanager,
     nullcontext,
-    suppress,
 )
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import postgres
-from psycopg.abc import Buffer
-from psycopg.adapt import AdaptersMap, Loader
-from psycopg.errors import PipelineAborted
-from psycopg.pq import Format, PipelineStatus, TransactionStatus
-from psycopg.rows import tuple_row
-from psycopg.types import TypesRegistry
-from psycopg.types.array import register_all_arrays
+from psycopg.adapt import AdaptersMap
+from psycopg.pq import PipelineStatus, TransactionStatus
 
-from butido_store._statement import Batch, Conversation, Rows, Step, step
-from butido_store._target import GIVE_BACK, Lent, opening
+from butido_store._pipeline import ADAPTERS, Connection, execute
+from butido_store._statement import Batch, Conversation, Rows
+from butido_store._target import Lent, opening
 from butido_store._watch import Watched
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_database
 
 _END = object()
 A = TypeVar("A")
 Entered = TypeVar("Entered", bound=AbstractAsyncContextManager[Any])
-Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
-Cursor = psycopg.RawCursor[tuple[object, ...]] | psycopg.AsyncRawCursor[tuple[object, ...]]
 
 
 # Blocking and awaiting ------------------------------------------------------------------------
-
-
-class _JsonLoader(Loader):
-    """Loads JSON, or says with an error of psycopg's that Python cannot hold it."""
-
-    format = Format.BINARY
-    # What stands before the document.
-    _prefix = 0
-
-    def load(self, data: Buffer) -> object:
-        """Return what a document says."""
-        try:
-            return json.loads(bytes(data)[self._prefix :])
-        except (RecursionError, ValueError) as error:
-            raise psycopg.DataError(f"a JSON document is more than can be read: {error}") from error
-
-
-class _JsonbLoader(_JsonLoader):
-    _prefix = 1  # The version of the format.
-
-
-_types = TypesRegistry()
-postgres.register_default_types(_types)
-_ADAPTERS = AdaptersMap(types=_types)
-postgres.register_default_adapters(_ADAPTERS)
-_ADAPTERS.register_loader("json", _JsonLoader)
-_ADAPTERS.register_loader("jsonb", _JsonbLoader)
-register_all_arrays(_ADAPTERS)
 
 
 class _OwnAdapters:
@@ -88,18 +49,10 @@ class _OwnAdapters:
 
     @property
     def adapters(self) -> AdaptersMap:
-        return _ADAPTERS
-
-
-class _Cursor(_OwnAdapters, psycopg.RawCursor[Any]):
-    pass
+        return ADAPTERS
 
 
 class _ServerCursor(_OwnAdapters, psycopg.RawServerCursor[Any]):
-    pass
-
-
-class _AsyncCursor(_OwnAdapters, psycopg.AsyncRawCursor[Any]):
     pass
 
 
@@ -144,7 +97,6 @@ class Way:
     """
 
     connect: Callable[..., Any]
-    cursor: Callable[..., Any]
     server_cursor: Callable[..., Any]
     lock: Callable[[], Any]
     turn: Callable[[], AbstractContextManager[Any]]
@@ -155,7 +107,6 @@ class Way:
 
 BLOCKING = Way(
     psycopg.Connection.connect,
-    _Cursor,
     _ServerCursor,
     threading.RLock,
     threading.RLock,
@@ -165,7 +116,6 @@ BLOCKING = Way(
 )
 AWAITING = Way(
     psycopg.AsyncConnection.connect,
-    _AsyncCursor,
     _AsyncServerCursor,
     asyncio.Lock,
     nullcontext,
@@ -297,10 +247,9 @@ def acknowledged(connection: Connection) -> Iterator[None]:
         raise Unavailable(f"the commit was not acknowledged: {warnings[0]}")
 
 
-async def converse(connection: Connection, talk: Conversation[A], kept: list[Cursor]) -> A:
+async def converse(connection: Connection, talk: Conversation[A]) -> A:
     """Run each batch that the conversation yields, send its rows back, and return what it returns.
 
-    :param kept: cursors to use again, and where used ones are put
     :raises StoreError: as the conversation says, or by SQLSTATE
     """
     if connection.pgconn.pipeline_status != PipelineStatus.OFF:
@@ -315,7 +264,7 @@ async def converse(connection: Connection, talk: Conversation[A], kept: list[Cur
                 batch = next(talk)
                 while True:
                     try:
-                        rows = await _execute(connection, batch, kept)
+                        rows = await _execute(connection, batch)
                     except psycopg.Error as error:
                         if connection.closed:
                             raise
@@ -357,45 +306,19 @@ def leave_to_parent(connection: Connection) -> None:
     os.close(nowhere)
 
 
-# Connections on which psycopg may take a statement for prepared although it is not: one before it
-# in the pipeline failed, which cut off its preparation.
-_unsure = WeakSet[Connection]()
 # Connections through a pooler, with the steps that make the session that it lends.
 _lent = WeakKeyDictionary[Connection, Lent]()
-# Prepared each time, so that psycopg looks at what it did, and forgets as the server does.
-_DEALLOCATE = step("store/deallocate", {}, prepare=True)
 
 
-async def _execute(connection: Connection, batch: Batch, kept: list[Cursor]) -> list[Rows]:
+async def _execute(connection: Connection, batch: Batch) -> list[Rows]:
     """Run steps in one round trip and one transaction, and return the rows of each."""
     status = connection.pgconn.transaction_status
-    if connection in _unsure and status in (TransactionStatus.IDLE, TransactionStatus.INTRANS):
-        await _sent(_cursor(connection, []), _DEALLOCATE)
-        _unsure.discard(connection)
     # In a transaction that has failed it cannot run, and nothing can that looks at a table.
     lent = _lent.get(connection) if status != TransactionStatus.INERROR else None
-    if lent:
-        batch = [lent.begin if status == TransactionStatus.IDLE else lent.go_on, *batch]
-    cursors = [_cursor(connection, kept) for _ in batch]
-    if len(batch) == 1:
-        await _sent(cursors[0], batch[0])
-    else:
-        try:
-            await _pipelined(connection, cursors, batch)
-        finally:
-            if lent and connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                # What it says is nothing to the batch: its answers are there.
-                with suppress(psycopg.Error):
-                    await _sent(_cursor(connection, []), GIVE_BACK)
-    answers = list[Rows]()
-    for cursor in cursors:
-        # A step without rows has no row number; description says the same and costs 28 µs.
-        answers.append([] if cursor.rownumber is None else await done(cursor.fetchall()))
-    # The last one is taken first: each step gets the cursor that it had before.
-    for cursor, rows in zip(reversed(cursors), reversed(answers), strict=True):
-        if _is_small(rows):
-            kept.append(cursor)
-    return answers[1:] if lent else answers
+    if not lent:
+        return await execute(connection, batch)
+    session = lent.begin if status == TransactionStatus.IDLE else lent.go_on
+    return (await execute(connection, [session, *batch]))[1:]
 
 
 async def begin(connection: Connection, *, callers: bool) -> None:
@@ -404,72 +327,7 @@ async def begin(connection: Connection, *, callers: bool) -> None:
     :param callers: the transaction is the caller's, and what it set for itself stays
     """
     if lent := _lent.get(connection):
-        await _sent(_cursor(connection, []), lent.go_on if callers else lent.begin)
-
-
-async def _pipelined(connection: Connection, cursors: Sequence[Cursor], batch: Batch) -> None:
-    """Send steps in one round trip, and raise the first error."""
-    handled = sys.exc_info()[1]
-    failed: psycopg.Error | None = None
-    try:
-        async with within(connection.pipeline()):
-            try:
-                for cursor, one in zip(cursors, batch, strict=True):
-                    await _sent(cursor, one)
-            except psycopg.Error as error:
-                # If it left the pipeline, psycopg would log what follows from it.
-                failed = error
-                if error.sqlstate is None and not isinstance(error, PipelineAborted):
-                    cut(connection)
-            except BaseException:
-                # To leave the pipeline would commit the steps that were sent until now.
-                cut(connection)
-                raise
-        if failed:
-            raise failed
-    except BaseException as error:
-        if connection.prepare_threshold is not None:
-            _unsure.add(connection)
-        if failed and isinstance(error, psycopg.Error):
-            raise failed from None
-        # What came while the pipeline was left is hidden by the error that follows from it.
-        cause, hidden = error, error.__context__
-        while isinstance(cause, psycopg.Error) and hidden is not None and hidden is not handled:
-            cause, hidden = hidden, hidden.__context__
-        if cause is not error:
-            cut(connection)
-            raise cause from None
-        raise
-
-
-def _cursor(connection: Connection, kept: list[Cursor]) -> Cursor:
-    """Return a cursor, a used one if there is one: a new one finds out about types anew, 13 µs."""
-    # Threads share the list: what one has popped is its own.
-    with suppress(IndexError):
-        while True:
-            cursor = kept.pop()
-            if cursor.connection is connection:
-                return cursor
-    return cast(Cursor, way_of(connection).cursor(connection, row_factory=tuple_row))
-
-
-async def _sent(cursor: Cursor, one: Step) -> None:
-    # Binary, since text depends on DateStyle, IntervalStyle and more of the session.
-    answer: Any = cursor.execute(*one.rendered(), prepare=one.prepare, binary=True)
-    await done(answer)
-
-
-def _is_small(rows: Sequence[Sequence[Any]]) -> bool:
-    """Tell whether a cursor may keep these rows' memory until its next use."""
-    if len(rows) > 100:
-        return False
-    for row in rows:
-        for value in row:
-            # Not isinstance, which takes a tenth of a short call.
-            kind = type(value)
-            if kind is dict or ((kind is str or kind is list) and len(value) > 65536):
-                return False
-    return True
+        await execute(connection, [lent.go_on if callers else lent.begin])
 
 
 # For how long the server may take to say what it has, in seconds.
@@ -493,7 +351,7 @@ async def open_schema(connection: Connection, schema: str) -> None:
     # A pool has few threads that open connections, and one that hangs would open no more.
     with Watched(connection, silent_for=_OPENING, cut_at=cut_at):
         try:
-            lent = await converse(connection, opening(schema, pid), [])
+            lent = await converse(connection, opening(schema, pid))
         except SchemaMismatch as error:
             if pool is not None:
                 refused_by_pool[pool] = error

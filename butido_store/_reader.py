@@ -8,7 +8,7 @@ from typing import cast
 
 from psycopg.errors import SerializationFailure
 
-from butido_store._connection import Cursor, Way
+from butido_store._connection import Way
 from butido_store._source import Own, OwnPool
 from butido_store._statement import Rows, Statement, read
 from butido_store.errors import StoreError
@@ -63,7 +63,6 @@ class Reader:
         self.source = own if sizes is None else OwnPool(own, sizes=sizes, timeout=patience)
         self.wait = wait
         self.silent_for = float(least(wait))
-        self.kept: list[Cursor] = []
         self._rests_until = 0.0
         # Stands for the last use of the primary; and the one that the position is known of. Each is
         # replaced as a whole, since threads share them.

@@ -17,7 +17,6 @@ from psycopg.pq import TransactionStatus
 from butido_store._connection import (
     BLOCKING,
     NOBODY,
-    Connection,
     Way,
     at_once,
     cut,
@@ -27,6 +26,7 @@ from butido_store._connection import (
     way_of,
     within,
 )
+from butido_store._pipeline import Connection
 from butido_store._target import Target, refused
 from butido_store.errors import (
     ConnectionFailed,

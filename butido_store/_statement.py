@@ -47,8 +47,8 @@ class Step:
 
     query: Query
     parameters: Mapping[str, object]
-    # Whether to prepare it; by default where it is run often.
-    prepare: bool | None = None
+    # Whether it may be prepared, where it is run often.
+    prepare: bool = True
 
     def concealed(self, secrets: Secrets) -> "Step":
         """Return the step as it is sent, with digests in place of secrets.
@@ -63,7 +63,7 @@ class Step:
         return replace(self, parameters={**self.parameters, **told}) if told else self
 
     def rendered(self) -> tuple[bytes, list[object]]:
-        """Return the SQL text and its parameters in order, as `psycopg.RawCursor` takes them.
+        """Return the SQL text and its parameters in order, as PostgreSQL takes them.
 
         :raises InvalidInput: it has a secret that is not concealed
         """
@@ -102,7 +102,7 @@ class Statement(Generic[T_co]):
         return f"<Statement {', '.join(step.query.name for step in self.steps)}>"
 
 
-def step(name: str, parameters: Mapping[str, object], *, prepare: bool | None = None) -> Step:
+def step(name: str, parameters: Mapping[str, object], *, prepare: bool = True) -> Step:
     """Make a step of the query of this name; parameters that are None count as not given."""
     given = {key: value for key, value in parameters.items() if value is not None}
     return Step(query(name), given, prepare)
@@ -173,7 +173,7 @@ def variables(rows: Rows) -> dict[str, str]:
 Batch = Sequence[Step]
 Conversation = Generator[Batch, Sequence[Rows], A]
 
-# Never prepared: what undoes has to work where psycopg is wrong about what is.
+# Not prepared: there is nothing to plan.
 _BEGIN, _COMMIT, _ROLLBACK, _SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
     step(f"store/{verb}", {}, prepare=False)
     for verb in ("begin", "commit", "rollback", "savepoint", "release", "rollback_to")
@@ -290,9 +290,9 @@ def _all_or_none(
         try:
             values = yield from _together(statements, begin)
         except (Unwritten, *_MEANWHILE):
-            yield from _each(undo)
+            yield from _undone(undo)
         except (StoreError, psycopg.Error):
-            yield from _each(undo)
+            yield from _undone(undo)
             raise
         else:
             yield [commit]
@@ -311,7 +311,7 @@ def _all_or_none(
         for statement in statements:
             one_by_one.append((yield from _one(statement, nested=True)))
     except (StoreError, psycopg.Error):
-        yield from _each(undo)
+        yield from _undone(undo)
         raise
     yield [commit]
     return tuple(one_by_one)
@@ -320,16 +320,11 @@ def _all_or_none(
 _UNDO = (_ROLLBACK_TO, _RELEASE)
 
 
-def _each(steps: Batch) -> Conversation[None]:
-    """Undo, in a round trip for each step.
-
-    In one round trip psycopg would notice the rollback too late, and take what it prepares next
-    for prepared after it has told the server to forget it.
-    """
+def _undone(undo: Batch) -> Conversation[None]:
+    """Undo what a batch did."""
     # In a transaction that had failed before, there is nothing to undo, and the error says so.
     with suppress(psycopg.Error):
-        for one in steps:
-            yield [one]
+        yield undo
 
 
 def _kept(steps: Batch, *, nested: bool) -> Conversation[Sequence[Rows]]:
@@ -339,7 +334,7 @@ def _kept(steps: Batch, *, nested: bool) -> Conversation[Sequence[Rows]]:
     try:
         return (yield [_SAVEPOINT, *steps, _RELEASE])[1:-1]
     except psycopg.Error:
-        yield from _each(_UNDO)
+        yield from _undone(_UNDO)
         raise
 
 

@@ -151,9 +151,6 @@ class Lent:
     go_on: Step
 
 
-GIVE_BACK = step("store/give_back", {}, prepare=False)
-
-
 def opening(schema: str, pid: int) -> Conversation[Lent | None]:
     """Make the session the library's, and check what is found there.
 
@@ -179,8 +176,6 @@ def _opening(schema: str, pid: int) -> Conversation[Lent | None]:
     )
     look = step("store/open", {"schema": schema}, prepare=False)
     ((lent, *_),), rows = yield [session, look]
-    if lent:
-        yield [GIVE_BACK]
     *_, database, encoding, version, has_schema, is_migrated = rows[0]
     server = cast(int, version)
     if server < OLDEST_SERVER * 10000:
@@ -204,8 +199,6 @@ def _opening(schema: str, pid: int) -> Conversation[Lent | None]:
         )
     applied = step("migration/applied", {}, prepare=False)
     *_, rows = yield [begin, applied] if lent else [applied]
-    if lent:
-        yield [GIVE_BACK]
     phases = {row[0]: row[3] for row in rows}
     _compare(schema, phases, advice)
     return Lent(begin, go_on) if lent else None

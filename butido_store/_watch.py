@@ -7,14 +7,12 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from psycopg import OperationalError
 
+from butido_store._pipeline import Connection
 from butido_store.errors import Unavailable
-
-if TYPE_CHECKING:
-    from butido_store._connection import Connection
 
 # How often to look, and how long a server may take to say that it is there, in seconds.
 _INTERVAL, _PATIENCE = 0.5, 5.0

@@ -14,7 +14,6 @@ from butido_store import _check, _connection, _reader
 from butido_store._connection import (
     AWAITING,
     BLOCKING,
-    Cursor,
     Opening,
     Way,
     at_once,
@@ -22,6 +21,7 @@ from butido_store._connection import (
     each_at_once,
     within,
 )
+from butido_store._pipeline import execute
 from butido_store._reader import Late, Reader, Unfit
 from butido_store._secrets import NO_KEY, Secrets
 from butido_store._source import AsyncPool, Own, OwnPool, Pool, Pooled, Single
@@ -240,7 +240,6 @@ class _Body(Generic[Source]):
         self._timeout = _check.given(_check.seconds, "timeout", timeout)
         # A silent server is found out in time to try another one.
         self._silent_for = self._retry_for / 3 or _SILENT_FOR
-        self._kept: list[Cursor] = []
         self._process = os.getpid()
 
     def _check_process(self) -> None:
@@ -329,7 +328,6 @@ class _Body(Generic[Source]):
     ) -> Sequence[Any]:
         self._check_process()
         source: Single | Pooled = reader.source if reader else self._source
-        kept = reader.kept if reader else self._kept
         silent_for = reader.silent_for if reader else self._silent_for
         with source.turn:
             async with source.task_turn, source.connection() as connection:
@@ -338,7 +336,7 @@ class _Body(Generic[Source]):
                     statements, in_transaction=in_transaction, secrets=self._secrets
                 )
                 with Watched(connection, silent_for=silent_for, cut_at=cut_at):
-                    return await _connection.converse(connection, talk, kept)
+                    return await _connection.converse(connection, talk)
 
     async def _pages(
         self, statement: Statement[list[A]], idle: float | None
@@ -382,7 +380,7 @@ class _Body(Generic[Source]):
             if check:
                 talk = conversation((check,), in_transaction=False, secrets=self._secrets)
                 with Watched(connection, silent_for=silent_for, cut_at=None):
-                    await _connection.converse(connection, talk, [])
+                    await _connection.converse(connection, talk)
             callers = _connection.in_callers_transaction(connection)
             # Named after the report, so that the server's statistics tell it from others.
             cursor = self._way.server_cursor(connection, asked.query.name, row_factory=tuple_row)
@@ -397,7 +395,7 @@ class _Body(Generic[Source]):
                             # The caller's own transaction would keep it.
                             if idle is not None and not callers:
                                 limit = step("store/limit_idle", {"milliseconds": int(idle * 1000)})
-                                await done(self._way.cursor(connection).execute(*limit.rendered()))
+                                await execute(connection, [limit])
                             await done(cursor.execute(*asked.rendered(), binary=True))
                             while rows := await done(cursor.fetchmany(_FETCH)):
                                 yield statement.collect([rows])
@@ -410,7 +408,7 @@ class _Body(Generic[Source]):
                             raise
                 except DENIED as error:
                     ask = denied(error, (asked.query.name,))
-                    raise await _connection.converse(connection, ask, []) from error
+                    raise await _connection.converse(connection, ask) from error
 
     @classmethod
     async def _pooled(

@@ -166,13 +166,11 @@ SAMPLES: dict[str, Mapping[str, object]] = {
         ],
         "values": ["", "", "1.3", "", "", ""],
     },
-    "store/deallocate": {},
     "store/denied": {
         "privileges": ["SELECT", "DELETE"],
         "names": ["job", "nothing"],
         "schema": STORES,
     },
-    "store/give_back": {},
     "store/position": {},
     "store/replayed": {"lsn": "0/0", "timeline": "00000001"},
     "store/neighbours": {"uuids": [SOURCE, DONE]},
@@ -192,7 +190,6 @@ BEFORE["environment/intern_variables"] = (
 CONTROL = {
     "store/begin": (),
     "store/commit": ("store/begin",),
-    "store/deallocate": (),
     "store/rollback": ("store/begin",),
     "store/savepoint": ("store/begin",),
     "store/release": ("store/begin", "store/savepoint"),

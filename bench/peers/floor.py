@@ -88,7 +88,7 @@ class _Floor:
         self._library.create(one)
         missing = [job for job in one.jobs if None in self._keys(job)]
         if missing:
-            at_once(converse(self._connection, _interned(library_job.record_all(missing)), []))
+            at_once(converse(self._connection, _interned(library_job.record_all(missing))))
             self._read()
 
     def _keys(self, job: EndedJob) -> list[object]:

@@ -8,11 +8,12 @@ SELECT
     j.uuid,
     (i.input ->> 'artifact')::uuid AS artifact_uuid
 FROM jsonb_array_elements(:'inputs'::jsonb) AS i (input)
+-- Apart, and so by one probe of an index each. Of a store that has few jobs yet, a join would read them
+-- all, and a session would keep to that while they grow to thousands.
 CROSS JOIN LATERAL (
     SELECT t.uuid
     FROM job AS t
     WHERE t.uuid = (i.input ->> 'job')::uuid AND t.heartbeat_at = :'at'::timestamptz
-    -- Apart from the rest: one probe of an index each. Of a store that has few jobs yet, a join would read
-    -- them all, and a session would keep to that while they grow to thousands.
+    ORDER BY t.uuid
     LIMIT 1
 ) AS j;

@@ -12,11 +12,12 @@ SELECT
     decode(o.file ->> 'sha256', 'hex') AS sha256,
     (o.file ->> 'size')::bigint AS size
 FROM jsonb_array_elements(:'outputs'::jsonb) AS o (file)
+-- Apart, and so by one probe of an index each. Of a store that has few jobs yet, a join would read them
+-- all, and a session would keep to that while they grow to thousands.
 CROSS JOIN LATERAL (
     SELECT t.uuid
     FROM job AS t
     WHERE t.uuid = (o.file ->> 'job')::uuid AND t.heartbeat_at = :'at'::timestamptz
-    -- Apart from the rest: one probe of an index each. Of a store that has few jobs yet, a join would read
-    -- them all, and a session would keep to that while they grow to thousands.
+    ORDER BY t.uuid
     LIMIT 1
 ) AS j;

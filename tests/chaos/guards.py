@@ -13,7 +13,7 @@ from unittest.mock import patch
 import psycopg
 
 from butido_store import _connection, _source, _statement, job
-from butido_store._connection import Connection
+from butido_store._pipeline import Connection
 from butido_store._query import parse
 from butido_store._statement import Step
 from butido_store.errors import NotRunning, from_database

@@ -1,3 +1,0 @@
--- Deallocate the statements that this session has prepared.
-
-DEALLOCATE ALL;

@@ -421,6 +421,16 @@ def test_filters_together_give_what_each_leaves_of_the_others(dsn: str, schema: 
                 assert [row.uuid for row in found] == wanted
 
 
+def test_an_environment_is_shown_by_name(dsn: str, schema: str) -> None:
+    of_submit, uuid, env = uuid7(), uuid7(), {"Z": "1", "A": "1"}
+    with Store.connect(dsn, schema=schema) as store:
+        # Stored first, it would come first.
+        store.run(create(uuid7(), env={"Z": "1"}))
+        store.run(create(of_submit, env=env), start(uuid, of_submit, env=env))
+        (asked,), (ran,) = store.run(report.submit(of_submit), report.job(uuid, env=True))
+    assert [*asked.env] == [*(ran.env or {})] == ["A", "Z"]
+
+
 def test_a_variable_that_no_new_job_has_is_found(dsn: str, schema: str) -> None:
     """Behind more jobs without it than a page looks at."""
     of_submit = uuid7()

@@ -56,7 +56,7 @@ SELECT
     coalesce(
 \if :{?env}
         (
-            SELECT coalesce(json_object_agg(v.name, v.value), '{}')
+            SELECT coalesce(json_object_agg(v.name, v.value ORDER BY v.name), '{}')
             FROM jobenvs AS je
             JOIN envvar AS v ON v.id = je.envvar_id
             WHERE :'env'::boolean AND je.job_uuid = j.uuid

@@ -15,7 +15,7 @@ SELECT
     s.actor,
     s.labels,
     (
-        SELECT coalesce(json_object_agg(v.name, v.value), '{}')
+        SELECT coalesce(json_object_agg(v.name, v.value ORDER BY v.name), '{}')
         FROM submitenvs AS se
         JOIN envvar AS v ON v.id = se.envvar_id
         WHERE se.submit_uuid = s.uuid

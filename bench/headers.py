@@ -124,7 +124,7 @@ class _Load:
             self.errors.append(f"{type(error).__name__}: {error}")
 
     def turn(self) -> None:
-        """Wait until each has taken a turn from begin to end."""
+        """Wait until each has taken a turn from beginning to end."""
         before, deadline = list(self._turns), time.monotonic() + _PATIENCE
         while not self.errors and min(map(int.__sub__, self._turns, before)) < 2:
             if time.monotonic() > deadline:
@@ -132,7 +132,7 @@ class _Load:
             time.sleep(0.002)
 
     def through(self, pid: int, owners: Mapping[int, str]) -> frozenset[str]:
-        """Wait until each has taken a turn from begin to end, or waits for a server process.
+        """Wait until each has taken a turn from beginning to end, or waits for a server process.
 
         :param pid: the process
         :param owners: the table of each relation

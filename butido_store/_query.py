@@ -53,7 +53,7 @@ class Token:
     kind: str
     text: str
     line: int
-    # Of a parameter; one that is written out is of type bigint, or text where it has choices.
+    # Set for a parameter; one that is written out is a bigint, or text where it has choices.
     name: str = ""
     type: str = ""
     written: bool = False

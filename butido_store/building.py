@@ -40,7 +40,7 @@ __all__ = ["HEARTBEAT", "AsyncRunningJob", "Building", "RunningJob", "build"]
 HEARTBEAT = timedelta(seconds=10)
 # How late a piece of the log or a sign of life may be, in seconds.
 _TICK = 0.25
-# Of an exception, in characters.
+# How much of an exception a reason has, in characters.
 _REASON_LENGTH = 1000
 # Between two looks at a job that is awaited, in seconds: at first, and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -332,7 +332,7 @@ class _Body:
 
     async def _beat(self) -> bool:
         """Write the log that is due, or else a sign of life that is; tell whether to go on."""
-        # Who holds the lock writes just now, which is a sign of life, too.
+        # Whoever holds the lock is writing, which is a sign of life, too.
         if not await done(self._acquired()):
             return True
         try:

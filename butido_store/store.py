@@ -427,7 +427,7 @@ class _Body(Generic[Source]):
         for name, size in zip(("min_size", "max_size"), sizes, strict=True):
             _check.count(name, size)
         of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, (0, sizes[1]))
-        # Who finds all busy waits, even if nothing is tried again.
+        # Whoever finds all busy waits, even if nothing is tried again.
         pool = await OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR).open()
         if of_reader and isinstance(of_reader.source, OwnPool):
             await of_reader.source.open_unconnected()
@@ -482,7 +482,7 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
             this store wrote or saw before; the primary does where it gives no answer
         :param reader_wait: for how many seconds a run waits for the reader, before it asks the
             primary
-        :raises InvalidInput: a value is none that it can be
+        :raises InvalidInput: a value cannot be used
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         :raises Unavailable: the link broke while the schema was checked
@@ -520,7 +520,7 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :param secrets: as for `connect`
         :param reader: as for `connect`; it has a pool of its own
         :param reader_wait: as for `connect`
-        :raises InvalidInput: a value is none that it can be
+        :raises InvalidInput: a value cannot be used
         :raises ConnectionFailed: the server cannot be reached, or refuses the connection
         :raises SchemaMismatch: the database is not ready for this version
         :raises Unavailable: the link broke while the schema was checked

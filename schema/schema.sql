@@ -266,7 +266,7 @@ RETURN (
                         '', 'g'
                     ), E'\n'
                 ) WITH ORDINALITY AS s (line, place)
-                -- Lest each use of the line makes it anew.
+                -- OFFSET keeps the planner from computing the line at each of its uses.
                 OFFSET 0
             ) AS t
             WHERE t.line <> ''

@@ -603,7 +603,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def end_stream(self) -> None:
-        """Read a stream to its end: it has what was there at its begin."""
+        """Read a stream to its end: it has what was there at its beginning."""
         if self.streams:
             stream, wanted = self.streams.pop(0)
             assert [row.uuid for row in stream] == wanted

@@ -463,7 +463,7 @@ def test_migrations_need_a_session(
         assert {(one.stdout, one.stderr) for one in done} == {
             (
                 "",
-                "Error: migrations need one session from begin to end, and a pooler in between "
+                "Error: migrations need one session throughout, and a pooler in between "
                 "lends each transaction another one: connect to the server itself, or to a pooler "
                 "in session mode\n",
             )

@@ -40,7 +40,7 @@ _COMPARED = (
     "drift/others",
     "drift/comments",
 )
-# What the live schema is told of without a comparison.
+# Told of the live schema, and compared with nothing.
 _TOLD = ("drift/privileges",)
 
 

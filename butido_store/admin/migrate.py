@@ -49,7 +49,7 @@ _POLL_SECONDS = 0.1
 _POOLER_SECONDS = 2.0
 # Between two attempts at a lock: readers and writers who queued up behind the first get through.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 10.0
-# As long as one attempt may hold up who queues behind it, and the least that is tried at all.
+# How long an attempt may hold up those who queue behind it, and the least that is worth one.
 _LONGEST_WAIT_MS, _SHORTEST_WAIT_MS = 150, 10
 # What a session has while it migrates. No timeouts: CREATE INDEX CONCURRENTLY waits for every older
 # transaction, blocking none, and cut off it leaves an invalid index. Others set their own. psycopg
@@ -61,7 +61,7 @@ SETTINGS = {
     "intervalstyle": "postgres",
 }
 _NEEDS_A_SESSION = (
-    "migrations need one session from begin to end, and a pooler in between lends each transaction "
+    "migrations need one session throughout, and a pooler in between lends each transaction "
     "another one: connect to the server itself, or to a pooler in session mode"
 )
 
@@ -512,7 +512,7 @@ class Migrator:
             try:
                 (counts,) = self._run("migration/count")
             except PermissionDenied as error:
-                # Who may not count the records may not drop their tables, either.
+                # Whoever may not count the records may not drop their tables, either.
                 raise MigrationError(
                     f"role {self._connection.info.user} may not read what a rollback would lose; "
                     "migrate as the owner of the schema"

@@ -191,7 +191,7 @@ def _scratch(migrator: Migrator) -> Iterator[Watched]:
     )
     with scratch._session(alone=True) as session:
         if session["has_schema"]:
-            # Of a plan that was cut off.
+            # A plan that was cut off left it.
             scratch._run("migration/drop_scratch")
             session |= {"has_schema": False, "has_tables": False}
         scratch._prepare(session)
@@ -208,7 +208,7 @@ def _of_kind(rows: Mapping[int, dict[str, Any]], kinds: str) -> dict[int, dict[s
 
 
 def _scanned(before: dict[str, Any], after: dict[str, Any] | None) -> bool:
-    """Tell whether a table that is still there was read from begin to end."""
+    """Tell whether a table that is still there was read from beginning to end."""
     return after is not None and after["scans"] > before["scans"]
 
 

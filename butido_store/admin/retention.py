@@ -117,7 +117,7 @@ def remove(what: Walk, *, width: int = 1000, limit: int = 100) -> Statement[Batc
     :param width: how many are looked at, at most
     :param limit: how many are removed, at most
     :returns: what was looked at and removed; None at the end of the walk
-    :raises InvalidInput: at once, when a value is none that it can be
+    :raises InvalidInput: at once, when a value cannot be used
     :raises Unavailable: when run, if another session walks in this moment
     """
     chosen = _check.choice("what", what, ("log", "record", "submit"))
@@ -156,7 +156,7 @@ def prune(
     :param told: called after each statement with what was walked, what came of it, and the seconds
         that it took
     :returns: what was removed
-    :raises InvalidInput: a value is none that it can be
+    :raises InvalidInput: a value cannot be used
     :raises Unavailable: another session walks, and did so for as long as the store tries again
     """
     _check.seconds("pause", pause)
@@ -300,7 +300,7 @@ def _candidates(
         for one in rows:
             if one.stays is None:
                 found[one.uuid] = one
-            # Of a submit that has jobs, these tell.
+            # A submit that has jobs is counted by these.
             elif one.stays not in ("jobs", "removed"):
                 stays[what, one.stays] += 1
         after = {"before_at": rows[-1].started_at, "before": rows[-1].uuid}

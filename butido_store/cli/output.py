@@ -291,8 +291,8 @@ def _print_records(
         for name, value in later.items():
             click.echo(f"\n{click.style(name, bold=True)}")
             if isinstance(value, str):
-                # Of a job as it is stored, so that it can be taken from here; a terminal would act
-                # on it, and in a difference one has to see it.
+                # A job's is printed as it is stored, so that it can be taken from here; a terminal
+                # would act on it, and in a difference one has to see it.
                 as_it_is = row_type is JobReport and not sys.stdout.isatty()
                 text = value if as_it_is else visible(value, keep="\t\n")
                 sys.stdout.write(text if text.endswith("\n") else f"{text}\n")

@@ -30,7 +30,7 @@ _SPARE = (
 # bidirectional text, halves of surrogate pairs, and separators of lines.
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# Of a commit or of a file's content.
+# A commit's hash, or the SHA-256 of a file's content.
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -43,7 +43,7 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
-# Of a file's content, and of a build that read such a file.
+# Where None is unknown: of a file's content, and of a build that read such a file.
 _MAY_BE_UNKNOWN = ("sha256", "size", "fingerprint")
 
 # How many characters of each uuid tell it from all others in the store.

@@ -53,7 +53,7 @@ FROM (
             a.usename,
             l.mode || coalesce(' on ' || l.relation::regclass::text, '') AS mode,
             clock_timestamp() - l.waitstart AS age,
-            -- Of a prepared transaction 0.
+            -- A prepared transaction is 0.
             pg_blocking_pids(l.pid) AS pids
         FROM pg_locks AS l
         JOIN pg_stat_activity AS a ON a.pid = l.pid

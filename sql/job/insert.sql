@@ -114,7 +114,7 @@ CROSS JOIN LATERAL (
             ), :'script'::text, n.sha256, array_replace(f.files, '', NULL)
         ) AS fingerprint
 \if :{?besides}
-    -- Lest each use of the fingerprint makes it anew.
+    -- Computed once: the order keeps the planner from putting the call in each place of its use.
     ORDER BY fingerprint
 \endif
 ) AS k

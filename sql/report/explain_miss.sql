@@ -121,8 +121,8 @@ CROSS JOIN LATERAL (
             max(t.sha256) FILTER (WHERE t.is_old) AS old,
             max(t.sha256) FILTER (WHERE NOT t.is_old) AS new
         FROM (
-            -- Equal files go first, each counted once as in a fingerprint; of the rest, those of one
-            -- path are told in pairs. An unknown content equals itself alone.
+            -- Equal files are left out, each counted once as in a fingerprint; of the rest, those of
+            -- one path are told in pairs. An unknown content equals itself alone.
             SELECT
                 r.path,
                 r.sha256,

@@ -137,7 +137,7 @@ CROSS JOIN LATERAL (
             max(t.sha256) FILTER (WHERE NOT t.is_old) AS new,
             max(t.job_uuid) FILTER (WHERE NOT t.is_old) AS job_uuid
         FROM (
-            -- As in report/explain_miss: equal files first. An unknown content equals itself alone.
+            -- As in report/explain_miss: equal files are left out. An unknown content equals itself alone.
             SELECT
                 a.path,
                 coalesce(encode(a.sha256, 'hex'), 'unknown') AS sha256,

@@ -20,7 +20,7 @@ FROM (
                         CASE c.state
                             WHEN 'success' THEN i.success
                             WHEN 'lost' THEN i.swept
-                            -- What is left. Of more than 20,000 that were lost, those that a sweep found.
+                            -- What is left; of more than 20,000 lost jobs, those that a sweep marked.
                             ELSE
                                 i.jobs - i.success - c.running
                                 - CASE WHEN c.lost < 20000 THEN c.lost ELSE greatest(c.lost, i.swept) END

@@ -81,7 +81,7 @@ WITH chosen AS (
                     FROM (
                         SELECT
                             w.entry,
-                            -- Of a text without "=" an error, which split_part() would not be.
+                            -- A text without "=" is an error here; split_part() would take it.
                             substr(w.entry, 1, strpos(w.entry, '=') - 1) AS key
                         FROM unnest(:'label'::text[]) AS w (entry)
                     ) AS l

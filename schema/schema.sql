@@ -368,6 +368,8 @@ CREATE TABLE package (
     CONSTRAINT package_version_check CHECK (char_length(version) BETWEEN 1 AND 255)
 );
 
+CREATE INDEX package_version_idx ON package (version);
+
 COMMENT ON TABLE package IS
 'Packages. All else about one is in the package repository, at the submit''s commit';
 COMMENT ON COLUMN package.id IS 'Key within this database';
@@ -559,6 +561,10 @@ CREATE INDEX job_package_id_image_id_started_at_idx ON job (package_id, image_id
 CREATE INDEX job_image_id_started_at_idx ON job (image_id, started_at);
 CREATE INDEX job_environment_id_started_at_idx ON job (environment_id, started_at);
 CREATE INDEX job_state_started_at_idx ON job (state, started_at);
+-- Only what did not succeed pays, 40 bytes of index: found among all 44,057 jobs of a package, its 3,795
+-- failures took 50 ms, so: 12.
+CREATE INDEX job_package_id_state_started_at_idx ON job (package_id, state, started_at)
+WHERE state IN ('error', 'lost');
 CREATE INDEX job_fingerprint_started_at_idx ON job (fingerprint, started_at)
 WHERE state = 'success';
 CREATE INDEX job_text_sha256_started_at_idx ON job (text_sha256(failure), started_at)

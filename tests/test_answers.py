@@ -267,8 +267,8 @@ def failures(world: World, asked: Asked) -> Sequence[object]:
     failed = [job for job in bounded(world.newest(), asked) if job.state == "error"]
     if "failure" in asked:
         failed = [job for job in failed if sha256(job.failure) == asked["failure"]]
-    counted = failed if "package" in asked else looked_at(world, failed, asked)
-    for jobs, found in ((failed, every), (counted, groups)):
+    counted = looked_at(world, failed, asked)
+    for jobs, found in ((counted if "package" in asked else failed, every), (counted, groups)):
         for job in jobs:
             if job.failure:
                 found.setdefault(job.failure, []).append(job)

@@ -85,13 +85,18 @@ def measure(
 
 
 def nodes(
-    cursor: psycopg.RawCursor[tuple[object, ...]], sql: bytes, parameters: Sequence[object]
+    cursor: psycopg.RawCursor[tuple[object, ...]],
+    sql: bytes,
+    parameters: Sequence[object],
+    *,
+    analyze: bool = False,
 ) -> list[dict[str, object]]:
     """Return the nodes of the plan, each as EXPLAIN tells of it.
 
     :param cursor: of a session whose search path is the store's
     :param sql: what to explain
     :param parameters: its parameters
+    :param analyze: whether to run it, and tell what it read
     """
 
     def walk(node: dict[str, object]) -> Iterator[dict[str, object]]:
@@ -100,7 +105,8 @@ def nodes(
         for child in below if isinstance(below, list) else []:
             yield from walk(child)
 
-    cursor.execute(b"EXPLAIN (FORMAT JSON) " + sql, parameters)
+    options = b"ANALYZE, TIMING OFF, FORMAT JSON" if analyze else b"FORMAT JSON"
+    cursor.execute(b"EXPLAIN (" + options + b") " + sql, parameters)
     ((plan,),) = cursor.fetchall()
     return list(walk((plan if isinstance(plan, list) else json.loads(str(plan)))[0]["Plan"]))
 

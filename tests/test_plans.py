@@ -12,6 +12,7 @@ from filled import REPORTS
 from generate import generate
 from listings import cases, nodes, scans
 from psycopg import sql
+from stores import windows
 from test_psql import CONTROL, SAMPLES, WITHOUT_ROWS, parameters
 
 from butido_store._query import names, query
@@ -362,6 +363,76 @@ def test_what_is_said_of_few_submits_is_found_by_its_index(
     found = {node.get("Index Name") for node in nodes(cursor, *asked.bind({**given, "limit": 50}))}
     cursor.execute("ROLLBACK")
     assert index in found
+
+
+def rows_read(
+    cursor: psycopg.RawCursor[tuple[object, ...]],
+    table: str,
+    asked: tuple[bytes, list[object]],
+    mode: str,
+) -> float:
+    """Return how many rows of a table, or entries of its indexes, a question reads.
+
+    :param cursor: of a session whose search path is the store's
+    :param table: the table
+    :param asked: the text and its parameters
+    :param mode: whether the plan is made for these values (custom) or for any (generic)
+    """
+    cursor.execute("BEGIN")
+    cursor.execute(f"SET LOCAL plan_cache_mode = force_{mode}_plan".encode())
+    cursor.execute(*asked, prepare=True)
+    cursor.execute(
+        "SELECT name FROM pg_prepared_statements WHERE statement = $1", [asked[0].decode()]
+    )
+    ((name,),) = cursor.fetchall()
+    values = sql.SQL(", ").join(map(sql.Literal, asked[1]))
+    execute = sql.SQL("EXECUTE {}({})" if asked[1] else "EXECUTE {}")
+    run = execute.format(sql.Identifier(str(name)), values).as_bytes(cursor)
+    found = nodes(cursor, run, [], analyze=True)
+    cursor.execute("ROLLBACK")
+    read = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    indexes = {str(node.get("Index Name")) for node in found}
+    cursor.execute(
+        "SELECT i.relname FROM pg_class AS i JOIN pg_index AS x ON x.indexrelid = i.oid"
+        " WHERE x.indrelid = to_regclass($1) AND i.relname = ANY($2)",
+        [table, list(indexes)],
+    )
+    own = {str(index) for (index,) in cursor.fetchall()}
+    return sum(
+        float(str(node["Actual Loops"])) * sum(float(str(node.get(key, 0))) for key in read)
+        for node in found
+        if node.get("Relation Name") == table or node.get("Index Name") in own
+    )
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("name", ["failures", "irreproducible"])
+def test_a_report_on_a_package_reads_no_more_than_its_window(
+    name: str, mode: str, cursor: psycopg.RawCursor[tuple[object, ...]]
+) -> None:
+    (common,) = (
+        c for c in cases(cursor) if (c.report, c.filter, c.kind) == ("jobs", "package", "common")
+    )
+    assert common.uses
+    assert common.uses > 700
+    given = {"package": common.value, "limit": 50}
+    with windows(name, {10_000: 10, 1_000: 10}):
+        asked = query(f"report/{name}").render(frozenset(given)).bind(given)
+        read = sum(rows_read(cursor, table, asked, mode) for table in ("job", "reuse"))
+    # Ten of each version and of all, then what is shown of them.
+    assert read < 250
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("kind", ["common", "rare", "old", "unknown"])
+def test_a_page_of_a_version_is_not_looked_for_among_all_jobs(
+    kind: str, mode: str, cursor: psycopg.RawCursor[tuple[object, ...]]
+) -> None:
+    (case,) = (
+        c for c in cases(cursor) if (c.report, c.filter, c.kind) == ("jobs", "version", kind)
+    )
+    # The newest thousand, counted and looked at, and a page of each package.
+    assert rows_read(cursor, "job", case.statement, mode) < 10_000
 
 
 def test_a_plan_that_does_is_found(cursor: psycopg.RawCursor[tuple[object, ...]]) -> None:

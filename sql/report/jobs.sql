@@ -25,7 +25,22 @@ variable AS (
 ),
 \endif
 
--- Every filter but of_submit and env; that of package serves the jobs that are found by their environment.
+-- The packages that are asked for. In a subquery, since the planner would plan anew for each version.
+wanted AS NOT MATERIALIZED (
+    SELECT p.id
+    FROM package AS p
+    WHERE
+        TRUE
+\if :{?package}
+        AND p.name = :'package'::text
+\endif
+\if :{?version}
+        AND p.version = (SELECT :'version'::text)
+\endif
+),
+
+-- Every filter but of_submit, version and env; that of package serves jobs that are found by their
+-- environment.
 fitting AS NOT MATERIALIZED (
     SELECT
         j.uuid,
@@ -39,9 +54,6 @@ fitting AS NOT MATERIALIZED (
         TRUE
 \if :{?package}
         AND (SELECT p.name FROM package AS p WHERE p.id = j.package_id) = :'package'::text
-\endif
-\if :{?version}
-        AND j.package_id IN (SELECT p.id FROM package AS p WHERE p.version = :'version'::text)
 \endif
 \if :{?image}
         AND j.image_id = (SELECT i.id FROM image AS i WHERE i.name = :'image'::text)
@@ -83,26 +95,32 @@ matching AS NOT MATERIALIZED (
 \endif
 ),
 
--- The newest of them: a page; with env a thousand, in which most pages are found.
-newest AS (
+-- The newest of them: a page; with version or env a thousand, in which most pages are found.
+newest AS NOT MATERIALIZED (
     SELECT
+        m.uuid,
+        m.started_at,
+        TRUE
+\if :{?version}
+        AND m.package_id IN (SELECT w.id FROM wanted AS w)
+\endif
 \if :{?env}
-        (
+        AND (
             SELECT ee.envvar_id
             FROM environment_envvar AS ee
             WHERE ee.environment_id = m.environment_id AND ee.envvar_id = (SELECT v.id FROM variable AS v)
-        ) IS NOT NULL AS has_variable,
+        ) IS NOT NULL
 \endif
-        m.uuid,
-        m.started_at
+        AS fits
     FROM
 \if :{?package}
-        (SELECT p.id FROM package AS p WHERE p.name = :'package'::text) AS p CROSS JOIN LATERAL
+        wanted AS p CROSS JOIN LATERAL
 \endif
         (
             SELECT
                 n.uuid,
                 n.started_at,
+                n.package_id,
                 n.environment_id
             FROM matching AS n
 \if :{?package}
@@ -116,6 +134,14 @@ newest AS (
 \endif
                 n.started_at DESC, n.uuid DESC
             LIMIT greatest(
+\if :{?version}
+                1000
+\if :{?package}
+                -- All that are wanted have it.
+                * 0
+\endif
+                ,
+\endif
 \if :{?env}
                 1000,
 \endif
@@ -126,6 +152,9 @@ newest AS (
 \if :{?limit}
     ORDER BY m.started_at DESC, m.uuid DESC
     LIMIT greatest(
+\if :{?version}
+        1000,
+\endif
 \if :{?env}
         1000,
 \endif
@@ -134,29 +163,45 @@ newest AS (
 \endif
 ),
 
-\if :{?env}
--- Whether these fill the page: enough of them have the variable, or there are no more jobs.
+-- Those of them that fit, looked for only until they fill the page.
+found AS (
+    SELECT
+        n.uuid,
+        n.started_at
+    FROM newest AS n
+    WHERE n.fits
+\if :{?limit}
+    ORDER BY n.started_at DESC, n.uuid DESC
+    LIMIT :limit
+\endif
+),
+
+-- Whether they are the page: they fill it, or there are no more jobs.
 page AS (
     SELECT
         FALSE
 \if :{?limit}
-        OR (
-            SELECT count(*) FILTER (WHERE n.has_variable) >= :limit OR count(*) < greatest(1000, :limit)
-            FROM newest AS n
-        )
+        OR (SELECT count(*) FROM found) >= :limit
+        OR (SELECT count(*) FROM newest) < greatest(1000, :limit)
 \endif
         AS is_full
 ),
-\endif
 
 chosen AS (
     SELECT
-        n.uuid,
-        n.started_at,
+        f.uuid,
+        f.started_at,
         FALSE AS reused
-    FROM newest AS n
+    FROM found AS f
+    WHERE
+        TRUE
+\if :{?version}
+        AND (SELECT page.is_full FROM page)
+\endif
 \if :{?env}
-    WHERE n.has_variable AND (SELECT page.is_full FROM page)
+        AND (SELECT page.is_full FROM page)
+\endif
+\if :{?env}
     UNION ALL
     -- If not, from the environments with the variable that were used last: a page of jobs is in no more
     -- of them. Without uuid the index alone tells when: 0.2 s for 17,000 environments, with it 0.5.
@@ -170,7 +215,11 @@ chosen AS (
         CROSS JOIN LATERAL (
             SELECT n.started_at
             FROM matching AS n
-            WHERE n.environment_id = ee.environment_id
+            WHERE
+                n.environment_id = ee.environment_id
+\if :{?version}
+                AND n.package_id = ANY(ARRAY(SELECT w.id FROM wanted AS w))
+\endif
             ORDER BY n.started_at DESC
             LIMIT 1
         ) AS latest
@@ -185,7 +234,51 @@ chosen AS (
             n.uuid,
             n.started_at
         FROM matching AS n
-        WHERE n.environment_id = last_used.environment_id
+        WHERE
+            n.environment_id = last_used.environment_id
+\if :{?version}
+            AND n.package_id = ANY(ARRAY(SELECT w.id FROM wanted AS w))
+\endif
+        ORDER BY n.started_at DESC, n.uuid DESC
+\if :{?limit}
+        LIMIT :limit
+\endif
+    ) AS m
+\endif
+\if :{?version}
+    UNION ALL
+    -- If not, from the packages of the version that were built last, in the same way.
+    SELECT
+        m.uuid,
+        m.started_at,
+        FALSE AS reused
+    FROM (
+        SELECT w.id
+        FROM wanted AS w
+        CROSS JOIN LATERAL (
+            SELECT n.started_at
+            FROM matching AS n
+            WHERE n.package_id = w.id
+            ORDER BY n.started_at DESC
+            LIMIT 1
+        ) AS latest
+        WHERE
+            NOT (SELECT page.is_full FROM page)
+\if :{?env}
+            -- Found by their environment.
+            AND FALSE
+\endif
+        ORDER BY latest.started_at DESC
+\if :{?limit}
+        FETCH FIRST (:limit) ROWS WITH TIES
+\endif
+    ) AS last_built
+    CROSS JOIN LATERAL (
+        SELECT
+            n.uuid,
+            n.started_at
+        FROM matching AS n
+        WHERE n.package_id = last_built.id
         ORDER BY n.started_at DESC, n.uuid DESC
 \if :{?limit}
         LIMIT :limit
@@ -203,6 +296,9 @@ chosen AS (
     JOIN fitting AS f ON f.uuid = u.job_uuid
     WHERE
         u.submit_uuid = :'of_submit'::uuid
+\if :{?version}
+        AND f.package_id = ANY(ARRAY(SELECT w.id FROM wanted AS w))
+\endif
 \if :{?env}
         AND EXISTS (
             SELECT 1

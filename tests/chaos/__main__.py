@@ -13,7 +13,7 @@ from pathlib import Path
 from butido_store.embedded import Server
 from chaos import journal
 from chaos.checking import check, find
-from chaos.scenes import LOSSES, SCENES, SCHEMAS, Impossible, Row, Template, fail_over
+from chaos.scenes import CLUSTERS, LOSSES, SCENES, SCHEMAS, Impossible, Row, Template, fail_over
 from chaos.soak import soak
 from chaos.steps import walk
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             print(soak(place, template, minutes=given.soak, seed=given.seed))
             return 0
         print(f"seed {given.seed}", flush=True)
-        scenes = [STEPS, *SCENES, *LOSSES]
+        scenes = [STEPS, *SCENES, *LOSSES, *CLUSTERS]
         deadline = time.monotonic() + 60 * given.minutes if given.minutes else None
         chosen = [name for name in scenes if not given.scene or name in given.scene]
         count, rounds = FULL if given.full else QUICK
@@ -104,7 +104,7 @@ def _play(
             row.longest = max(row.longest, lost.longest)
             row.wrong += lost.wrong
         else:
-            with SCENES[name](here, template, full=given.full) as scene:
+            with (SCENES | CLUSTERS)[name](here, template, full=given.full) as scene:
                 scene.play(seed, count, row, note)
     except Impossible as reason:
         row.skipped = str(reason)

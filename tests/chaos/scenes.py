@@ -21,11 +21,12 @@ from psycopg.conninfo import make_conninfo
 from standby import Pair
 
 from butido_store.admin.migrate import Migrator
-from butido_store.embedded import Server
+from butido_store.embedded import Server, find_binaries
 from butido_store.errors import EmbeddedServerError
 from chaos import checking, journal
 from chaos.checking import Verdict
 from chaos.client import PATIENCE
+from chaos.cluster import ETCD, PATRONI, Cluster, Namespaces, Network
 from chaos.proxy import Proxy
 
 SCHEMAS = ("butido", 'Another "one"')
@@ -64,6 +65,14 @@ class Template:
                 for schema in SCHEMAS:
                     what = sql.SQL(grant).format(sql.Identifier(schema))
                     connection.execute(sql.SQL("GRANT {} TO {}").format(what, builder))
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """Whom its servers run as, in the words of `subprocess`; empty for the caller itself."""
+        if os.geteuid():
+            return {}
+        owner = (self._place / "data").stat()
+        return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
 
     def copy(self, place: Path) -> None:
         """Give a server that is to be in this directory its data."""
@@ -194,6 +203,8 @@ class Scene:
     dsn: str
     clients: Sequence[Client]
     faults: dict[str, Fault]
+    # Of so many faults that are asked for one happens: each takes as much longer than others.
+    share: int = 1
 
     def play(self, seed: str, count: int, row: Row, note: Callable[[str], None]) -> None:
         """Have so many faults happen, at moments that come of the seed, as they do; and check.
@@ -207,7 +218,7 @@ class Scene:
                 client.start()
             for client in self.clients:
                 _until(lambda one=client: one.size > _BEGUN)  # type: ignore[misc]
-            for number in range(count):
+            for number in range(max(count // self.share, 1)):
                 time.sleep(chance.uniform(0.02, 0.5))
                 name = chance.choice(list(self.faults))
                 note(f"{seed}\t{number}\t{name}")
@@ -481,6 +492,97 @@ SCENES: dict[str, Callable[..., AbstractContextManager[Scene]]] = {
     "pgbouncer, session mode": session_pooler,
     "pgbouncer, transaction mode": transaction_pooler,
     "full disk": disk,
+}
+
+
+# Failover by Patroni ---------------------------------------------------------------------------
+
+
+@contextmanager
+def _clustered(place: Path, template: Template, network: Network) -> Iterator[Scene]:
+    """A primary and two standbys, one of which confirms, under clients that know all three."""
+    if PATRONI is None:
+        raise Impossible("there is no Patroni: pip install 'patroni[etcd3]' 'psycopg[binary]'")
+    if ETCD is None:
+        raise Impossible("there is no etcd: install the package etcd-server")
+    for program in (PATRONI, ETCD, find_binaries() / "postgres"):
+        try:
+            subprocess.run([program, "--version"], stdout=subprocess.PIPE, **template.account)
+        except OSError as error:
+            raise Impossible(f"the server's user cannot run it: {error}") from error
+    template.copy(place / "a")
+    cluster = Cluster(place, network, template.account)
+
+    def whole_after(do: Callable[[str], object]) -> Fault:
+        """Do something to the primary, and wait until another one is in its place."""
+
+        def fault(_: random.Random) -> None:
+            primary = cluster.primary
+            do(primary)
+            cluster.until_another_than(primary)
+            if isinstance(network, Namespaces):
+                network.mend(primary)
+            cluster.revive(primary)
+            cluster.until_whole()
+
+        return fault
+
+    def lose(primary: str) -> None:
+        cluster.kill(primary)
+        cluster.kill_server(primary)
+
+    def cut_standby(chance: random.Random) -> None:
+        standby = cluster.standby
+        assert isinstance(network, Namespaces)
+        network.cut(standby)
+        time.sleep(chance.uniform(1, 30))
+        network.mend(standby)
+        cluster.until_whole()
+
+    if isinstance(network, Namespaces):
+        faults = {
+            "network of the primary cut": whole_after(network.cut),
+            "network of the standby cut": cut_standby,
+        }
+    else:
+        faults = {
+            "switchover": whole_after(lambda _: cluster.switch_over()),
+            "kill -9 of the primary": whole_after(cluster.kill_server),
+            "kill -9 of the primary's Patroni": whole_after(cluster.kill),
+            "kill -9 of the primary and its Patroni": whole_after(lose),
+        }
+    with cluster.running():
+        dsn = cluster.dsn
+        clients = [
+            Client(place, "w1", dsn),
+            Client(place, "w2", dsn, face="async", threads=2),
+            Client(place, "w3", dsn, threads=2),
+        ]
+        yield Scene(dsn, clients, faults, share=8)
+
+
+@contextmanager
+def patroni(place: Path, template: Template, *, full: bool = False) -> Iterator[Scene]:
+    """Have Patroni replace a primary that is killed, or told to go."""
+    with _clustered(place, template, Network()) as scene:
+        yield scene
+
+
+@contextmanager
+def patroni_cut_off(place: Path, template: Template, *, full: bool = False) -> Iterator[Scene]:
+    """Have Patroni replace a primary that nobody reaches any more."""
+    network = Namespaces()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(network.entered())
+        except OSError as error:
+            raise Impossible(f"no network namespaces can be made: {error}") from error
+        yield stack.enter_context(_clustered(place, template, network))
+
+
+CLUSTERS: dict[str, Callable[..., AbstractContextManager[Scene]]] = {
+    "Patroni": patroni,
+    "Patroni, network cut": patroni_cut_off,
 }
 
 

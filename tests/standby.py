@@ -76,6 +76,7 @@ class Pair:
         self._place = place
         self._samples = samples
         self._frozen: int | None = None
+        self._state = "sync"
         with self.primary, psycopg.connect(self.primary.dsn, autocommit=True) as connection:
             Migrator(connection).apply()
             for name in samples:
@@ -94,8 +95,10 @@ class Pair:
         )
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Have both run, and commits wait for the standby."""
+    def running(self, *, synchronous: bool = True) -> Iterator[None]:
+        """Have both run, and commits wait for the standby unless it is not synchronous."""
+        self._state = "sync" if synchronous else "async"
+        names = "standby" if synchronous else ""
         copy = self._place / "b" / "data"
         copy.parent.mkdir(mode=0o755)
         # With its owner, whom the server runs as.
@@ -103,7 +106,9 @@ class Pair:
         (copy / "standby.signal").touch()
         with self.primary, self.standby:
             with psycopg.connect(self.primary.dsn, autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+                connection.execute(
+                    sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(names)
+                )
                 connection.execute("SELECT pg_reload_conf()")
             self.until_it_confirms()
             try:
@@ -135,10 +140,11 @@ class Pair:
                     )
 
     def until_it_confirms(self) -> None:
-        """Wait until the standby is there, and the server counts on it."""
+        """Wait until the standby is there, and the server counts on it if it is synchronous."""
         _until(
             self.primary,
-            "SELECT pid FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync'",
+            "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'"
+            f" AND sync_state = '{self._state}'",
         )
 
     def freeze(self) -> None:
@@ -188,16 +194,16 @@ class Pair:
             for _, pid, _ in waits:
                 connection.execute(sql.SQL("SELECT {}({})").format(sql.Identifier(function), pid))
 
-    def kill(self) -> None:
-        """Kill the primary; what else it runs ends when it notices."""
-        pid = self.primary.status().pid
+    def kill(self, server: Server | None = None) -> None:
+        """Kill the primary, or the standby; what else it runs ends when it notices."""
+        pid = (server or self.primary).status().pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
 
-    def restart(self) -> None:
-        """Start the primary after it was killed."""
+    def restart(self, server: Server | None = None) -> None:
+        """Start the primary, or the standby, after it was killed."""
         # As one more user of it: the first is still there, so that leaving does not stop it.
-        with self.primary:
+        with server or self.primary:
             pass
 
     def begin_timeline(self) -> None:

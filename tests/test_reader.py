@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from conftest import AnyStore, Awaited
+from hypothesis import settings
 from psycopg.conninfo import make_conninfo
 from samples import create, finish, start
 from standby import Pair
@@ -38,7 +39,7 @@ def pair() -> Iterator[Pair]:
     with tempfile.TemporaryDirectory(prefix="butido-") as name:
         Path(name).chmod(0o755)
         both = Pair(Path(name), {})
-        with both.running():
+        with both.running(synchronous=False):
             yield both
 
 
@@ -330,6 +331,60 @@ def test_what_a_reader_cannot_be_is_refused_at_once(pair: Pair) -> None:
         for kind in KINDS:
             with pytest.raises(error, match=text), opened(pair, kind, **options):
                 pass
+
+
+def test_own_writes_are_read_whatever_happens_to_the_standby(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, `--hypothesis-profile thorough`, a hundred faults, and to both servers."""
+    thorough = settings.get_current_profile_name() == "thorough"
+    monkeypatch.setattr(_reader, "_REST", 0.0)
+    stop, moved, reads = threading.Event(), threading.Condition(), dict.fromkeys(KINDS, 0)
+
+    def work(kind: str) -> None:
+        with opened(pair, kind, reader_wait=0.2) as store:
+            while not stop.is_set():
+                store.run(create(one := uuid7(), actor=kind))
+                [newest] = store.run(report.submits(actor=kind, limit=1))
+                assert newest.uuid == one
+                with moved:
+                    reads[kind] += 1
+                    moved.notify_all()
+
+    def go_on() -> None:
+        """Wait until each has read twice, or one has failed."""
+        with moved:
+            goals = {kind: number + 2 for kind, number in reads.items()}
+            while any(reads[kind] < goals[kind] for kind in KINDS):
+                moved.wait(timeout=1)
+                for worker in workers:
+                    if worker.done():
+                        worker.result()
+
+    with ThreadPoolExecutor(len(KINDS)) as threads:
+        workers = [threads.submit(work, kind) for kind in KINDS]
+        try:
+            for _ in range(25 if thorough else 1):
+                go_on()
+                with pair.paused():
+                    go_on()
+                with psycopg.connect(pair.standby.dsn, autocommit=True) as connection:
+                    connection.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name = 'reader'"
+                    )
+                go_on()
+                for server in (pair.standby, pair.primary) if thorough else ():
+                    pair.kill(server)
+                    if server is pair.standby:
+                        go_on()
+                    pair.restart(server)
+                    go_on()
+        finally:
+            stop.set()
+        for worker in workers:
+            worker.result()
+    pair.until_it_confirms()
 
 
 def test_a_closed_store_reads_no_more(pair: Pair) -> None:

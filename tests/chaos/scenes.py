@@ -596,6 +596,8 @@ class Loss:
     # What ends the waits for a frozen standby before, one after the other; else nothing is frozen.
     ends: Sequence[str] = ()
     synchronous: bool = True
+    # For how many seconds before the standby receives nothing.
+    behind: float = 0.0
 
 
 LOSSES = {
@@ -603,6 +605,7 @@ LOSSES = {
     "failover, synchronous, waits cancelled": Loss(["pg_cancel_backend"] * 4),
     "failover, synchronous, waits terminated": Loss(["pg_terminate_backend"] * 4),
     "failover, asynchronous standby": Loss(synchronous=False),
+    "failover, asynchronous standby, a second behind": Loss(synchronous=False, behind=1.0),
 }
 
 
@@ -633,12 +636,8 @@ def fail_over(
         Client(place, f"{number}", dsn, face=("sync", "async")[number % 2], mutant=mutant)
         for number, mutant in enumerate(mutants)
     ]
-    with pair.running():
+    with pair.running(synchronous=loss.synchronous):
         try:
-            if not loss.synchronous:
-                with psycopg.connect(pair.primary.dsn, autocommit=True) as connection:
-                    connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
-                    connection.execute("SELECT pg_reload_conf()")
             for client in clients:
                 client.start()
             for client in clients:
@@ -654,6 +653,9 @@ def fail_over(
                     waits = pair.waits() - before
                     before |= waits
                     pair.signal(function, waits)
+            if loss.behind:
+                pair.freeze()
+                time.sleep(loss.behind)
             pair.fail_over()
             time.sleep(seconds)
             for client in clients:

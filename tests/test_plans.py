@@ -197,8 +197,6 @@ NARROW = re.compile(
 )
 FEW_ROWS = ("endpoint", "image", "release_store")
 # These go on from one row to the next, of all that there are.
-# These join what they are given with the whole table.
-JOINED = ("job/insert_inputs", "job/insert_outputs")
 WALKS = ("job/refresh_failures", "retention/", "migration/", "doctor/", "drift/", "report/")
 
 
@@ -237,7 +235,7 @@ def test_what_builds_run_reads_no_table_whole_though_it_was_empty_when_that_was_
         cases = [
             (name, chosen)
             for name in names()
-            if name not in (*CONTROL, *JOINED) and not name.startswith(WALKS)
+            if name not in CONTROL and not name.startswith(WALKS)
             for clauses in [tuple(query(name).clauses)]
             for chosen in dict.fromkeys(((), *((one,) for one in clauses), clauses))
         ]
@@ -313,19 +311,6 @@ def test_row_level_security_changes_no_plan(
     for case, one, other in differing:
         full = [{node for node in plan if node[0] == "Seq Scan"} for plan in (one, other)]
         assert full[0] == full[1], case
-
-
-@pytest.mark.parametrize("name", [name for name in EACH_BUILD if name != "job/insert_all"])
-def test_what_each_build_runs_reads_all_of_no_table_in_a_new_store(
-    name: str, clone_dsn: str, schema: str
-) -> None:
-    """Without statistics, a session makes a plan that it keeps while the tables grow."""
-    file = query(name)
-    with psycopg.connect(clone_dsn) as connection:
-        connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [schema])
-        given = parameters(file, tuple(file.clauses))
-        sql_text, values = file.render(frozenset(given)).bind(given)
-        assert scans(psycopg.RawCursor(connection), sql_text, values) == set()
 
 
 @pytest.mark.parametrize("name", LISTINGS)

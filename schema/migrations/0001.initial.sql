@@ -527,8 +527,8 @@ CREATE INDEX job_package_id_image_id_started_at_idx ON job (package_id, image_id
 CREATE INDEX job_image_id_started_at_idx ON job (image_id, started_at);
 CREATE INDEX job_environment_id_started_at_idx ON job (environment_id, started_at);
 CREATE INDEX job_state_started_at_idx ON job (state, started_at);
--- Only what did not succeed pays, 40 bytes of index: found among all 44,057 jobs of a package, its 3,795
--- failures took 50 ms, so: 12.
+-- Only what did not succeed pays, 40 bytes of index and 170 of WAL: found among all 44,057 jobs of a package,
+-- its 3,795 failures took 50 ms, so: 12.
 CREATE INDEX job_package_id_state_started_at_idx ON job (package_id, state, started_at)
 WHERE state IN ('error', 'lost');
 CREATE INDEX job_fingerprint_started_at_idx ON job (fingerprint, started_at)
@@ -688,20 +688,27 @@ COMMENT ON COLUMN job_input_artifacts.artifact_uuid IS 'The file';
 CREATE TABLE reuse (
     submit_uuid uuid NOT NULL,
     job_uuid uuid NOT NULL,
+    package_id bigint NOT NULL,
     timestamp timestamptz NOT NULL,
     CONSTRAINT reuse_pkey PRIMARY KEY (submit_uuid, job_uuid),
     CONSTRAINT reuse_submit_uuid_fkey FOREIGN KEY (submit_uuid) REFERENCES submit (uuid),
     CONSTRAINT reuse_job_uuid_fkey FOREIGN KEY (job_uuid) REFERENCES job (uuid),
+    CONSTRAINT reuse_package_id_fkey FOREIGN KEY (package_id) REFERENCES package (id),
     CONSTRAINT reuse_timestamp_check
     CHECK (timestamp >= to_timestamp(0) AND timestamp < to_timestamp(253370764800))
 );
 
 CREATE INDEX reuse_job_uuid_timestamp_idx ON reuse (job_uuid, timestamp);
+-- With package_id 40 bytes of disk and 100 of WAL: joined with job, the 4,025 reuses of a package took 399 ms
+-- to find among 90,000, so: 33.
+CREATE INDEX reuse_package_id_timestamp_idx ON reuse (package_id, timestamp);
 CREATE INDEX reuse_timestamp_idx ON reuse (timestamp);
 
 COMMENT ON TABLE reuse IS 'Earlier jobs whose outputs a submit took, rather than build them again';
 COMMENT ON COLUMN reuse.submit_uuid IS 'The submit';
 COMMENT ON COLUMN reuse.job_uuid IS 'The job that was not run again';
+COMMENT ON COLUMN reuse.package_id IS
+'job.package_id, by which the reuses of a package are found newest first';
 COMMENT ON COLUMN reuse.timestamp IS 'When the builder chose it, by the builder''s clock';
 
 CREATE FUNCTION job_log(job uuid) RETURNS text

@@ -602,10 +602,11 @@ ORDER BY t.job_uuid, t.artifact_uuid;
 
 -- Reuse: one submit in ten takes what the one before it built ----------------------------------
 
-INSERT INTO reuse (submit_uuid, job_uuid, timestamp)
+INSERT INTO reuse (submit_uuid, job_uuid, package_id, timestamp)
 SELECT
     s.uuid AS submit_uuid,
     j.uuid AS job_uuid,
+    j.package_id,
     s.at AS timestamp
 FROM plan_submit AS s
 JOIN plan_submit AS e ON e.k = s.k - 1

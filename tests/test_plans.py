@@ -391,7 +391,7 @@ def rows_read(
 
 
 @pytest.mark.parametrize("mode", ["custom", "generic"])
-@pytest.mark.parametrize("name", ["failures", "irreproducible"])
+@pytest.mark.parametrize("name", ["failures", "irreproducible", "reused", "savings"])
 def test_a_report_on_a_package_reads_no_more_than_its_window(
     name: str, mode: str, cursor: psycopg.RawCursor[tuple[object, ...]]
 ) -> None:
@@ -401,7 +401,7 @@ def test_a_report_on_a_package_reads_no_more_than_its_window(
     assert common.uses
     assert common.uses > 700
     given = {"package": common.value, "limit": 50}
-    with windows(name, {10_000: 10, 1_000: 10}):
+    with windows(name, {10_000: 10, 5_000: 10, 1_000: 10}):
         asked = query(f"report/{name}").render(frozenset(given)).bind(given)
         read = sum(rows_read(cursor, table, asked, mode) for table in ("job", "reuse"))
     # Ten of each version and of all, then what is shown of them.

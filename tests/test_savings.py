@@ -16,7 +16,7 @@ from butido_store import Store, open_schema, report, submit, uuid7
 from butido_store.errors import InvalidInput
 
 # How many of the newest jobs and hits are looked at here, in place of the number in the files.
-JOBS_LOOKED_AT, HITS_LOOKED_AT = 4, 3
+JOBS_LOOKED_AT, HITS_LOOKED_AT, HITS_OF_PACKAGE = 4, 3, 2
 # Start and length in hours of the jobs of three packages; times meet the edges of days and weeks.
 JOBS = st.lists(
     st.tuples(
@@ -119,14 +119,15 @@ def test_savings_are_what_they_are_in_python(dsn: str, schema: str) -> None:
 
             times: dict[int, list[datetime]] = defaultdict(list)
             hits.sort(key=lambda hit: (hit[1], uuids[hit[0]], hit[2]), reverse=True)
-            for n, when, _ in hits[: HITS_LOOKED_AT if newer_than is None else None]:
+            newest = HITS_LOOKED_AT if package is None else HITS_OF_PACKAGE
+            for n, when, _ in hits[: newest if newer_than is None else None]:
                 times[n].append(when)
             best = [
                 (uuids[n], jobs[n][0], len(each), len(each) * saved[n], max(each))
                 for n, each in times.items()
             ]
             best.sort(key=lambda row: (-row[3], row[0]))
-            with windows("reused", {10_000: HITS_LOOKED_AT}):
+            with windows("reused", {10_000: HITS_LOOKED_AT, 5_000: HITS_OF_PACKAGE}):
                 rows = store.run(report.reused(**asked))
             assert [
                 (r.job_uuid, r.package, r.reuses, r.seconds_saved, r.last_reused_at) for r in rows

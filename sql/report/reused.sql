@@ -2,14 +2,56 @@
 --
 -- Each submit that reused a job saved the seconds that the job had taken; none if the job ends before it
 -- starts, by a clock that was set back. Without newer_than, it is about the newest 10,000 reuses that the
--- other filters leave.
+-- other filters leave, or of a package about the newest 5,000.
 --
 -- package, -p: only jobs that built the package of this name
 -- newer_than: only what submits chose at or after this time
 -- older_than: only what submits chose before this time
 -- limit: at most this many
 
-WITH used AS (
+WITH matching AS NOT MATERIALIZED (
+    SELECT
+        u.submit_uuid,
+        u.job_uuid,
+        u.package_id,
+        u.timestamp
+    FROM reuse AS u
+    WHERE
+        TRUE
+\if :{?newer_than}
+        AND u.timestamp >= :'newer_than'::timestamptz
+\endif
+\if :{?older_than}
+        AND u.timestamp < :'older_than'::timestamptz
+\endif
+),
+
+\if :{?package}
+-- Where the newest of all its versions end, from the index alone: else as many of each version are read.
+bound AS (
+    SELECT min(l.timestamp) AS since
+    FROM (
+        SELECT n.timestamp
+        FROM package AS p
+        CROSS JOIN LATERAL (
+            SELECT m.timestamp
+            FROM matching AS m
+            WHERE
+                m.package_id = p.id
+\if :{?newer_than}
+                AND FALSE
+\endif
+            ORDER BY m.timestamp DESC
+            LIMIT 5000
+        ) AS n
+        WHERE p.name = :'package'::text
+        ORDER BY n.timestamp DESC
+        LIMIT 5000
+    ) AS l
+),
+\endif
+
+used AS (
     SELECT
         j.uuid,
         count(*) AS reuses,
@@ -17,29 +59,47 @@ WITH used AS (
         max(l.timestamp) AS last_reused_at
     FROM (
         SELECT
-            u.job_uuid,
-            u.timestamp
-        FROM reuse AS u
+            m.job_uuid,
+            m.timestamp
+        FROM
 \if :{?package}
-        JOIN job AS k ON k.uuid = u.job_uuid
+            (SELECT p.id FROM package AS p WHERE p.name = :'package'::text) AS p CROSS JOIN LATERAL
 \endif
-        WHERE
-            TRUE
+            (
+                SELECT
+                    m.submit_uuid,
+                    m.job_uuid,
+                    m.timestamp
+                FROM matching AS m
 \if :{?package}
-            AND k.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
+                WHERE
+                    m.package_id = p.id
+                    AND m.timestamp >= (SELECT coalesce(b.since, '-infinity') FROM bound AS b)
 \endif
+                ORDER BY m.timestamp DESC, m.job_uuid DESC, m.submit_uuid DESC
+                LIMIT greatest(
 \if :{?newer_than}
-            AND u.timestamp >= :'newer_than'::timestamptz
+                    9223372036854775807,
 \endif
-\if :{?older_than}
-            AND u.timestamp < :'older_than'::timestamptz
+                    least(
+\if :{?package}
+                        5000,
 \endif
-        ORDER BY u.timestamp DESC, u.job_uuid DESC, u.submit_uuid DESC
+                        10000
+                    )
+                )
+            ) AS m
+        ORDER BY m.timestamp DESC, m.job_uuid DESC, m.submit_uuid DESC
         LIMIT greatest(
 \if :{?newer_than}
             9223372036854775807,
 \endif
-            10000
+            least(
+\if :{?package}
+                5000,
+\endif
+                10000
+            )
         )
     ) AS l
     JOIN job AS j ON j.uuid = l.job_uuid

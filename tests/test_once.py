@@ -36,6 +36,8 @@ from butido_store.artifact import Output, Reuse
 from butido_store.errors import InvalidInput, NotFound, NotRunning, Unavailable
 from butido_store.job import Started, Underway
 
+pytestmark = pytest.mark.any_server
+
 HOUR = timedelta(hours=1)
 
 

@@ -11,6 +11,8 @@ from workload import Submit, submits
 
 from butido_store.admin.migrate import ZERO, Migrator
 
+pytestmark = pytest.mark.any_server
+
 Facts = list[tuple[Any, ...]]
 
 

@@ -33,6 +33,8 @@ from butido_store import (
 from butido_store.admin.migrate import Migrator
 from butido_store.errors import ConnectionFailed, NotFound
 
+pytestmark = pytest.mark.any_server
+
 OTHER = 'Another "one"'
 CLIENTS = 8
 ROUNDS = 4

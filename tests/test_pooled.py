@@ -25,6 +25,8 @@ from butido_store.errors import (
     Unavailable,
 )
 
+pytestmark = pytest.mark.any_server
+
 ALL = report.jobs(limit=None)
 
 

@@ -21,7 +21,7 @@ from standby import Pair
 from butido_store import AsyncStore, Store, _reader, artifact, job, report, submit, uuid7
 from butido_store.errors import ConnectionFailed, InvalidInput, NotFound, StoreError, Unavailable
 
-pytestmark = pytest.mark.own_server
+pytestmark = pytest.mark.any_server
 
 KINDS = {
     "connection": Store.connect,

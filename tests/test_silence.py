@@ -25,6 +25,8 @@ from butido_store.embedded import Server
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable
 from butido_store.store import open_schema, open_schema_async
 
+pytestmark = pytest.mark.any_server
+
 
 @contextlib.contextmanager
 def _frozen(dsn: str, data: Path) -> Iterator[None]:

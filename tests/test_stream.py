@@ -29,6 +29,8 @@ from butido_store import (
 )
 from butido_store.errors import NotRunning, StoreError
 
+pytestmark = pytest.mark.any_server
+
 JOBS = 5
 ALL = report.jobs(limit=None)
 

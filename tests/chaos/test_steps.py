@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from chaos import journal
 from chaos.checking import check, find
 from chaos.steps import walk
@@ -10,6 +12,7 @@ from chaos.steps import walk
 SHARE = 8
 
 
+@pytest.mark.any_server
 def test_writes_that_are_cut_off_at_each_message(dsn: str, schema: str, tmp_path: Path) -> None:
     for seed, face in enumerate(("sync", "async")):
         cuts = walk(dsn, schema, tmp_path / f"{seed}", faces=[face], share=SHARE, seed=seed)

@@ -19,6 +19,7 @@ import click
 from butido_store import job, log, release
 from butido_store._check import uuid7
 from butido_store._query import names, summary
+from butido_store._secrets import KEY_FILE, PATTERNS_VARIABLE
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store.cli import admin, drift
 from butido_store.cli.admin import Command, Database, Group
@@ -165,7 +166,13 @@ def _reader_may_stop() -> Iterator[None]:
         raise click.exceptions.Exit(0) from error
 
 
-@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Main,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="A variable that is a secret by its name, such as API_TOKEN, is asked for by its value "
+    f"where {KEY_FILE} names the file that has the builders' key. {PATTERNS_VARIABLE} has the "
+    "patterns of such names, if they are others than usual.",
+)
 @click.option(
     "--dsn",
     envvar="BUTIDO_STORE_DSN",

@@ -117,11 +117,16 @@ class _Line:
             yield from generators.send(self._pgconn)
             for _ in range(len(asked) + 1):
                 results += yield from generators.fetch_many(self._pgconn)
+            self._pgconn.exit_pipeline_mode()
         except psycopg.Error as error:
-            # Why the server ended the connection says more than that it did.
-            self._check(results, error)
+            # What the server refuses is in the results. This is of the link, which nobody can use
+            # any more, also where libpq has noticed only that an answer lacks.
+            try:
+                # Why the server ended the connection says more than that it did.
+                self._check(results, error)
+            finally:
+                self._pgconn.finish()
             raise
-        self._pgconn.exit_pipeline_mode()
         answers = [*zip(asked, results, strict=False)]
         for key, result in answers:
             # A failure cuts off what would have been prepared after it, and only that.

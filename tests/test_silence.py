@@ -13,8 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 from chaos.proxy import Proxy
-from psycopg import sql
+from conftest import AnyStore
+from psycopg import generators, sql
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from samples import create
 
@@ -255,3 +258,24 @@ def test_a_run_ends_in_its_time_while_another_server_is_asked_whether_it_is_ther
             locking.rollback()
             proxy.thaw()
         assert running.result() == []
+
+
+def test_a_run_is_tried_again_where_an_answer_lacks(
+    store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a pooler says why it ends the link, and libpq has seen no end of it yet."""
+    fetch, broken = generators.fetch_many, list[PGconn]()
+
+    def fetch_some(pgconn: PGconn) -> PQGen[list[PGresult]]:
+        if not broken:
+            broken.append(pgconn)
+        if pgconn is broken[0]:
+            return []
+        results: list[PGresult] = yield from fetch(pgconn)
+        return results
+
+    monkeypatch.setattr(generators, "fetch_many", fetch_some)
+    uuid = uuid7()
+    store.run(create(uuid), create(uuid7()))
+    assert broken
+    assert uuid in [one.uuid for one in store.run(report.submits())]

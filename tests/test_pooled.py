@@ -48,10 +48,10 @@ either = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 def sessions(connection: psycopg.Connection[Any]) -> int:
-    """Return how many others are connected to this database."""
+    """Return how many sessions are named `pooled`: those of other tests may be about to end."""
     row = connection.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'pooled'"
     ).fetchone()
     assert row is not None
     return int(str(row[0]))
@@ -70,7 +70,7 @@ def test_threads_do_not_wait_for_each_other(
 ) -> None:
     """Each has a connection at the same time, and none is left when the store is closed."""
     of_submit, first, second = uuid7(), uuid7(), uuid7()
-    with Store.pooled(dsn, schema=schema, max_size=2) as store:
+    with Store.pooled(f"{dsn} application_name=pooled", schema=schema, max_size=2) as store:
         store.run(create(of_submit), start(first, of_submit), start(second, of_submit))
         with ExitStack() as locks:
             # One run waits for a lock that is released only after the other one has ended.
@@ -169,7 +169,8 @@ def test_a_closed_pool_is_a_closed_store(kind: str, dsn: str, schema: str) -> No
 def test_connections_that_were_lost_are_made_anew(
     kind: str, dsn: str, schema: str, connection: psycopg.Connection[Any]
 ) -> None:
-    with pooled(kind, dsn, schema=schema, min_size=4, max_size=4, retry_for=60) as store:
+    named = f"{dsn} application_name=pooled"
+    with pooled(kind, named, schema=schema, min_size=4, max_size=4, retry_for=60) as store:
         while sessions(connection) < 4:
             store.run(ALL)
         connection.execute(

@@ -80,7 +80,10 @@ class Doer:
             value = told((way or self._run)(act))
         except (StoreError, psycopg.Error, TimeoutError) as error:
             kind = type(error).__name__
-            if isinstance(error, psycopg.OperationalError):
+            if isinstance(error, psycopg.OperationalError) or (
+                isinstance(error, psycopg.Error) and error.sqlstate is None
+            ):
+                # Of the link, as psycopg has it, and not of what was asked.
                 kind = "OperationalError"
             self._journal.end(act, since, kind=kind, error=str(error))
             return kind not in UNKNOWN, None

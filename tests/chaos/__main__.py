@@ -19,7 +19,7 @@ from chaos.steps import walk
 
 STEPS, CUT = "each message of each write", "link cut at a message"
 # Faults in a round, and rounds of each scene, by size.
-QUICK, FULL = (10, 1), (60, 5)
+QUICK, FULL = (10, 1), (40, 5)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -153,7 +153,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="all of it, for about ten minutes")
+    parser.add_argument("--full", action="store_true", help="long rounds, of four minutes at most")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="play it again")
     parser.add_argument("--rounds", type=int, help="of each scene; by default 1, or 5")
     parser.add_argument("--minutes", type=float, help="begin anew until so many have passed")

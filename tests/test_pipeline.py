@@ -1,0 +1,73 @@
+"""How steps go to the server: what is prepared, and what an error leaves of it."""
+
+from itertools import combinations
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
+from samples import TIME, create
+
+from butido_store import Store, open_schema, report, submit, uuid7
+from butido_store.errors import StoreError
+
+
+def prepared(connection: psycopg.Connection[Any]) -> list[str]:
+    """Return the queries that this session has prepared."""
+    rows = connection.execute(
+        "SELECT substring(statement FROM '/[*] (.*?) [*]/') FROM pg_prepared_statements"
+        " ORDER BY prepare_time, name",
+        prepare=False,
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def test_a_text_is_prepared_once_where_it_is_run_often(connection: psycopg.Connection[Any]) -> None:
+    store = Store(connection)
+    connection.prepare_threshold = 3
+    for _ in range(3):
+        store.run(report.images())
+    assert prepared(connection) == []
+    store.run(report.images(), report.images())
+    store.run(report.images())
+    assert prepared(connection) == ["report/images"]
+
+
+def test_what_an_error_cut_off_is_not_taken_for_prepared(
+    connection: psycopg.Connection[Any],
+) -> None:
+    store = Store(connection)
+    connection.prepare_threshold = 0
+    with pytest.raises(StoreError):
+        store.run(report.packages(), report.search_log(regex="("), report.images())
+    assert prepared(connection) == ["report/packages", "report/search_log"]
+    # Were one taken for prepared that is not, a run would prepare nothing after it.
+    store.run(report.images(), report.packages())
+    store.run(report.search_log(regex="x"))
+    assert prepared(connection) == ["report/packages", "report/search_log", "report/images"]
+
+
+def test_a_session_has_so_many_prepared_and_no_more(connection: psycopg.Connection[Any]) -> None:
+    store = Store(connection)
+    connection.prepare_threshold = 0
+    filters: dict[str, Any] = {"package": "a", "image": "a", "endpoint": "a", "version": "1"}
+    filters |= {"state": "error", "reason": "a", "env": "A=b", "older_than": TIME}
+    chosen = [each for size in range(5) for each in combinations(filters, size)]
+    for names in [*chosen[:110], *chosen[:3]]:
+        assert store.run(report.jobs(**{name: filters[name] for name in names})) == []
+    assert len(prepared(connection)) == 100
+
+
+def test_a_transaction_of_the_callers_begins_as_the_connection_says(dsn: str, schema: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        open_schema(connection, schema)
+        connection.isolation_level = IsolationLevel.SERIALIZABLE
+        uuid = uuid7()
+        store = Store(connection)
+        store.run(create(uuid))
+        assert connection.pgconn.transaction_status == TransactionStatus.INTRANS
+        assert connection.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
+        connection.rollback()
+        with pytest.raises(StoreError):
+            store.run(submit.get(uuid))

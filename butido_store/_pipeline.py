@@ -22,6 +22,7 @@ from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
 from butido_store._statement import Batch, Rows, Step
+from butido_store.errors import InvalidInput
 
 A = TypeVar("A")
 Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
@@ -81,6 +82,8 @@ class _Context:
 
 # The server knows a statement by its text and the types of its parameters.
 _Key = tuple[bytes, tuple[int, ...]]
+# With its parameters, and the format of each.
+_Message = tuple[_Key, Sequence[Buffer | None], Sequence[Format] | None]
 
 
 class _Line:
@@ -88,7 +91,8 @@ class _Line:
 
     def __init__(self, pgconn: PGconn) -> None:
         self._pgconn = pgconn
-        self._transformer = Transformer(cast(AdaptContext, _Context(pgconn)))
+        self._settings: tuple[bytes | None, ...] = ()
+        self._transformer = Transformer()
         self._runs = Counter[_Key]()
         self._prepared: dict[_Key, bytes] = {}
         # Where a pooler lends a session, it may be one that another client has prepared these in.
@@ -105,12 +109,16 @@ class _Line:
         :param batch: the steps, which become one transaction where none is open
         :param threshold: after how many runs a text is prepared; None for never
         :raises psycopg.Error: what the first one that failed says, or the connection was lost
+        :raises InvalidInput: a text cannot be sent; nothing was
         """
+        self._adapt()
+        # All of it before anything is sent: there may be a value that cannot be.
+        messages = [self._message(one) for one in batch]
         self._pgconn.enter_pipeline_mode()
         # What each answer is of: a text that is prepared, or a step.
         asked: list[_Key | None] = []
-        for one in batch:
-            self._send(one, threshold, asked)
+        for one, message in zip(batch, messages, strict=True):
+            self._send(message, threshold if one.prepare else None, asked)
         self._pgconn.pipeline_sync()
         results: list[PGresult] = []
         try:
@@ -135,22 +143,39 @@ class _Line:
         self._check(results)
         return [self._rows(result) for key, result in answers if not key]
 
-    def _send(self, one: Step, threshold: int | None, asked: list[_Key | None]) -> None:
-        """Have libpq send a step, and note what its answers are of."""
+    def _adapt(self) -> None:
+        """Have values adapted as the session is set now: the caller's may change at any time."""
+        settings = tuple(map(self._pgconn.parameter_status, (b"client_encoding", b"TimeZone")))
+        if settings != self._settings:
+            self._transformer = Transformer(cast(AdaptContext, _Context(self._pgconn)))
+            self._settings = settings
+
+    def _message(self, one: Step) -> _Message:
         text, values = one.rendered()
-        parameters = self._transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
-        types, formats = self._transformer.types or (), self._transformer.formats
+        try:
+            parameters = self._transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                f"a text cannot be sent, as the session's client_encoding is {error.encoding}; "
+                "set it to UTF8"
+            ) from error
+        key = text, self._transformer.types or ()
+        return key, parameters, self._transformer.formats
+
+    def _send(self, message: _Message, threshold: int | None, asked: list[_Key | None]) -> None:
+        """Have libpq send a message, and note what its answers are of."""
+        key, parameters, formats = message
         name = None
         # What is prepared may be another session's, where a pooler lends it.
-        if threshold is not None and one.prepare:
-            key = text, types
+        if threshold is not None:
             name = self._prepared.get(key) or self._new(key, threshold)
             if key not in self._prepared and name:
                 self._prepared[key] = name
-                self._pgconn.send_prepare(name, text, types)
+                self._pgconn.send_prepare(name, *key)
                 asked.append(key)
         # Binary, since text depends on DateStyle, IntervalStyle and more of the session.
         if name is None:
+            text, types = key
             self._pgconn.send_query_params(text, parameters, types, formats, Format.BINARY)
         else:
             self._pgconn.send_query_prepared(name, parameters, formats, Format.BINARY)

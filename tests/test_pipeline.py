@@ -10,7 +10,7 @@ from psycopg.pq import TransactionStatus
 from samples import TIME, create
 
 from butido_store import Store, open_schema, report, submit, uuid7
-from butido_store.errors import StoreError
+from butido_store.errors import InvalidInput, StoreError
 
 
 def prepared(connection: psycopg.Connection[Any]) -> list[str]:
@@ -71,3 +71,28 @@ def test_a_transaction_of_the_callers_begins_as_the_connection_says(dsn: str, sc
         connection.rollback()
         with pytest.raises(StoreError):
             store.run(submit.get(uuid))
+
+
+def test_values_are_adapted_as_the_session_is_set_now(
+    connection: psycopg.Connection[Any],
+) -> None:
+    store = Store(connection)
+    for encoding in ("utf8", "latin1", "utf8"):
+        connection.execute(f"SET client_encoding = {encoding}")
+        uuid = uuid7()
+        store.run(create(uuid, package="fähre"))
+        assert store.run(submit.get(uuid)).package == "fähre"
+    rows = connection.execute("SELECT name FROM package").fetchall()
+    assert rows == [("fähre",)]
+
+
+def test_a_value_that_cannot_be_sent_leaves_the_callers_connection_as_it_was(
+    connection: psycopg.Connection[Any],
+) -> None:
+    store = Store(connection)
+    connection.execute("SET client_encoding = latin1")
+    with connection.transaction():
+        with pytest.raises(InvalidInput, match="client_encoding"):
+            store.run(create(uuid7(), package="\N{SNOWMAN}"))
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert not connection.closed

@@ -295,7 +295,11 @@ def cut(connection: Connection) -> None:
 
 def cut_if_busy(connection: Connection) -> None:
     """Close a connection that a stream has left in the midst of a statement."""
-    if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+    pgconn = connection.pgconn
+    if (
+        pgconn.transaction_status == TransactionStatus.ACTIVE
+        or pgconn.pipeline_status != PipelineStatus.OFF
+    ):
         cut(connection)
 
 

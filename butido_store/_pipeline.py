@@ -1,22 +1,24 @@
 """Steps that go to the server together, in one round trip, on psycopg's wrapper of libpq.
 
 psycopg's own pipeline looks after each statement whether something can be sent or has come. For the
-three of a recorded job that takes 300 µs of CPU; sent as one message, as here, they take 145.
+three of a recorded job that takes 300 µs of CPU; sent at once, as here, they take 145.
 """
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
+from itertools import count
 from secrets import token_hex
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import generators, postgres
+from psycopg import capabilities, generators, postgres
 from psycopg.abc import AdaptContext, Buffer, PQGen
 from psycopg.adapt import AdaptersMap, Loader, PyFormat, Transformer
 from psycopg.errors import InvalidSqlStatementName, error_from_result
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
@@ -27,8 +29,11 @@ from butido_store.errors import InvalidInput
 A = TypeVar("A")
 Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
 
-# Those of this many texts are prepared, as psycopg does by default; the server keeps each.
-_MOST_PREPARED = 100
+# So many texts are prepared at a time, as psycopg does by default, and the runs of so many counted.
+_MOST_PREPARED, _MOST_COUNTED = 100, 1000
+# After what was prepared has been missing so often, nothing is prepared on a connection.
+_MOST_LOST = 3
+_LOGGER = logging.getLogger("butido_store")
 
 
 # Values -----------------------------------------------------------------------------------------
@@ -82,6 +87,8 @@ class _Context:
 
 # The server knows a statement by its text and the types of its parameters.
 _Key = tuple[bytes, tuple[int, ...]]
+# Stands for one that is closed.
+_CLOSED: _Key = b"", ()
 # With its parameters, and the format of each.
 _Message = tuple[_Key, Sequence[Buffer | None], Sequence[Format] | None]
 
@@ -97,11 +104,14 @@ class _Line:
         self._prepared: dict[_Key, bytes] = {}
         # Where a pooler lends a session, it may be one that another client has prepared these in.
         mine = token_hex(4)
-        self._names = (f"butido_store_{mine}_{n}".encode() for n in range(_MOST_PREPARED))
+        self._names = (f"butido_store_{mine}_{n}".encode() for n in count())
+        self._lost = 0
 
-    def forget(self) -> None:
-        """Take nothing for prepared any more."""
+    def forget(self) -> bool:
+        """Take nothing for prepared any more, and tell whether that happens again and again."""
         self._prepared.clear()
+        self._lost += 1
+        return self._lost == _MOST_LOST
 
     def batch(self, batch: Batch, threshold: int | None) -> PQGen[list[Rows]]:
         """Send steps, and return the rows of each.
@@ -123,15 +133,15 @@ class _Line:
         results: list[PGresult] = []
         try:
             yield from generators.send(self._pgconn)
-            for _ in range(len(asked) + 1):
-                results += yield from generators.fetch_many(self._pgconn)
+            yield from self._fetch(results)
             self._pgconn.exit_pipeline_mode()
         except psycopg.Error as error:
             # What the server refuses is in the results. This is of the link, which nobody can use
             # any more, also where libpq has noticed only that an answer lacks.
             try:
-                # Why the server ended the connection says more than that it did.
-                self._check(results, error)
+                # Why the server ended the connection says more than that it did. What else it said
+                # may be mended by another attempt.
+                self._check(filter(_is_fatal, results), error)
             finally:
                 self._pgconn.finish()
             raise
@@ -139,9 +149,19 @@ class _Line:
         for key, result in answers:
             # A failure cuts off what would have been prepared after it, and only that.
             if key and result.status != ExecStatus.COMMAND_OK:
-                del self._prepared[key]
+                self._prepared.pop(key, None)
         self._check(results)
-        return [self._rows(result) for key, result in answers if not key]
+        return [self._rows(result) for key, result in answers if key is None]
+
+    def _fetch(self, results: list[PGresult]) -> PQGen[None]:
+        """Fetch all answers, up to that of the Sync, which a commit that failed has one before."""
+        empty = 0
+        while not results or results[-1].status != ExecStatus.PIPELINE_SYNC:
+            found = yield from generators.fetch_many(self._pgconn)
+            results += found
+            empty = 0 if found else empty + 1
+            if empty > 1:
+                raise psycopg.OperationalError("an answer of the server is missing")
 
     def _adapt(self) -> None:
         """Have values adapted as the session is set now: the caller's may change at any time."""
@@ -168,9 +188,10 @@ class _Line:
         name = None
         # What is prepared may be another session's, where a pooler lends it.
         if threshold is not None:
-            name = self._prepared.get(key) or self._new(key, threshold)
-            if key not in self._prepared and name:
-                self._prepared[key] = name
+            name = self._prepared.pop(key, None)
+            if not name and self._is_often(key, threshold):
+                self._make_room(asked)
+                name = next(self._names)
                 self._pgconn.send_prepare(name, *key)
                 asked.append(key)
         # Binary, since text depends on DateStyle, IntervalStyle and more of the session.
@@ -178,15 +199,27 @@ class _Line:
             text, types = key
             self._pgconn.send_query_params(text, parameters, types, formats, Format.BINARY)
         else:
+            # The last one that was used is the last one to go.
+            self._prepared[key] = name
             self._pgconn.send_query_prepared(name, parameters, formats, Format.BINARY)
         asked.append(None)
 
-    def _new(self, key: _Key, threshold: int) -> bytes | None:
-        """Return a name to prepare it by, if it is run often."""
+    def _is_often(self, key: _Key, threshold: int) -> bool:
+        if len(self._runs) == _MOST_COUNTED:
+            self._runs.clear()
         self._runs[key] += 1
-        return next(self._names, None) if self._runs[key] > threshold else None
+        if self._runs[key] <= threshold:
+            return False
+        del self._runs[key]
+        # An older libpq cannot close one.
+        return len(self._prepared) < _MOST_PREPARED or capabilities.has_send_close_prepared()
 
-    def _check(self, results: Sequence[PGresult], cause: psycopg.Error | None = None) -> None:
+    def _make_room(self, asked: list[_Key | None]) -> None:
+        if len(self._prepared) == _MOST_PREPARED:
+            self._pgconn.send_close_prepared(self._prepared.pop(next(iter(self._prepared))))
+            asked.append(_CLOSED)
+
+    def _check(self, results: Iterable[PGresult], cause: psycopg.Error | None = None) -> None:
         for result in results:
             if result.status == ExecStatus.FATAL_ERROR:
                 encoding = psycopg.ConnectionInfo(self._pgconn).encoding
@@ -201,6 +234,11 @@ class _Line:
         finally:
             # It would keep the memory of what it has loaded.
             self._transformer.set_pgresult(None)
+
+
+def _is_fatal(result: PGresult) -> bool:
+    severity = result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED)
+    return severity in (b"FATAL", b"PANIC")
 
 
 _lines = WeakKeyDictionary[Connection, _Line]()
@@ -229,7 +267,12 @@ async def _begun(connection: Connection, line: _Line, batch: Batch) -> list[Rows
     try:
         return await _run(connection, line.batch(batch, connection.prepare_threshold))
     except InvalidSqlStatementName:
-        line.forget()
+        if line.forget():
+            connection.prepare_threshold = None
+            _LOGGER.warning(
+                "prepared statements vanish from a connection, as behind a pooler in transaction "
+                "mode: prepare none, with prepare_threshold=None or --no-prepare"
+            )
     if connection.pgconn.transaction_status != TransactionStatus.IDLE:
         # The steps had begun one.
         await _done(connection.rollback())

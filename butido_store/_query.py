@@ -116,7 +116,7 @@ class Rendered:
     _sent: tuple[str, ...]
 
     def bind(self, parameters: Mapping[str, object]) -> tuple[bytes, list[object]]:
-        """Return the text that is sent, and the values that go with it, for `psycopg.RawCursor`.
+        """Return the text that is sent, and the values that go with it, in their order.
 
         :param parameters: the value of each parameter
         :raises ValueError: what is written out is not a number, or not one of the choices

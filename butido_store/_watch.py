@@ -28,9 +28,7 @@ class Watched:
 
     __slots__ = ("_ask_at", "_connection", "_cut_at", "_silent_for", "_why")
 
-    def __init__(
-        self, connection: "Connection", *, silent_for: float, cut_at: float | None
-    ) -> None:
+    def __init__(self, connection: Connection, *, silent_for: float, cut_at: float | None) -> None:
         """Say when to look.
 
         :param connection: what to watch
@@ -164,7 +162,7 @@ class _Watch:
         self._some = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def add(self, connection: "Connection", watched: Watched) -> None:
+    def add(self, connection: Connection, watched: Watched) -> None:
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._look, name="butido_store", daemon=True)
@@ -176,7 +174,7 @@ class _Watch:
         if not self._some.is_set():
             self._some.set()
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: Connection) -> None:
         with self._lock:
             self._watched.pop(connection, None)
 

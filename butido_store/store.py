@@ -429,8 +429,12 @@ class _Body(Generic[Source]):
         of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, (0, sizes[1]))
         # Whoever finds all busy waits, even if nothing is tried again.
         pool = await OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR).open()
-        if of_reader and isinstance(of_reader.source, OwnPool):
-            await of_reader.source.open_unconnected()
+        try:
+            if of_reader and isinstance(of_reader.source, OwnPool):
+                await of_reader.source.open_unconnected()
+        except BaseException:
+            await pool.close()
+            raise
         return cls._of(pool, retry_for, timeout, secrets, of_reader)
 
     async def _close(self) -> None:
@@ -474,8 +478,9 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
             server that goes silent in a run counts as unavailable after a third of it
         :param timeout: for how many seconds a run may take, beside its wait for a turn or a
             connection; None for as long as the server is there
-        :param prepare_threshold: runs after which a statement is prepared. Behind a pooler such as
-            pgbouncer nothing is prepared; None says that there is one, should it not be noticed
+        :param prepare_threshold: runs after which a statement is prepared, but for a transaction of
+            the caller's. Behind a pooler such as pgbouncer nothing is; None says that there is one,
+            should it not be noticed
         :param secrets: which variables are stored as digests, and the key; by default they are
             refused
         :param reader: the DSN of a standby, which answers what only reads, once it has all that

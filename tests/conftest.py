@@ -201,7 +201,7 @@ def dsn(_worker_dsn: str, schema: str) -> Iterator[str]:
     """DSN of a migrated database, which is emptied after the test."""
     yield _worker_dsn
     with psycopg.connect(_worker_dsn, autocommit=True) as connection:
-        # What a test left open would keep the whole run waiting.
+        # What a test left locked would keep the whole run waiting.
         connection.execute("SET lock_timeout = '60s'")
         # Without foreign keys, and faster than TRUNCATE, which makes the files of 90 indexes anew.
         connection.execute("SET session_replication_role = replica")

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
-from samples import TIME, create
+from samples import TIME, create, sha256
 
-from butido_store import Store, open_schema, report, submit, uuid7
+from butido_store import Store, artifact, open_schema, report, submit, uuid7
 from butido_store.errors import InvalidInput, StoreError
 
 
@@ -48,15 +48,55 @@ def test_what_an_error_cut_off_is_not_taken_for_prepared(
     assert prepared(connection) == ["report/packages", "report/search_log", "report/images"]
 
 
-def test_a_session_has_so_many_prepared_and_no_more(connection: psycopg.Connection[Any]) -> None:
+def test_a_session_has_so_many_prepared_the_last_ones_used(
+    connection: psycopg.Connection[Any],
+) -> None:
     store = Store(connection)
     connection.prepare_threshold = 0
     filters: dict[str, Any] = {"package": "a", "image": "a", "endpoint": "a", "version": "1"}
     filters |= {"state": "error", "reason": "a", "env": "A=b", "older_than": TIME}
     chosen = [each for size in range(5) for each in combinations(filters, size)]
-    for names in [*chosen[:110], *chosen[:3]]:
+    store.run(report.images())
+    for names in chosen[:110]:
         assert store.run(report.jobs(**{name: filters[name] for name in names})) == []
+        store.run(report.images())
     assert len(prepared(connection)) == 100
+    # It was prepared first, and used between the others.
+    assert prepared(connection)[0] == "report/images"
+
+
+def test_where_what_is_prepared_keeps_vanishing_nothing_is(
+    connection: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(connection)
+    connection.prepare_threshold = 0
+    for _ in range(3):
+        assert not caplog.records
+        store.run(report.images())
+        connection.execute("DEALLOCATE ALL", prepare=False)
+        store.run(report.images())
+    assert "--no-prepare" in caplog.text
+    store.run(report.images())
+    assert prepared(connection) == []
+
+
+def test_a_commit_that_fails_is_an_error_and_the_connection_goes_on(
+    clone_dsn: str, schema: str
+) -> None:
+    with psycopg.connect(clone_dsn, autocommit=True) as connection:
+        open_schema(connection, schema)
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;"
+            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON submit DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        store = Store(connection)
+        store.run(artifact.register("a", sha256=sha256("a"), size=1))
+        uuid = uuid7()
+        with pytest.raises(StoreError, match="not today"):
+            store.run(create(uuid))
+        assert store.run(report.submits()) == []
 
 
 def test_a_transaction_of_the_callers_begins_as_the_connection_says(dsn: str, schema: str) -> None:

@@ -33,7 +33,7 @@ WITH matching AS NOT MATERIALIZED (
 ),
 
 \if :{?package}
--- Where the newest of all its versions end, from the index alone: else as many of each version are read.
+-- Where the newest of all its versions end, by an index: else as many of each version are read.
 bound AS (
     SELECT min(l.started_at) AS since
     FROM (

@@ -439,17 +439,20 @@ class Server:
                 self._create_database()
             time.sleep(0.03)
 
-    def _connect(self, database: str) -> str | None:
-        """Connect for a moment, and return the server's version."""
+    def _connect(self, database: str, parameter: str = "server_version") -> str | None:
+        """Connect for a moment, and return what the server says of itself."""
         self._check_socket_directory()
         with psycopg.connect(self.dsn, dbname=database, connect_timeout=10) as connection:
-            return connection.info.parameter_status("server_version")
+            return connection.info.parameter_status(parameter)
 
     def _create_database(self) -> None:
         """Create our database, should the server take connections to its first one only."""
         try:
-            self._connect("postgres")
+            is_standby = self._connect("postgres", "in_hot_standby") == "on"
         except psycopg.OperationalError:
+            return
+        # It gets the database from its primary.
+        if is_standby:
             return
         with suppress(psycopg.OperationalError):
             self._connect(_NAME)  # once more: it may only have been too early, a moment ago

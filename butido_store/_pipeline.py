@@ -23,7 +23,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
-from butido_store._statement import Batch, Rows, Step
+from butido_store._statement import BEGIN, Batch, Rows, Step
 from butido_store.errors import InvalidInput
 
 A = TypeVar("A")
@@ -33,7 +33,7 @@ Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
 _MOST_PREPARED, _MOST_COUNTED = 100, 1000
 # After what was prepared has been missing so often, nothing is prepared on a connection.
 _MOST_LOST = 3
-_LOGGER = logging.getLogger("butido_store")
+_log = logging.getLogger("butido_store")
 
 
 # Values -----------------------------------------------------------------------------------------
@@ -255,7 +255,10 @@ async def execute(connection: Connection, batch: Batch) -> list[Rows]:
     if connection.pgconn.transaction_status == TransactionStatus.IDLE:
         if connection.autocommit:
             return await _begun(connection, line, batch)
-        # Begin the caller's transaction, as the connection is set up for it.
+        set_up = connection.isolation_level, connection.read_only, connection.deferrable
+        if set_up == (None, None, None):
+            return (await _run(connection, line.batch([BEGIN, *batch], None)))[1:]
+        # psycopg knows how to begin one that is set up otherwise.
         await _done(connection.execute(b""))
     # The caller may have had deallocated what was prepared, as psycopg does after a ROLLBACK or a
     # DROP, and the transaction would fail for that.
@@ -269,7 +272,7 @@ async def _begun(connection: Connection, line: _Line, batch: Batch) -> list[Rows
     except InvalidSqlStatementName:
         if line.forget():
             connection.prepare_threshold = None
-            _LOGGER.warning(
+            _log.warning(
                 "prepared statements vanish from a connection, as behind a pooler in transaction "
                 "mode: prepare none, with prepare_threshold=None or --no-prepare"
             )

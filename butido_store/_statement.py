@@ -174,7 +174,7 @@ Batch = Sequence[Step]
 Conversation = Generator[Batch, Sequence[Rows], A]
 
 # Not prepared: there is nothing to plan.
-_BEGIN, _COMMIT, _ROLLBACK, _SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
+BEGIN, _COMMIT, _ROLLBACK, _SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
     step(f"store/{verb}", {}, prepare=False)
     for verb in ("begin", "commit", "rollback", "savepoint", "release", "rollback_to")
 )
@@ -283,7 +283,7 @@ def _all_or_none(
         return (yield from _together(statements))
     if len(statements) == 1:
         return ((yield from _one(statements[0], nested=in_transaction)),)
-    begin, commit = (_SAVEPOINT, _RELEASE) if in_transaction else (_BEGIN, _COMMIT)
+    begin, commit = (_SAVEPOINT, _RELEASE) if in_transaction else (BEGIN, _COMMIT)
     undo = _UNDO if in_transaction else (_ROLLBACK,)
     # A second time where shared values were missing, which are then there.
     for _ in range(2):

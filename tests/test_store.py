@@ -381,8 +381,7 @@ def round_trips(connection: psycopg.Connection[Any], *statements: Statement[obje
         finally:
             connection.pgconn.untrace()
         file.seek(0)
-        # psycopg asks with a Flush for answers that are on their way, and nobody waits for that.
-        sides = re.findall(rb"^([FB])\t(?!\d+\tFlush)", file.read(), re.MULTILINE)
+        sides = re.findall(rb"^([FB])\t", file.read(), re.MULTILINE)
     return sum(pair == (b"F", b"B") for pair in pairwise(sides))
 
 
@@ -414,6 +413,11 @@ def test_a_builders_events_take_one_round_trip_each(connection: psycopg.Connecti
     assert {
         name: round_trips(connection, event) for name, event in events.items()
     } == dict.fromkeys(events, 1)
+    # Without autocommit, the caller's transaction begins with the write.
+    connection.autocommit = False
+    assert round_trips(connection, create(uuid7())) == 1
+    connection.rollback()
+    connection.autocommit = True
     # What is prepared is sent along.
     connection.prepare_threshold = 0
     again = submit.get(uuid)

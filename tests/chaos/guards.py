@@ -79,7 +79,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         _statement._SAVEPOINT, _statement._RELEASE, _statement._ROLLBACK_TO
     ),
     "several statements in no transaction": lambda: _without(
-        _statement._BEGIN, _statement._COMMIT, _statement._ROLLBACK
+        _statement.BEGIN, _statement._COMMIT, _statement._ROLLBACK
     ),
     "a lock is held over a stream's yield": lambda: patch.object(_source.Own, "apart", _in_turn),
     "a repeated end is refused": lambda: patch.object(job, "_ended", _never),

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import psycopg
@@ -98,40 +99,41 @@ def _schema(name: str) -> str:
     return name
 
 
-def _own(
-    way: Way,
-    dsn: str | None,
-    schema: str,
-    retry_for: float,
-    timeout: float | None,
-    prepare_threshold: int | None,
-    secrets: Secrets,
-) -> Own:
-    """Return what a store of its own connection lends from; nothing is connected yet."""
-    _check.seconds("retry_for", retry_for)
-    _check.given(_check.seconds, "timeout", timeout)
-    _check.instance("secrets", secrets, Secrets)
-    return Own(
-        way,
-        None if dsn is None else _check.instance("dsn", dsn, str),
-        _schema(schema),
-        _check.given(_check.count, "prepare_threshold", prepare_threshold),
-    )
+@dataclass(frozen=True, slots=True, repr=False)
+class _Options:
+    """What a store of connections of its own is opened with; a DSN may have a password."""
 
+    dsn: str | None
+    schema: str
+    retry_for: float
+    timeout: float | None
+    prepare_threshold: int | None
+    secrets: Secrets
+    reader: str | None
+    reader_wait: float
 
-def _own_reader(
-    own: Own,
-    dsn: str | None,
-    wait: float,
-    prepare_threshold: int | None,
-    sizes: tuple[int, int] | None,
-) -> Reader | None:
-    """Return where a store of these connections reads, if there is such; nothing is connected."""
-    wait = _check.seconds("reader_wait", wait)
-    if dsn is None:
-        return None
-    _check.instance("reader", dsn, str)
-    return _reader.of(own.way, dsn, own.schema, prepare_threshold, wait=wait, sizes=sizes)
+    def own(self, way: Way) -> Own:
+        """Return what such a store lends from; nothing is connected yet."""
+        _check.seconds("retry_for", self.retry_for)
+        _check.given(_check.seconds, "timeout", self.timeout)
+        _check.instance("secrets", self.secrets, Secrets)
+        return Own(
+            way,
+            None if self.dsn is None else _check.instance("dsn", self.dsn, str),
+            _schema(self.schema),
+            _check.given(_check.count, "prepare_threshold", self.prepare_threshold),
+        )
+
+    def reads_from(self, way: Way, sizes: tuple[int, int] | None) -> Reader | None:
+        """Return where it reads, if not from the primary; nothing is connected yet.
+
+        :param sizes: those of a pool, or None for a single connection
+        """
+        wait = _check.seconds("reader_wait", self.reader_wait)
+        if self.reader is None:
+            return None
+        dsn = _check.instance("reader", self.reader, str)
+        return _reader.of(way, dsn, self.schema, self.prepare_threshold, wait=wait, sizes=sizes)
 
 
 def _statements(given: tuple[Statement[object], ...]) -> tuple[Statement[object], ...]:
@@ -212,17 +214,10 @@ class _Body(Generic[Source]):
             self._use(Pooled(cast(Any, source)), retry_for, timeout, secrets)
 
     @classmethod
-    def _of(
-        cls,
-        source: Single | Pooled,
-        retry_for: float,
-        timeout: float | None,
-        secrets: Secrets,
-        reader: Reader | None,
-    ) -> Self:
+    def _of(cls, source: Single | Pooled, options: _Options, reader: Reader | None) -> Self:
         """Make a store of a connection, or a pool, of its own."""
         store = cls.__new__(cls)
-        store._use(source, retry_for, timeout, secrets, reader)
+        store._use(source, options.retry_for, options.timeout, options.secrets, reader)
         return store
 
     def _use(
@@ -411,31 +406,26 @@ class _Body(Generic[Source]):
                     raise await _connection.converse(connection, ask) from error
 
     @classmethod
-    async def _pooled(
-        cls,
-        dsn: str | None,
-        schema: str,
-        sizes: tuple[int, int],
-        retry_for: float,
-        timeout: float | None,
-        prepare_threshold: int | None,
-        secrets: Secrets,
-        reader: str | None,
-        reader_wait: float,
-    ) -> Self:
-        own = _own(cls._way, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
+    async def _connected(cls, options: _Options) -> Self:
+        own, reader = options.own(cls._way), options.reads_from(cls._way, None)
+        return cls._of(await own.open(), options, reader)
+
+    @classmethod
+    async def _pooled(cls, options: _Options, sizes: tuple[int, int]) -> Self:
+        own = options.own(cls._way)
         for name, size in zip(("min_size", "max_size"), sizes, strict=True):
             _check.count(name, size)
-        of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, (0, sizes[1]))
+        reader = options.reads_from(cls._way, (0, sizes[1]))
         # Whoever finds all busy waits, even if nothing is tried again.
-        pool = await OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR).open()
+        patience = options.retry_for or RETRY_FOR
+        pool = await OwnPool(own, sizes=sizes, timeout=patience).open()
         try:
-            if of_reader and isinstance(of_reader.source, OwnPool):
-                await of_reader.source.open_unconnected()
+            if reader and isinstance(reader.source, OwnPool):
+                await reader.source.open_unconnected()
         except BaseException:
             await pool.close()
             raise
-        return cls._of(pool, retry_for, timeout, secrets, of_reader)
+        return cls._of(pool, options, reader)
 
     async def _close(self) -> None:
         # A fork's child has the store, too, and leaves it to the process that opened it.
@@ -492,9 +482,10 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :raises SchemaMismatch: the database is not ready for this version
         :raises Unavailable: the link broke while the schema was checked
         """
-        own = _own(BLOCKING, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
-        of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, None)
-        return cls._of(at_once(own.open()), retry_for, timeout, secrets, of_reader)
+        options = _Options(
+            dsn, schema, retry_for, timeout, prepare_threshold, secrets, reader, reader_wait
+        )
+        return at_once(cls._connected(options))
 
     @classmethod
     def pooled(
@@ -531,19 +522,10 @@ class Store(_Body[psycopg.Connection[object] | Pool]):
         :raises Unavailable: the link broke while the schema was checked
         :raises StoreError: psycopg_pool is not installed
         """
-        sizes = min_size, max_size
-        pooled = cls._pooled(
-            dsn,
-            schema,
-            sizes,
-            retry_for,
-            timeout,
-            prepare_threshold,
-            secrets,
-            reader,
-            reader_wait,
+        options = _Options(
+            dsn, schema, retry_for, timeout, prepare_threshold, secrets, reader, reader_wait
         )
-        return at_once(pooled)
+        return at_once(cls._pooled(options, (min_size, max_size)))
 
     @overload
     def run(self, a: Statement[A], /) -> A: ...
@@ -678,13 +660,10 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
 
         :raises Unavailable: as there, when the link broke while the schema was checked
         """
-
-        async def open_() -> Self:
-            own = _own(AWAITING, dsn, schema, retry_for, timeout, prepare_threshold, secrets)
-            of_reader = _own_reader(own, reader, reader_wait, prepare_threshold, None)
-            return cls._of(await own.open(), retry_for, timeout, secrets, of_reader)
-
-        return Opening(open_())
+        options = _Options(
+            dsn, schema, retry_for, timeout, prepare_threshold, secrets, reader, reader_wait
+        )
+        return Opening(cls._connected(options))
 
     @classmethod
     def pooled(
@@ -702,19 +681,10 @@ class AsyncStore(_Body[psycopg.AsyncConnection[object] | AsyncPool]):
         reader_wait: float = READER_WAIT,
     ) -> Opening[Self]:
         """Open a store as `Store.pooled` does: with `await`, or with `async with`."""
-        sizes = min_size, max_size
-        pooled = cls._pooled(
-            dsn,
-            schema,
-            sizes,
-            retry_for,
-            timeout,
-            prepare_threshold,
-            secrets,
-            reader,
-            reader_wait,
+        options = _Options(
+            dsn, schema, retry_for, timeout, prepare_threshold, secrets, reader, reader_wait
         )
-        return Opening(pooled)
+        return Opening(cls._pooled(options, (min_size, max_size)))
 
     @overload
     async def run(self, a: Statement[A], /) -> A: ...

@@ -85,8 +85,6 @@ _TRANSIENT = frozenset({_READ_ONLY, _IDLE, "55P03", "CIINF"})
 _AUTHORIZATION_CLASS = "28"
 _INVALID_CATALOG_NAME = "3D000"
 _INSUFFICIENT_PRIVILEGE = "42501"
-# A prepared statement that is not there, or is there already: another session's.
-_PREPARED = frozenset({"26000", "42P05"})
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42883"})
 _UNIQUE_VIOLATION = "23505"
 # Those whose key a sequence gives. The builder gives all others, as uuids.
@@ -154,11 +152,6 @@ def from_database(
         )
     if state[:2] == _AUTHORIZATION_CLASS or state == _INVALID_CATALOG_NAME:
         return ConnectionFailed(primary)
-    if state in _PREPARED:
-        return StoreError(
-            f"{primary}: a pooler in transaction mode lends another session each time; prepare no "
-            "statements, with Store.connect(prepare_threshold=None) or butido-store --no-prepare"
-        )
     if state in _UNDEFINED:
         return SchemaMismatch(
             f"{primary}: the schema is not the one this version of butido_store needs, which "

@@ -20,22 +20,33 @@ Connection = psycopg.Connection[tuple[object, ...]]
         # State, end and log of a job go together.
         ("UPDATE job SET state = 'done' WHERE state = 'success'", "job_state_check"),
         ("UPDATE job SET state = '' WHERE state = 'success'", "job_state_check"),
-        ("UPDATE job SET finished_at = NULL WHERE state = 'success'", "job_finished_at_check"),
+        ("UPDATE job SET finished_at = NULL WHERE state = 'success'", "job_check"),
+        ("UPDATE job SET state = 'lost' WHERE state = 'running'", "job_finished_at_check"),
         ("UPDATE job SET finished_at = now() WHERE state = 'running'", "job_finished_at_check"),
-        (
-            "UPDATE job SET state = 'lost', log = '' WHERE state = 'running'",
-            "job_finished_at_check",
-        ),
+        ("UPDATE job SET state = 'lost', log = '' WHERE state = 'running'", "job_check"),
         ("UPDATE job SET log_size = NULL WHERE state = 'success'", "job_log_size_check"),
-        ("UPDATE job SET log = '' WHERE state = 'running'", "job_log_check"),
-        ("UPDATE job SET fingerprint = '\\x00'", "job_fingerprint_check"),
-        ("UPDATE job SET container_hash = ''", "job_container_hash_check"),
-        ("UPDATE job_log_chunk SET seq = -1", "job_log_chunk_seq_check"),
+        *(
+            (f"UPDATE job SET {column} = '{value}' WHERE state = 'running'", "job_check")
+            for column, value in (
+                ("log", ""),
+                ("exit_code", 0),
+                ("reason", "x"),
+                ("measurements", "{}"),
+            )
+        ),
+        ("UPDATE job SET log_size = 0 WHERE state = 'running'", "job_log_size_check"),
+        ("UPDATE job SET log_size = -1 WHERE state = 'success'", "nonnegative_check"),
+        ("UPDATE job SET reason = '' WHERE state = 'success'", "nonempty_text_check"),
+        ("UPDATE job SET failure = 'x' WHERE state = 'success'", "job_failure_check"),
+        ("UPDATE job SET failure_rule = 1 WHERE state = 'success'", "job_failure_check"),
+        ("UPDATE job SET fingerprint = '\\x00'", "digest_check"),
+        ("UPDATE job SET container_hash = ''", "short_text_check"),
+        ("UPDATE job_log_chunk SET seq = -1", "nonnegative_check"),
         # Content of artifacts
-        ("UPDATE artifact SET sha256 = decode(repeat('00', 31), 'hex')", "artifact_sha256_check"),
-        ("UPDATE artifact SET sha256 = decode(repeat('00', 33), 'hex')", "artifact_sha256_check"),
-        ("UPDATE artifact SET size = -1", "artifact_size_check"),
-        ("UPDATE artifact SET path = ''", "artifact_path_check"),
+        ("UPDATE artifact SET sha256 = decode(repeat('00', 31), 'hex')", "digest_check"),
+        ("UPDATE artifact SET sha256 = decode(repeat('00', 33), 'hex')", "digest_check"),
+        ("UPDATE artifact SET size = -1", "nonnegative_check"),
+        ("UPDATE artifact SET path = ''", "relative_path_check"),
         # Shared values
         ("INSERT INTO envvar (name, value) VALUES ('A=B', '')", "envvar_name_check"),
         ("INSERT INTO envvar (name, value) VALUES ('=', '')", "envvar_name_check"),
@@ -47,7 +58,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
         ),
         (
             "INSERT INTO envvar (name, value, value_hmac) VALUES ('A', '<redacted>', '')",
-            "envvar_value_hmac_check",
+            "digest_check",
         ),
         ("INSERT INTO git_hash (hash) VALUES ('c0ffee')", "git_hash_hash_check"),
         ("INSERT INTO git_hash (hash) VALUES (repeat('A', 40))", "git_hash_hash_check"),
@@ -87,7 +98,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
         *(
             (
                 f"UPDATE job SET measurements = '{document}' WHERE state = 'success'",
-                "job_measurements_check",
+                "measurements_check",
             )
             for document in (
                 *("[]", '{"a": "1"}', '{"a": 1, "b": null}', '{"a": [1]}', '{"a": {"b": 1}}'),
@@ -95,11 +106,11 @@ Connection = psycopg.Connection[tuple[object, ...]]
             )
         ),
         *(
-            (f"UPDATE artifact SET path = '{path}'", "artifact_path_check")
+            (f"UPDATE artifact SET path = '{path}'", "relative_path_check")
             for path in ("", "/", "/a", "..", "../a", "a/..", "a/../b", "a//../b")
         ),
         # Done once
-        ("UPDATE job SET claim = -1", "job_claim_check"),
+        ("UPDATE job SET claim = -1", "nonnegative_check"),
         ("UPDATE job SET claim = 0, fingerprint = NULL", "job_claim_check"),
         (
             "UPDATE job SET claim = 0, fingerprint = sha256('') WHERE state <> 'lost'",

@@ -1,7 +1,7 @@
 -- Drop everything that 0001.initial creates. This loses every record.
 
 -- Dropping is what it is for.
--- squawk-ignore-file ban-drop-table, ban-drop-view, ban-drop-function
+-- squawk-ignore-file ban-drop-table, ban-drop-view, ban-drop-function, ban-drop-domain
 
 SET LOCAL lock_timeout = '150ms';
 
@@ -37,6 +37,14 @@ DROP TABLE git_hash;
 DROP TABLE environment_envvar;
 DROP TABLE environment;
 DROP TABLE envvar;
+DROP DOMAIN measurements;
+DROP DOMAIN nonnegative;
+DROP DOMAIN relative_path;
+DROP DOMAIN nonempty_text;
+DROP DOMAIN short_text;
+DROP DOMAIN digest;
+DROP DOMAIN moment;
+DROP DOMAIN job_state;
 DROP FUNCTION buildplan_is_valid(jsonb);
 DROP FUNCTION tree_packages(jsonb);
 DROP FUNCTION tree_is_valid(jsonb);

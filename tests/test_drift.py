@@ -75,7 +75,7 @@ PLANTS = {
     "expression": Plant(
         "ALTER TABLE envvar ALTER COLUMN value_sha256 SET EXPRESSION AS (text_sha256(value || ''))",
         "column envvar.value_sha256: expression is text_sha256((value || ''::text)), not"
-        " COALESCE(value_hmac, text_sha256(value))",
+        " COALESCE((value_hmac)::bytea, text_sha256(value))",
         rounds=2,
         since=17,
     ),
@@ -110,13 +110,13 @@ PLANTS = {
     ),
     # Constraints
     "CHECK dropped": Plant(
-        "ALTER TABLE job DROP CONSTRAINT job_state_check",
-        "constraint job_state_check on job is missing",
+        "ALTER TABLE job DROP CONSTRAINT job_swept_by_check",
+        "constraint job_swept_by_check on job is missing",
     ),
     "CHECK changed": Plant(
-        "ALTER TABLE job DROP CONSTRAINT job_state_check,"
-        " ADD CONSTRAINT job_state_check CHECK (state <> '')",
-        "constraint job_state_check on job differs",
+        "ALTER TABLE job DROP CONSTRAINT job_swept_by_check,"
+        " ADD CONSTRAINT job_swept_by_check CHECK (state <> '')",
+        "constraint job_swept_by_check on job differs",
     ),
     "CHECK added": Plant(
         "ALTER TABLE job ADD CONSTRAINT fruit CHECK (script <> 'fruit')",
@@ -383,7 +383,32 @@ PLANTS = {
     "rule": Plant(
         "CREATE RULE fruit AS ON DELETE TO reuse DO INSTEAD NOTHING", "rule fruit on reuse is extra"
     ),
-    "domain": Plant("CREATE DOMAIN fruit AS text", "type fruit is extra"),
+    "domain": Plant("CREATE DOMAIN fruit AS text", "domain fruit is extra"),
+    "CHECK of a domain dropped": Plant(
+        "ALTER DOMAIN digest DROP CONSTRAINT digest_check",
+        "constraint digest_check on digest is missing",
+    ),
+    "CHECK of a domain changed": Plant(
+        "ALTER DOMAIN digest DROP CONSTRAINT digest_check;"
+        " ALTER DOMAIN digest ADD CONSTRAINT digest_check CHECK (octet_length(value) > 31)",
+        "constraint digest_check on digest differs",
+    ),
+    "CHECK of a domain not valid": Plant(
+        "ALTER DOMAIN nonnegative DROP CONSTRAINT nonnegative_check;"
+        " ALTER DOMAIN nonnegative ADD CONSTRAINT nonnegative_check CHECK (value >= 0) NOT VALID",
+        "constraint nonnegative_check on nonnegative: validity is not valid, not the default",
+    ),
+    "default of a domain": Plant(
+        "ALTER DOMAIN nonnegative SET DEFAULT 1",
+        "domain nonnegative: default is 1, not the default",
+    ),
+    "NOT NULL of a domain": Plant(
+        "ALTER DOMAIN nonnegative SET NOT NULL",
+        "domain nonnegative: nullability is NOT NULL, not the default",
+    ),
+    "comment of a domain": Plant(
+        "COMMENT ON DOMAIN digest IS 'fruit'", "comment domain digest differs"
+    ),
     "enum": Plant("CREATE TYPE fruit AS ENUM ('apple')", "type fruit is extra"),
     "composite type": Plant("CREATE TYPE fruit AS (name text)", "type fruit is extra"),
     "statistics": Plant(
@@ -640,7 +665,7 @@ def test_the_command_prints_a_script_that_mends(
     )
     for change in (
         "DROP INDEX job_started_at_idx",
-        "ALTER TABLE job DROP CONSTRAINT job_state_check",
+        "ALTER TABLE job DROP CONSTRAINT job_swept_by_check",
         "DROP FUNCTION job_log(uuid)",
         "COMMENT ON TABLE job IS 'fruit'",
         "CREATE TABLE fruit (name text)",

@@ -30,6 +30,7 @@ Problem = Literal["missing", "extra", "differs"]
 _COMPARED = (
     "drift/tables",
     "drift/storage_parameters",
+    "drift/domains",
     "drift/columns",
     "drift/identities",
     "drift/constraints",
@@ -314,8 +315,8 @@ def _parts(whole: _Row, rows: Iterable[_Row]) -> Iterator[_Row]:
 
 # What another one is built on, or is a part of it, comes first.
 _ORDER = (
-    *("type", "sequence", "function", "table", "column", "identity", "view", "materialized view"),
-    *("constraint", "index", "function that reads tables"),
+    *("type", "domain", "sequence", "function", "table", "column", "identity", "view"),
+    *("materialized view", "constraint", "index", "function that reads tables"),
 )
 
 

@@ -55,6 +55,16 @@ WITH o AS (
     WHERE n.nspname = current_schema()
     UNION ALL
     SELECT
+        'domain' AS what,
+        quote_ident(t.typname) AS name,
+        'domain ' || quote_ident(t.typname) AS part_of,
+        d.description AS text
+    FROM pg_catalog.pg_type AS t
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+    JOIN pg_catalog.pg_description AS d ON d.classoid = 'pg_type'::regclass AND d.objoid = t.oid
+    WHERE n.nspname = current_schema() AND t.typtype = 'd'
+    UNION ALL
+    SELECT
         'constraint' AS what,
         format('%s on %s', quote_ident(k.conname), quote_ident(c.relname)) AS name,
         format('constraint %s on %s', quote_ident(k.conname), quote_ident(c.relname)) AS part_of,

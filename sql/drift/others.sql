@@ -1,7 +1,7 @@
 -- Which other objects has the schema that comes first in the search path: sequences, triggers, rules, types?
 --
 -- The result's columns are those of drift/tables. The migrations make none of these, so that what one is like
--- matters less. The sequence of an identity is in drift/identities.
+-- matters less. The sequence of an identity is in drift/identities, a domain in drift/domains.
 
 WITH o AS (
     SELECT
@@ -50,8 +50,7 @@ WITH o AS (
         'type' AS kind,
         quote_ident(t.typname) AS object,
         NULL AS part_of,
-        CASE t.typtype WHEN 'd' THEN 'domain' WHEN 'e' THEN 'enum' WHEN 'c' THEN 'composite' ELSE 'other' END
-            AS definition,
+        CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'c' THEN 'composite' ELSE 'other' END AS definition,
         NULL AS make,
         'DROP TYPE ' || quote_ident(t.typname) AS remove
     FROM pg_catalog.pg_type AS t
@@ -61,7 +60,7 @@ WITH o AS (
         n.nspname = current_schema()
         -- Each table has a type, and each type one of its arrays.
         AND coalesce(c.relkind, 'c') = 'c'
-        AND t.typtype IN ('d', 'e', 'c', 'r', 'b')
+        AND t.typtype IN ('e', 'c', 'r', 'b')
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_type AS e WHERE e.typarray = t.oid)
     UNION ALL
     SELECT

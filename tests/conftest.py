@@ -189,26 +189,97 @@ def _worker_dsn(postgres: Postgres, shared: NoopExecutor) -> str:
     )
 
 
-def _tables(connection: psycopg.Connection[Any], schema: str) -> list[sql.Identifier]:
-    rows = connection.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename NOT LIKE %s"
-        " ORDER BY tablename",
-        [schema, r"\_yoyo%"],
-    ).fetchall()
-    return [sql.Identifier(schema, table) for (table,) in rows]
+class _Keeper:
+    """Fills and empties a worker's database, by a session that lasts.
+
+    In a new session, the server takes longer to look up the tables than to empty them.
+    """
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        self._dsn = dsn
+        self._schema = schema
+        self._connection: psycopg.Connection[Any] | None = None
+        self._tables: list[sql.Identifier] = []
+        # What each table has in a filled database, as COPY writes it.
+        self._rows: list[tuple[sql.Identifier, list[bytes]]] = []
+
+    def empty(self) -> None:
+        """Delete every row."""
+        each = [sql.SQL("DELETE FROM {}").format(one) for one in self._tables_of()]
+        statement = sql.SQL("; ").join(each)
+        try:
+            self._session().execute(statement)
+        except psycopg.OperationalError:
+            if self._session_lasts():
+                raise
+            # A test ended all sessions but its own.
+            self._session().execute(statement)
+
+    def fill(self) -> None:
+        """Write a row into every table, which are empty."""
+        if not self._rows:
+            self._write()
+            return
+        with self._session().transaction(), self._session().cursor() as cursor:
+            for table, rows in self._rows:
+                with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
+                    for piece in rows:
+                        copy.write(piece)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _write(self) -> None:
+        with Store.connect(self._dsn, schema=self._schema) as store:
+            store.run(*WRITTEN)
+        connection = self._session()
+        connection.execute(
+            sql.SQL("UPDATE {} SET heartbeat_at = {} WHERE state = 'running'").format(
+                sql.Identifier(self._schema, "job"), TIME - timedelta(days=9999)
+            )
+        )
+        for table in self._tables_of():
+            with connection.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(table)) as copy:
+                self._rows.append((table, [bytes(piece) for piece in copy]))
+
+    def _tables_of(self) -> list[sql.Identifier]:
+        if not self._tables:
+            rows = self._session().execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename NOT LIKE %s"
+                " ORDER BY tablename",
+                [self._schema, r"\_yoyo%"],
+            )
+            self._tables = [sql.Identifier(self._schema, table) for (table,) in rows]
+        return self._tables
+
+    def _session_lasts(self) -> bool:
+        return self._connection is not None and not self._connection.closed
+
+    def _session(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self._dsn,
+                autocommit=True,
+                # What a test left locked would keep the whole run waiting. And without foreign
+                # keys: faster than TRUNCATE, which makes the files of 90 indexes anew.
+                options="-c lock_timeout=60s -c session_replication_role=replica",
+            )
+        return self._connection
+
+
+@pytest.fixture(scope="session")
+def _keeper(_worker_dsn: str, schema: str) -> Iterator[_Keeper]:
+    keeper = _Keeper(_worker_dsn, schema)
+    yield keeper
+    keeper.close()
 
 
 @pytest.fixture
-def dsn(_worker_dsn: str, schema: str) -> Iterator[str]:
+def dsn(_worker_dsn: str, _keeper: _Keeper) -> Iterator[str]:
     """DSN of a migrated database, which is emptied after the test."""
     yield _worker_dsn
-    with psycopg.connect(_worker_dsn, autocommit=True) as connection:
-        # What a test left locked would keep the whole run waiting.
-        connection.execute("SET lock_timeout = '60s'")
-        # Without foreign keys, and faster than TRUNCATE, which makes the files of 90 indexes anew.
-        connection.execute("SET session_replication_role = replica")
-        each = [sql.SQL("DELETE FROM {}").format(one) for one in _tables(connection, schema)]
-        connection.execute(sql.SQL("; ").join(each))
+    _keeper.empty()
 
 
 @pytest.fixture
@@ -217,33 +288,10 @@ def database_dsn(empty_connection: psycopg.Connection[tuple[object, ...]]) -> st
     return _dsn(empty_connection)
 
 
-@pytest.fixture(scope="session")
-def _rows() -> list[tuple[sql.Identifier, list[bytes]]]:
-    """What each table has in a filled database, as COPY writes it; empty until one was filled."""
-    return []
-
-
 @pytest.fixture
-def filled(dsn: str, schema: str, _rows: list[tuple[sql.Identifier, list[bytes]]]) -> str:
+def filled(dsn: str, _keeper: _Keeper) -> str:
     """DSN of a database with a row in every table."""
-    with psycopg.connect(dsn) as connection:
-        if not _rows:
-            with Store.connect(dsn, schema=schema) as store:
-                store.run(*WRITTEN)
-            connection.execute(
-                sql.SQL("UPDATE {} SET heartbeat_at = {} WHERE state = 'running'").format(
-                    sql.Identifier(schema, "job"), TIME - timedelta(days=9999)
-                )
-            )
-            for table in _tables(connection, schema):
-                with connection.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(table)) as copy:
-                    _rows.append((table, [bytes(piece) for piece in copy]))
-            return dsn
-        connection.execute("SET session_replication_role = replica")
-        for table, rows in _rows:
-            with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
-                for piece in rows:
-                    copy.write(piece)
+    _keeper.fill()
     return dsn
 
 

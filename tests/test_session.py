@@ -204,7 +204,7 @@ def test_the_session_tells_who_it_is(dsn: str, schema: str) -> None:
                 rows = connection.execute(
                     "SELECT application_name FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                    " AND backend_type = 'client backend'"
+                    " AND application_name <> ''"
                 ).fetchall()
                 found.append([row[0] for row in rows])
     assert ["butido_store"] in found

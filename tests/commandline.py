@@ -3,7 +3,6 @@
 import os
 import pty
 import re
-import subprocess
 import sys
 import termios
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
+from forked import can_fork, code, fork
 
 from butido_store.cli.main import main
 
@@ -45,13 +45,19 @@ def shell(dsn: str, schema: str) -> Shell:
 
 
 @pytest.fixture
-def command(dsn: str, schema: str) -> list[str]:
-    """The begin of a command on the test's database, as a process of its own."""
-    return [sys.executable, "-m", "butido_store", "--dsn", dsn, "--schema", schema]
+def options(dsn: str, schema: str) -> list[str]:
+    """The begin of a command's arguments: on the test's database."""
+    return ["--dsn", dsn, "--schema", schema]
 
 
 @pytest.fixture
-def terminal(command: list[str]) -> Terminal:
+def command(options: list[str]) -> list[str]:
+    """The begin of a command on the test's database, as a process of its own."""
+    return [sys.executable, "-m", "butido_store", *options]
+
+
+@pytest.fixture
+def terminal(options: list[str]) -> Terminal:
     """Run a command on the test's database, at a terminal of so many columns."""
 
     def run(
@@ -60,13 +66,9 @@ def terminal(command: list[str]) -> Terminal:
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (24, columns))
         kept = {name: text for name, text in os.environ.items() if name != "COLUMNS"}
-        process = subprocess.Popen(
-            [*command, *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=kept | dict(environment or {}),
-        )
+        kept |= environment or {}
+        assert can_fork(kept)
+        process = fork([*options, *arguments], [theirs] * 3, kept)
         os.close(theirs)
         sent = b""
         try:
@@ -75,8 +77,7 @@ def terminal(command: list[str]) -> Terminal:
         except OSError:
             pass  # This is how a terminal says that nobody has it open any more.
         os.close(ours)
-        code = process.wait(60)
         # The terminal makes CR LF of each LF.
-        return Shown(_STYLE.sub("", sent.decode().replace("\r\n", "\n")), code)
+        return Shown(_STYLE.sub("", sent.decode().replace("\r\n", "\n")), code(process))
 
     return run

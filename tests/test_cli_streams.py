@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from filled import NEXT, ODD, PROGRAM, RUNNING
+from forked import run
 
 pytestmark = pytest.mark.any_server
 
@@ -39,11 +40,11 @@ PRINTED = [
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("arguments", "unbuffered"), PRINTED)
 def test_a_full_disk_is_one_line(
-    command: list[str], arguments: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+    options: list[str], arguments: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with Path("/dev/full").open("w") as full:
-        done = shown([*command, *arguments], stdout=full)
+        done = run([*options, *arguments], os.environ, output=full.fileno())
     assert done.returncode == 1
     assert done.stderr == b"Error: the output cannot be written: No space left on device\n"
 
@@ -68,18 +69,14 @@ def test_closed_input_and_errors_are_no_connections(command: list[str]) -> None:
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(("arguments", "unbuffered"), PRINTED)
 def test_a_reader_that_stops_reading_is_no_failure(
-    command: list[str], arguments: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+    options: list[str], arguments: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    process = subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run([*options, *arguments], os.environ, output=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.usefixtures("filled")
@@ -111,12 +108,9 @@ def test_psql_ended_by_a_signal_is_what_a_shell_says(command: list[str]) -> None
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_refusal_at_a_prompt_stays_a_failure(command: list[str]) -> None:
-    done = shown(
-        [*command, "migrate", "rollback", "--lose-data", "zero"],
-        input=b"n\n",
-        stdout=subprocess.PIPE,
-    )
+def test_a_refusal_at_a_prompt_stays_a_failure(options: list[str]) -> None:
+    arguments = [*options, "migrate", "rollback", "--lose-data", "zero"]
+    done = run(arguments, os.environ, given=b"n\n")
     assert done.returncode == 1
     assert done.stderr.endswith(b"Aborted!\n")
 
@@ -124,10 +118,10 @@ def test_a_refusal_at_a_prompt_stays_a_failure(command: list[str]) -> None:
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_an_encoding_without_the_characters_replaces_them(
-    command: list[str], encoding: str, monkeypatch: pytest.MonkeyPatch
+    options: list[str], encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def printed(*arguments: str) -> str:
-        done = shown([*command, *arguments], stdout=subprocess.PIPE)
+        done = run([*options, *arguments], os.environ)
         assert (done.returncode, done.stderr) == (0, b"")
         return str(done.stdout.decode(os.environ["PYTHONIOENCODING"]))
 

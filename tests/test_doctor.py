@@ -5,8 +5,7 @@ one that only reads the store: what that one cannot see is `unknown`, not `ok`.
 """
 
 import json
-import subprocess
-import sys
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import forked
 import psycopg
 import pytest
 from conftest import Postgres
@@ -508,11 +508,9 @@ def test_psql_needs_no_limits(postgres: Postgres, filled: str, schema: str, tmp_
 
 
 def _run(place: Place, *arguments: str, role: str = "owner") -> tuple[int, str, str]:
-    program = [sys.executable, "-m", "butido_store", "--dsn", place.role(role)]
-    done = subprocess.run(
-        [*program, "--schema", place.schema, *arguments], capture_output=True, text=True
-    )
-    return done.returncode, done.stdout, done.stderr
+    options = ["--dsn", place.role(role), "--schema", place.schema]
+    done = forked.run([*options, *arguments], os.environ)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def test_the_exit_status_is_that_of_monitoring_plugins(place: Place) -> None:

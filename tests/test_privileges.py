@@ -1,13 +1,13 @@
 """A role that lacks a privilege is told which, on what, and what grants it."""
 
 import asyncio
+import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from functools import partial
 
+import forked
 import psycopg
 import pytest
 from filled import REPORTS, RUNNING, STATEMENTS, SUBMIT, WRITTEN
@@ -196,11 +196,10 @@ def test_a_schema_that_may_not_be_used_any_more_is_named(
 def test_the_status_of_migrations_sends_nobody_in_a_circle(
     dsn: str, schema: str, role: str, connection: Connection
 ) -> None:
-    def said(*command: str) -> tuple[int, str]:
+    def said(*command: str, schema: str = schema) -> tuple[int, str]:
         options = ["--dsn", make_conninfo(dsn, user=role), "--schema", schema]
-        program = [sys.executable, "-m", "butido_store", *options, *command]
-        done = subprocess.run(program, capture_output=True, text=True)
-        return done.returncode, done.stderr.strip().removeprefix("Error: ")
+        done = forked.run([*options, *command], os.environ)
+        return done.returncode, done.stderr.decode().strip().removeprefix("Error: ")
 
     def work() -> None:
         for command in (["migrate", "status"], ["migrate", "apply"], ["packages"]):
@@ -212,7 +211,5 @@ def test_the_status_of_migrations_sends_nobody_in_a_circle(
     code, error = said("migrate", "rollback", "zero", "--yes")
     assert (code, error.count("\n")) == (1, 0)
     assert "migrate as the owner of the schema" in error
-    options = ["--dsn", make_conninfo(dsn, user=role), "--schema", "another"]
-    program = [sys.executable, "-m", "butido_store", *options, "migrate", "apply"]
-    done = subprocess.run(program, capture_output=True, text=True)
-    assert "the role needs CREATE on the database" in done.stderr
+    _, error = said("migrate", "apply", schema="another")
+    assert "the role needs CREATE on the database" in error

@@ -362,7 +362,7 @@ def test_it_gives_signs_of_life_while_it_awaits(
 
             async def until(what: Callable[[Job, str], bool]) -> None:
                 while not what(*await waiting.run(job.get(one), job.log(one))):
-                    pass
+                    await asyncio.sleep(0.01)
 
             async with build(waiting, one, submit=of_submit, **SAID, heartbeat=OFTEN) as running:
                 connection.execute("UPDATE job SET heartbeat_at = '2020-01-01'")

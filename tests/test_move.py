@@ -3,6 +3,7 @@
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_after_replication_a_sequence_that_is_behind_is_told_with_what_mends_it(
         )
         unready = "SELECT 1 FROM pg_subscription_rel WHERE srsubstate <> 'r'"
         while subscriber.execute(unready).rowcount:
-            pass
+            time.sleep(0.01)
         subscriber.execute("DROP SUBSCRIPTION moved")
         assert content(target, schema) == content(source, schema)
 

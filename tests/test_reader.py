@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -73,7 +74,7 @@ def until(server_dsn: str, query: str) -> None:
     """Ask until something is so."""
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         while connection.execute(query.encode()).fetchone() != (True,):
-            pass
+            time.sleep(0.01)
 
 
 def asks_whether_it_is_there(pair: Pair) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -81,6 +82,7 @@ def all_wait(pair: Pair, writes: Writes, before: set[Wait]) -> set[Wait]:
             said = {name: write.exception() or write.result() for name, write in done.items()}
             assert not done, "\n".join(f"{name}: {value!r}" for name, value in said.items())
             return waits
+        time.sleep(0.01)
 
 
 def acknowledged(pair: Pair, writes: Writes) -> None:

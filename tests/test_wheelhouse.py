@@ -173,7 +173,9 @@ def test_two_at_once_build_each_package_once(
 ) -> None:
     gate = tmp_path / "gate"
     # Open once both have made their requests.
-    index.add("base", code=f"while not os.path.exists({str(gate)!r}): pass")
+    index.add(
+        "base", code=f"import time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+    )
     index.add("top", "Requires-Dist: base")
     with open_store() as store, ExitStack() as stack:
         both = [
@@ -183,6 +185,7 @@ def test_two_at_once_build_each_package_once(
         try:
             while len(store.run(report.submits())) < len(both):
                 assert {one.poll() for one in both} == {None}
+                time.sleep(0.01)
         finally:
             gate.touch()
         assert [one.wait() for one in both] == [0, 0]

@@ -17,7 +17,8 @@ from standby import SAMPLES, Pair, Wait
 from butido_store import AsyncStore, Statement, Store, artifact, job, uuid7
 from butido_store.artifact import Artifact
 
-pytestmark = pytest.mark.own_server
+# One worker is enough to have the servers.
+pytestmark = [pytest.mark.own_server, pytest.mark.xdist_group("standby")]
 
 Writes = Mapping[str, Future[object]]
 # Starts the write of each sample, all at once.

@@ -32,9 +32,11 @@ set -eu
 BUILD = """\
 set -eu
 "$PYTHON" -m pip wheel --verbose --no-deps --wheel-dir output inputs/{sdist}
-# The wheel must install together with the wheels it depends on, from nowhere but the inputs.
+# The wheel must install together with the wheels it depends on, from nowhere but the inputs;
+# what else is installed does not matter.
 export PIP_CONFIG_FILE=/dev/null
-"$PYTHON" -m pip --isolated install --no-index --find-links inputs --target check output/*.whl
+"$PYTHON" -m pip --isolated install --no-index --find-links inputs --no-warn-conflicts \\
+    --target check output/*.whl
 """
 
 # Called with a package, what is done for it, and the last line of output; from several threads.

@@ -30,8 +30,9 @@ import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import PipelineStatus, TransactionStatus
 
+from butido_store._conversation import Batch, Conversation
 from butido_store._pipeline import ADAPTERS, Connection, execute
-from butido_store._statement import Batch, Conversation, Rows
+from butido_store._statement import Rows
 from butido_store._target import Lent, opening
 from butido_store._watch import Watched
 from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_database

@@ -23,7 +23,8 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
-from butido_store._statement import BEGIN, Batch, Rows, Step
+from butido_store._conversation import BEGIN, Batch
+from butido_store._statement import Rows, Step
 from butido_store.errors import InvalidInput
 
 A = TypeVar("A")

@@ -13,8 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from butido_store import _check
 from butido_store._check import OLDEST_SERVER
+from butido_store._conversation import DENIED, Conversation, denied
 from butido_store._query import directory
-from butido_store._statement import DENIED, Conversation, Step, denied, step
+from butido_store._statement import Step, step
 from butido_store.errors import ConnectionFailed, InvalidInput, SchemaMismatch
 
 if TYPE_CHECKING:

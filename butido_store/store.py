@@ -22,11 +22,12 @@ from butido_store._connection import (
     each_at_once,
     within,
 )
+from butido_store._conversation import DENIED, conversation, denied
 from butido_store._pipeline import execute
 from butido_store._reader import Late, Reader, Unfit
 from butido_store._secrets import NO_KEY, Secrets
 from butido_store._source import AsyncPool, Own, OwnPool, Pool, Pooled, Single
-from butido_store._statement import DENIED, Statement, conversation, denied, step
+from butido_store._statement import Statement, step
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store._watch import Watched
 from butido_store.errors import (

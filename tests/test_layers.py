@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "butido_store"
 # What is not named here is the library.
 LAYERS: dict[str, int] = {
     "butido_store._check": 0,
+    "butido_store._conversation": 0,
     "butido_store._query": 0,
     "butido_store._secrets": 0,
     "butido_store._statement": 0,

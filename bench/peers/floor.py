@@ -11,7 +11,8 @@ from workload import Submit
 
 from butido_store import job as library_job
 from butido_store._connection import at_once, converse
-from butido_store._statement import Conversation, Statement, _ask_why, _intern
+from butido_store._conversation import Conversation, _ask_why, _intern
+from butido_store._statement import Statement
 from butido_store.job import EndedJob
 from peers import HERE, on_schema
 from peers.store import Library

@@ -33,9 +33,9 @@ from yoyo.topologicalsort import CycleError, topological_sort
 
 from butido_store import _check, errors
 from butido_store._check import OLDEST_SERVER
+from butido_store._conversation import DENIED, lacked
 from butido_store._query import directory as shipped_directory
 from butido_store._query import query, tokenize
-from butido_store._statement import DENIED, lacked
 from butido_store._target import DEFAULT_SCHEMA
 from butido_store.admin.header import Header, Phase, conflicts, parse, pg_mode
 from butido_store.errors import MigrationError, PermissionDenied, QueryFileError, StoreError

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import psycopg
 
-from butido_store import _connection, _source, _statement, job
+from butido_store import _connection, _conversation, _source, _statement, job
 from butido_store._pipeline import Connection
 from butido_store._query import parse
 from butido_store._statement import Step
@@ -76,10 +76,10 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no WAL is written on retry": lambda: _without(_statement.CONFIRM),
     "a standby's warning is not heard": lambda: patch.object(_connection, "acknowledged", _unheard),
     "no savepoint in the caller's transaction": lambda: _without(
-        _statement._SAVEPOINT, _statement._RELEASE, _statement._ROLLBACK_TO
+        _conversation._SAVEPOINT, _conversation._RELEASE, _conversation._ROLLBACK_TO
     ),
     "several statements in no transaction": lambda: _without(
-        _statement.BEGIN, _statement._COMMIT, _statement._ROLLBACK
+        _conversation.BEGIN, _conversation._COMMIT, _conversation._ROLLBACK
     ),
     "a lock is held over a stream's yield": lambda: patch.object(_source.Own, "apart", _in_turn),
     "a repeated end is refused": lambda: patch.object(job, "_ended", _never),

@@ -23,7 +23,8 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -39,6 +40,7 @@ from butido_store.errors import SchemaMismatch, StoreError, Unavailable, from_da
 
 _END = object()
 A = TypeVar("A")
+P = ParamSpec("P")
 Entered = TypeVar("Entered", bound=AbstractAsyncContextManager[Any])
 
 
@@ -202,6 +204,34 @@ class Opening(Coroutine[Any, Any, Entered], AbstractAsyncContextManager[Entered]
     def close(self) -> None:
         """End it, as a coroutine does."""
         self._opening.close()
+
+
+def _of_class(opens: Callable[..., Any], run: Callable[[Any], Any]) -> Any:
+    @wraps(opens)
+    def opened(*given: Any, **named: Any) -> Any:
+        return run(opens(*given, **named))
+
+    return classmethod(opened)
+
+
+class BlockingOpening(Generic[P]):
+    """Makes a class method of what opens a store: one that blocks."""
+
+    def __init__(self, opens: Callable[Concatenate[Any, P], Coroutine[Any, Any, Any]]) -> None:
+        self._opens = _of_class(opens, at_once)
+
+    def __get__(self, _: object, kind: type[A]) -> Callable[P, A]:
+        return cast(Callable[P, A], self._opens.__get__(None, kind))
+
+
+class AwaitedOpening(Generic[P]):
+    """Makes a class method of what opens a store: one that is awaited, or entered."""
+
+    def __init__(self, opens: Callable[Concatenate[Any, P], Coroutine[Any, Any, Any]]) -> None:
+        self._opens = _of_class(opens, Opening)
+
+    def __get__(self, _: object, kind: type[Entered]) -> Callable[P, Opening[Entered]]:
+        return cast(Callable[P, Opening[Entered]], self._opens.__get__(None, kind))
 
 
 # A conversation on a connection ---------------------------------------------------------------

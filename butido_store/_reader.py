@@ -9,7 +9,7 @@ from typing import cast
 from psycopg.errors import SerializationFailure
 
 from butido_store._connection import Way
-from butido_store._source import Own, OwnPool
+from butido_store._source import Own, OwnPool, Place
 from butido_store._statement import Rows, Statement, read
 from butido_store.errors import StoreError
 
@@ -51,23 +51,41 @@ def _reached(rows: Rows) -> None:
 class Reader:
     """Where a store reads, and since when its answers would be too old."""
 
-    def __init__(self, own: Own, wait: float, sizes: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        way: Way,
+        dsn: str,
+        schema: str,
+        prepare_threshold: int | None,
+        wait: float,
+        sizes: tuple[int, int] | None,
+    ) -> None:
         """Say what it is; nothing is connected yet.
 
-        :param own: how its connections are made
         :param wait: for how many seconds it is tried, or waited for, in a run
-        :param sizes: those of a pool, or None for a single connection
+        :param sizes: those of the store's pool, or None for a single connection
         """
+        silent_for = max(ceil(min(wait, _LONGEST)), _SHORTEST)
+        own = Own(way, dsn, schema, prepare_threshold, silent_for)
         # At first, a pool has none to lend before it has connected.
         patience = max(wait, _CONNECTING)
-        self.source = own if sizes is None else OwnPool(own, sizes=sizes, timeout=patience)
+        source = OwnPool(own, sizes=(0, sizes[1]), timeout=patience) if sizes else own
+        self._source, self.place = source, Place(source, silent_for)
         self.wait = wait
-        self.silent_for = float(least(wait))
         self._rests_until = 0.0
         # Stands for the last use of the primary; and the one that the position is known of. Each is
         # replaced as a whole, since threads share them.
         self._used: object = None
         self._known: tuple[object, Position | None] = None, None
+
+    async def open(self) -> None:
+        """Open its pool, if it has one; connections are made when they are wanted."""
+        if isinstance(self._source, OwnPool):
+            await self._source.open_unconnected()
+
+    async def close(self) -> None:
+        """Close its connection, or its pool."""
+        await self._source.close()
 
     def used(self) -> None:
         """Note that the primary was used: what it wrote or showed has to be here from now on."""
@@ -97,21 +115,3 @@ class Reader:
         if not isinstance(error.__cause__, SerializationFailure):
             self._rests_until = time.monotonic() + _REST
             _log.warning("the primary answers for %.0f s in place of the reader: %s", _REST, error)
-
-
-def least(wait: float) -> int:
-    """Return for how many seconds to wait for a connection of the reader's."""
-    return max(ceil(min(wait, _LONGEST)), _SHORTEST)
-
-
-def of(
-    way: Way,
-    dsn: str,
-    schema: str,
-    prepare_threshold: int | None,
-    *,
-    wait: float,
-    sizes: tuple[int, int] | None,
-) -> Reader:
-    """Make the reader of a store; nothing is connected yet."""
-    return Reader(Own(way, dsn, schema, prepare_threshold, least(wait)), wait, sizes)

@@ -8,6 +8,7 @@ from contextlib import (
     asynccontextmanager,
     nullcontext,
 )
+from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast
 from weakref import WeakSet
 
@@ -245,6 +246,14 @@ class Own(Single):
             if self._connection is not None:
                 cut(self._connection)
             await done(self.way.call(self._target.leave))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where statements are run, and after how many seconds of silence it counts as gone."""
+
+    source: "Single | Pooled"
+    silent_for: float
 
 
 class Pool(Protocol):

@@ -26,7 +26,7 @@ from butido_store import _query
 from mutate.tokens import mutants
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ("_query", "_statement", "_conversation", "_check", "store")
+CORE = ("_query", "_statement", "_conversation", "_check", "_body", "store")
 CACHE = ROOT / ".mutate"
 # One that a broken session has failed is tried once more.
 _ATTEMPTS = 2

@@ -278,7 +278,7 @@ def test_a_query_that_the_standby_ends_is_asked_of_the_primary(
 def test_a_stream_that_the_standby_ends_says_so(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("butido_store.store._FETCH", 1)
+    monkeypatch.setattr("butido_store._body._FETCH", 1)
     asked = report.submits(limit=None)
     with opened(pair) as store:
         assert isinstance(store, Store)

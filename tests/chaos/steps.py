@@ -107,7 +107,7 @@ def walk(
     """
     think, chance = Thinker(f"walk-{seed}"), random.Random(seed)
     # The first delay is where the server may still be at work on what was cut off.
-    with Proxy(dsn) as proxy, patch("butido_store.store._DELAYS", (0.001, 2.0)):
+    with Proxy(dsn) as proxy, patch("butido_store._body._DELAYS", (0.001, 2.0)):
         for face in faces:
             notes = Journal(journal.with_suffix(f".{face}"))
             with (

@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Result:
     columns: tuple[str, ...]
     rows: Cells
     state: Cells
+    # The columns' types, as the server numbers them; psql does not tell.
+    types: tuple[int, ...] = field(default=(), compare=False)
 
 
 class Both:
@@ -144,9 +146,10 @@ class Both:
             for step in (*before, Step(file, given)):
                 cursor.execute(*step.rendered())
             columns, rows = _read_result(cursor)
+            types = tuple(column.type_code for column in cursor.description or ())
             # What psql's end takes with it.
             connection.execute("SELECT pg_advisory_unlock_all()")
-            return Result(columns, rows, _read_result(connection.execute(self._state))[1])
+            return Result(columns, rows, _read_result(connection.execute(self._state))[1], types)
 
     def _connect(self) -> Connection:
         return psycopg.connect(self._dsn, autocommit=True, options=self._options)

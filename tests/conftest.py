@@ -66,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--server-only",
         action="store_true",
-        help="leave out what has no database, or is marked with any_server",
+        help="leave out what has no database, is marked with any_server, or is of an AsyncStore",
     )
 
 
@@ -79,7 +79,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         asked = item.get_closest_marker("own_server") or not _OF_THE_SERVER.isdisjoint(fixtures)
-        (chosen if asked and not item.get_closest_marker("any_server") else left_out).append(item)
+        # Of the two kinds of store one is enough: both send the server the same.
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        twice = item.get_closest_marker("any_server") or params.get("store") == "async"
+        (chosen if asked and not twice else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
 

@@ -292,6 +292,7 @@ def test_a_file_gives_the_same_in_psql(
     assert bool(library.rows) is (name not in WITHOUT_ROWS)
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize(
     ("name", "table", "rows"),
     [

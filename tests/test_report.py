@@ -227,6 +227,7 @@ def forgotten(value: Any) -> Any:
     return type(value)(**unknown, **others) if names else value
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_tells_unknown_contents_and_drops_no_row(name: str, doors: Doors) -> None:
     sample = REPORTS[name]

@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from samples import create, finish, start
 from standby import Pair
 
-from butido_store import AsyncStore, Store, _reader, artifact, job, report, submit, uuid7
+from butido_store import AsyncStore, Secrets, Store, _reader, artifact, job, report, submit, uuid7
 from butido_store.errors import ConnectionFailed, InvalidInput, NotFound, StoreError, Unavailable
 
 pytestmark = pytest.mark.any_server
@@ -410,3 +410,24 @@ def test_threads_share_a_reader(pair: Pair) -> None:
             threads = stack.enter_context(ThreadPoolExecutor(4))
             for found in [threads.submit(work, store, start) for _ in range(4)]:
                 found.result()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_secret_is_looked_for_on_the_standby_by_its_digest(kind: str, pair: Pair) -> None:
+    of_submit, one, later = uuid7(), uuid7(), uuid7()
+    secrets, env = Secrets(b"only the builders have this key"), {"TOKEN": str(one)}
+    asked, hidden = report.jobs(env=f"TOKEN={one}"), {"TOKEN": "<redacted>"}
+    with opened(pair, kind, secrets=secrets) as store:
+        store.run(create(of_submit, env=env), start(one, of_submit, env=env))
+        assert store.run(job.env(one), submit.env(of_submit)) == (hidden, hidden)
+        # What is not there yet shows who answers.
+        with pair.paused(), Store.connect(pair.primary.dsn, secrets=secrets) as other:
+            other.run(start(later, of_submit, env=env))
+            assert [found.uuid for found in store.run(asked)] == [one]
+            if isinstance(store, Store):
+                assert [found.uuid for found in store.stream(asked)] == [one]
+            assert {found.uuid for found in other.run(asked)} == {one, later}
+    with opened(pair, kind, secrets=Secrets(bytes(16))) as store:
+        assert store.run(asked) == []
+    with opened(pair, kind) as store, pytest.raises(InvalidInput, match="TOKEN"):
+        store.run(asked)

@@ -23,10 +23,12 @@ from doors import Both, Connection
 from filled import DONE, WRITTEN
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from samples import create
 from standby import Pair
 
-from butido_store import Store, open_schema
+from butido_store import Secrets, Store, open_schema, submit, uuid7
 from butido_store._query import query
+from butido_store._secrets import PATTERNS
 from butido_store.admin import doctor
 from butido_store.admin.doctor import Finding, check, checks, examine
 from butido_store.admin.migrate import Migrator
@@ -226,6 +228,7 @@ _IMAGES = "INSERT INTO image (name) SELECT n::text FROM generate_series(1, 100) 
 _COUNTED = "SELECT pg_stat_force_next_flush()"
 
 FAULTS: Mapping[str, Fault] = {
+    "clear_secrets": Fault(does("INSERT INTO envvar (name, value) VALUES ('NPM_TOKEN', 'a')")),
     "collation_version": Fault(
         does("UPDATE pg_database SET datcollversion = '0' WHERE datname = 'place'")
     ),
@@ -313,6 +316,25 @@ def test_the_advice_on_a_sequence_mends_it(place: Place) -> None:
     assert one.advice
     place.connection.execute(one.advice.removeprefix("As the owner: ").encode())
     assert {f.verdict for f in place.ask("owner", "sequences", {})} == {"ok"}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_advice_on_a_secret_takes_it_out(pattern: str, place: Place) -> None:
+    name = pattern.replace("*", "a").lower()
+    env = {"A": "1", name: "hunter2", "KEY": "2", "Z": "3"}
+    with Store.connect(place.dsn, schema=place.schema, secrets=Secrets(bytes(16))) as store:
+        store.run(create(uuid7(), env=env))
+    assert place.ask("reader", "clear_secrets", {})[0].verdict == "ok"
+    with Store.connect(place.dsn, schema=place.schema, secrets=Secrets(patterns=())) as store:
+        store.run(create(one := uuid7(), env=env))
+        assert place.ask("reader", "clear_secrets", {"names": 1})[0].verdict == "ok"
+        (found,) = place.ask("reader", "clear_secrets", {})
+        assert (found.verdict, found.object) == ("warn", f"variables such as {name}")
+        assert found.advice
+        assert "hunter2" not in found.advice
+        place.connection.execute(found.advice.partition("as the owner: ")[2].encode())
+        assert place.ask("reader", "clear_secrets", {})[0].verdict == "ok"
+        assert store.run(submit.env(one)) == {**env, name: "<redacted>"}
 
 
 def test_every_sequence_is_looked_at(place: Place) -> None:

@@ -616,22 +616,17 @@ def test_psql_walks_with_the_files_alone(
     assert psql("remove_records", "width=100", "limit=10") == ""
 
 
-def test_the_loop_of_the_page_removes_all(
-    connection: Connection, chain: Chain, postgres: Postgres, schema: str
-) -> None:
-    connection.execute(ALL.encode())
+def run_the_loop_of_the_page(
+    postgres: Postgres, connection: Connection, schema: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the page's script for psql on the test's database, with small batches."""
     root = Path(__file__).parents[1]
     page = (root / "docs" / "dba.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```sh\n(export PGOPTIONS.*?)```", page, re.DOTALL)
+    (block,) = re.findall(r"```sh\n(set -e\nexport PGOPTIONS.*?)```", page, re.DOTALL)
+    block = block.replace("'-c search_path=butido'", shlex.quote(looking_at(schema)))
     info = connection.info
-    done = subprocess.run(
-        [
-            "sh",
-            "-ec",
-            block.replace("'-c search_path=butido'", shlex.quote(looking_at(schema))).replace(
-                "limit=50", "limit=9"
-            ),
-        ],
+    return subprocess.run(
+        ["sh", "-c", block.replace("limit=50", "limit=9")],
         cwd=root,
         env={
             "PATH": f"{Path(postgres.psql).parent}{os.pathsep}{os.environ['PATH']}",
@@ -643,8 +638,31 @@ def test_the_loop_of_the_page_removes_all(
         capture_output=True,
         text=True,
     )
-    assert (done.stderr, done.stdout.count("\n")) == ("", 3)
+
+
+def test_the_loop_of_the_page_removes_all(
+    connection: Connection, chain: Chain, postgres: Postgres, schema: str
+) -> None:
+    connection.execute(ALL.encode())
+    done = run_the_loop_of_the_page(postgres, connection, schema)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 3)
     assert left(connection) == [0, 0]
+
+
+@pytest.mark.parametrize("fails", ["begin", "remove_records"])
+def test_the_loop_of_the_page_tells_an_error_from_its_end(
+    fails: str, connection: Connection, chain: Chain, postgres: Postgres, schema: str
+) -> None:
+    connection.execute(ALL.encode())
+    table = {"begin": "retention_walk", "remove_records": "retention_rule"}[fails]
+    connection.execute(f"ALTER TABLE {table} RENAME TO gone".encode())
+    try:
+        done = run_the_loop_of_the_page(postgres, connection, schema)
+    finally:
+        connection.execute(f"ALTER TABLE gone RENAME TO {table}".encode())
+    assert (done.returncode, done.stdout.count("\n")) == (3, fails != "begin")
+    assert f"{fails}.sql" in done.stderr
+    assert left(connection) == [16, 8]
 
 
 def test_a_command_foretells_explains_and_removes(

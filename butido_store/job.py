@@ -297,10 +297,10 @@ def _now() -> str:
 def _insert(one: _Document) -> tuple[Step | None, ...]:
     """Return the steps that add one job, running or ended, with its outputs and inputs."""
     at, inputs = _now(), json_text(one.inputs)
-    values = {**one.values, "job": one.uuid, "at": at, "inputs": inputs}
-    del values["uuid"]
-    if "image_sha256" in values:
-        values["image_sha256"] = bytes.fromhex(one.values["image_sha256"])
+    values = {"container_hash": "", **one.values}
+    values |= {"job": values.pop("uuid"), "at": at, "inputs": inputs}
+    # All that may be unknown is given always, so that one plan serves all.
+    values["image_sha256"] = bytes.fromhex(values.get("image_sha256", ""))
     if "finished_at" in values:
         values = {**_parameters(values), "log": one.log}
     return (

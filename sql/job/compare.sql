@@ -47,17 +47,14 @@ LEFT JOIN LATERAL (
             'image_sha256', encode(b.image_sha256, 'hex'), 'container_hash', b.container_hash,
             'reason', b.reason, 'exit_code', b.exit_code, 'measurements', b.measurements,
             'script', CASE WHEN t.said ? 'script' THEN encode(text_sha256(b.script), 'hex') END,
-            'log', CASE
-                WHEN t.said ? 'log'
-                    THEN jsonb_build_object(
-                        'sha256',
-                        CASE
-                            WHEN octet_length(b.log) = b.log_size THEN encode(text_sha256(b.log), 'hex')
-                            ELSE t.said -> 'log' ->> 'sha256'
-                        END,
-                        'size', b.log_size
-                    )
-            END,
+            'log', jsonb_build_object(
+                'sha256', CASE
+                    WHEN t.said ? 'log' AND octet_length(b.log) = b.log_size
+                        THEN encode(text_sha256(b.log), 'hex')
+                    ELSE t.said -> 'log' ->> 'sha256'
+                END,
+                'size', b.log_size
+            ),
             'env', CASE
                 WHEN n.sha256 = environment_sha256(t.said -> 'env') THEN t.said -> 'env'
             END,

@@ -4,7 +4,7 @@
 -- one without an artifact if it has none. Else the job that is to do it once, a row without an artifact; else
 -- a row without a job. The fingerprint is NULL if the content of an input is unknown.
 --
--- image_sha256: the digest that the image's name means, if it is known
+-- image_sha256: the digest that the image's name means; empty where it is not known
 -- env: the whole environment, {"name": "value"}
 -- inputs: the artifacts that are copied into the container, [{"artifact": "uuid"}]
 -- besides: successful jobs that do not count, as their results are of no use
@@ -13,13 +13,8 @@
 WITH asked AS (
     SELECT
         job_fingerprint(
-            :'package'::text, :'version'::text, :'image'::text, coalesce(
-\if :{?image_sha256}
-                :'image_sha256'::bytea,
-\endif
-                NULL::bytea
-            ), :'script'::text,
-            environment_sha256(:'env'::jsonb),
+            :'package'::text, :'version'::text, :'image'::text, nullif(:'image_sha256'::bytea, ''),
+            :'script'::text, environment_sha256(:'env'::jsonb),
             ARRAY(
                 SELECT (
                     SELECT sha256sum(a.sha256, a.path)

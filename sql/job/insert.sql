@@ -13,8 +13,8 @@
 -- reason: why it ended so; empty where nobody said
 -- exit_code: of the script's process; empty where nobody said
 -- measurements: what was measured, {"name": number}; {} for nothing
--- image_sha256: the digest that the image's name means, if it is known
--- container_hash: the container's id, if it is known already
+-- image_sha256: the digest that the image's name means; empty where it is not known
+-- container_hash: the container's id; empty where it is not known yet
 -- env: its whole environment, {"name": "value"}
 -- inputs: the artifacts that are copied into the container, [{"job": "uuid", "artifact": "uuid"}]
 -- besides: with it the build is to be done once only, by this job, unless another has done it: but for
@@ -25,17 +25,11 @@ INSERT INTO job (
     finished_at, log, log_size, failure, failure_rule,
     reason, exit_code, measurements,
 \endif
-\if :{?image_sha256}
-    image_sha256,
-\endif
-\if :{?container_hash}
-    container_hash,
-\endif
 \if :{?besides}
     claim,
 \endif
     uuid, submit_uuid, endpoint_id, package_id, image_id, environment_id, state, started_at,
-    heartbeat_at, fingerprint, script
+    heartbeat_at, fingerprint, image_sha256, container_hash, script
 )
 SELECT
 \if :{?finished_at}
@@ -47,12 +41,6 @@ SELECT
     nullif(:'reason'::text, '') AS reason,
     nullif(:'exit_code'::text, '')::bigint AS exit_code,
     nullif(:'measurements'::jsonb, '{}') AS measurements,
-\endif
-\if :{?image_sha256}
-    :'image_sha256'::bytea AS image_sha256,
-\endif
-\if :{?container_hash}
-    :'container_hash'::text AS container_hash,
 \endif
 \if :{?besides}
     coalesce(
@@ -83,6 +71,8 @@ SELECT
     :'started_at'::timestamptz AS started_at,
     :'at'::timestamptz AS heartbeat_at,
     k.fingerprint,
+    nullif(:'image_sha256'::bytea, '') AS image_sha256,
+    nullif(:'container_hash'::text, '') AS container_hash,
     :'script'::text AS script
 FROM submit AS s
 CROSS JOIN endpoint AS e
@@ -106,12 +96,8 @@ CROSS JOIN (
 CROSS JOIN LATERAL (
     SELECT
         job_fingerprint(
-            p.name, p.version, i.name, coalesce(
-\if :{?image_sha256}
-                :'image_sha256'::bytea,
-\endif
-                NULL::bytea
-            ), :'script'::text, n.sha256, array_replace(f.files, '', NULL)
+            p.name, p.version, i.name, nullif(:'image_sha256'::bytea, ''), :'script'::text, n.sha256,
+            array_replace(f.files, '', NULL)
         ) AS fingerprint
 \if :{?besides}
     -- Computed once: the order keeps the planner from putting the call in each place of its use.

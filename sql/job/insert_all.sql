@@ -13,34 +13,7 @@
 -- inputs: the artifacts that were copied into their containers, [{"job": "uuid", "artifact": "uuid"}]
 -- outputs: the files that they made, [{"job", "uuid", "path", "sha256", "size"}]
 
-WITH document AS MATERIALIZED (
-    SELECT
-        d.uuid,
-        d.submit,
-        d.package,
-        d.version,
-        d.image,
-        d.endpoint,
-        d.state,
-        d.started_at,
-        d.finished_at,
-        decode(d.image_sha256, 'hex') AS image_sha256,
-        d.container_hash,
-        d.script,
-        d.reason,
-        d.exit_code,
-        d.measurements,
-        environment_sha256(d.env) AS environment_sha256,
-        (:'logs'::text[])[t.place] AS log
-    FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS t (job, place)
-    CROSS JOIN LATERAL jsonb_to_record(t.job) AS d (
-        uuid uuid, submit uuid, package text, version text, image text, endpoint text, state text,
-        started_at timestamptz, finished_at timestamptz, image_sha256 text, container_hash text,
-        script text, env jsonb, reason text, exit_code bigint, measurements jsonb
-    )
-),
-
-output AS MATERIALIZED (
+WITH output AS MATERIALIZED (
     SELECT
         o.file ->> 'job' AS job,
         o.file ->> 'uuid' AS uuid,
@@ -62,12 +35,7 @@ input AS MATERIALIZED (
                 o.file
             )
         ) AS files
-    FROM (
-        SELECT
-            t.input ->> 'job' AS job,
-            t.input ->> 'artifact' AS artifact
-        FROM jsonb_array_elements(:'inputs'::jsonb) AS t (input)
-    ) AS i
+    FROM jsonb_to_recordset(:'inputs'::jsonb) AS i (job text, artifact text)
     -- No job reads what it makes itself.
     LEFT JOIN output AS o ON o.uuid = i.artifact AND o.job <> i.job
     GROUP BY i.job
@@ -82,24 +50,38 @@ given AS MATERIALIZED (
         (SELECT e.id FROM endpoint AS e WHERE e.name = d.endpoint) AS endpoint_id,
         (SELECT p.id FROM package AS p WHERE p.name = d.package AND p.version = d.version) AS package_id,
         (SELECT m.id FROM image AS m WHERE m.name = d.image) AS image_id,
-        (SELECT n.id FROM environment AS n WHERE n.sha256 = d.environment_sha256) AS environment_id,
+        n.id AS environment_id,
         d.state,
         d.started_at,
         d.finished_at,
-        array_position(i.files, NULL) IS NOT NULL AS lacks_input,
         job_fingerprint(
-            d.package, d.version, d.image, d.image_sha256, d.script, d.environment_sha256,
+            d.package, d.version, d.image, decode(d.image_sha256, 'hex'), d.script, n.sha256,
             coalesce(array_replace(i.files, '', NULL), '{}')
         ) AS fingerprint,
-        d.image_sha256,
+        decode(d.image_sha256, 'hex') AS image_sha256,
         d.container_hash,
         d.script,
         d.reason,
         d.exit_code,
         d.measurements,
-        d.log,
+        (:'logs'::text[])[t.place] AS log,
+        array_position(i.files, NULL) IS NOT NULL AS lacks_input,
         (SELECT j.uuid FROM job AS j WHERE j.uuid = d.uuid) IS NOT NULL AS is_stored
-    FROM document AS d
+    FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS t (job, place)
+    CROSS JOIN LATERAL jsonb_to_record(t.job) AS d (
+        uuid uuid, submit uuid, package text, version text, image text, endpoint text, state text,
+        started_at timestamptz, finished_at timestamptz, image_sha256 text, container_hash text,
+        script text, env jsonb, reason text, exit_code bigint, measurements jsonb
+    )
+    LEFT JOIN LATERAL (
+        SELECT
+            e.id,
+            e.sha256
+        FROM environment AS e
+        WHERE e.sha256 = environment_sha256(d.env)
+        ORDER BY e.sha256
+        LIMIT 1
+    ) AS n ON TRUE
     LEFT JOIN input AS i ON i.job_uuid = d.uuid
 )
 
@@ -131,15 +113,13 @@ SELECT
     CASE WHEN g.state = 'error' THEN failure_lines(g.log) END AS failure,
     CASE WHEN g.state = 'error' THEN failure_rule() END AS failure_rule
 FROM given AS g
-WHERE (
-    SELECT
-        bool_and(
-            NOT a.is_stored
-            AND NOT a.lacks_input
-            AND num_nulls(
-                a.submit_uuid, a.endpoint_id, a.package_id, a.image_id, a.environment_id
-            ) = 0
-        )
-    FROM given AS a
-)
+WHERE
+    NOT EXISTS (
+        SELECT 1
+        FROM given AS a
+        WHERE
+            a.is_stored
+            OR a.lacks_input
+            OR num_nulls(a.submit_uuid, a.endpoint_id, a.package_id, a.image_id, a.environment_id) > 0
+    )
 RETURNING uuid, fingerprint;

@@ -36,7 +36,7 @@ from butido_store.embedded import Server
 from butido_store.errors import InvalidInput
 
 # It has a server of its own: the others run without fsync, which is a fault.
-pytestmark = [pytest.mark.own_server, pytest.mark.xdist_group("doctor")]
+pytestmark = pytest.mark.own_server
 
 ROLES = ("owner", "monitor", "reader")
 SETTINGS = {"autovacuum_naptime": "1d", "max_prepared_transactions": "1"}

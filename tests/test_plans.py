@@ -19,9 +19,6 @@ from test_psql import CONTROL, SAMPLES, WITHOUT_ROWS, parameters
 from butido_store._query import names, query
 from butido_store.admin.migrate import Migrator
 
-# One worker is enough to have the jobs.
-pytestmark = pytest.mark.xdist_group("plans")
-
 JOBS = 20_000
 # What is asked of all jobs, where no time or name bounds it.
 OF_ALL = {

@@ -17,8 +17,7 @@ from standby import SAMPLES, Pair, Wait
 from butido_store import AsyncStore, Statement, Store, artifact, job, uuid7
 from butido_store.artifact import Artifact
 
-# One worker is enough to have the servers.
-pytestmark = [pytest.mark.own_server, pytest.mark.xdist_group("standby")]
+pytestmark = pytest.mark.own_server
 
 Writes = Mapping[str, Future[object]]
 # Starts the write of each sample, all at once.

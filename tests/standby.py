@@ -77,12 +77,14 @@ class Pair:
         self._samples = samples
         self._frozen: int | None = None
         self._state = "sync"
-        with self.primary, psycopg.connect(self.primary.dsn, autocommit=True) as connection:
-            Migrator(connection).apply()
+        with self.primary:
+            with self._session() as connection:
+                Migrator(connection).apply()
             for name in samples:
-                _make_schema(connection, name)
-                for statements in filter(None, samples[name]):
-                    _run(connection, name, statements)
+                with self._session() as connection:
+                    _make_schema(connection, name)
+                    for statements in filter(None, samples[name]):
+                        _run(connection, name, statements)
         self.standby = Server(
             place / "b",
             settings={
@@ -123,8 +125,8 @@ class Pair:
 
     def reset(self) -> None:
         """Leave what there is before each sample, and every shared value."""
-        with psycopg.connect(self.primary.dsn, autocommit=True) as connection:
-            for name, (before, _) in self._samples.items():
+        for name, (before, _) in self._samples.items():
+            with self._session() as connection:
                 with connection.transaction():
                     for table in _TABLES:
                         connection.execute(
@@ -138,6 +140,10 @@ class Pair:
                             TIME - timedelta(days=9999)
                         )
                     )
+
+    def _session(self) -> Connection:
+        """Open a session on the primary, for one schema: what it prepares has the types of that."""
+        return psycopg.connect(self.primary.dsn, autocommit=True)
 
     def until_it_confirms(self) -> None:
         """Wait until the standby is there, and the server counts on it if it is synchronous."""

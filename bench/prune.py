@@ -27,9 +27,10 @@ WRITERS = 4
 _NAME = "butido_bench_prune"
 
 
-def _write(dsn: str, seed: int, line: Connection) -> None:
+def _write(dsn: str, seed: int, rate: float, line: Connection) -> None:
     """Record one job after another; tell how long each call of the last phase took, when asked."""
     taken: list[float] = []
+    due = time.monotonic()
     with Store.connect(dsn) as store:
         for one in submits(seed):
             store.run(one.created())
@@ -37,6 +38,10 @@ def _write(dsn: str, seed: int, line: Connection) -> None:
                 start = time.perf_counter()
                 store.run(job.record(ended))
                 taken.append(time.perf_counter() - start)
+                if rate:
+                    # What it is behind with is not made up for.
+                    due = max(due + 1 / rate, time.monotonic())
+                    time.sleep(max(0, due - time.monotonic()))
                 if line.poll():
                     if line.recv() is None:
                         return
@@ -45,13 +50,13 @@ def _write(dsn: str, seed: int, line: Connection) -> None:
 
 
 @contextmanager
-def _writers(dsn: str) -> Iterator[list[Connection]]:
+def _writers(dsn: str, rate: float) -> Iterator[list[Connection]]:
     """Have processes record jobs until the end of the block."""
     context = multiprocessing.get_context("spawn")
     lines, processes = [], []
     for seed in range(WRITERS):
         ours, theirs = context.Pipe()
-        processes.append(context.Process(target=_write, args=(dsn, seed, theirs)))
+        processes.append(context.Process(target=_write, args=(dsn, seed, rate, theirs)))
         processes[-1].start()
         lines.append(ours)
     try:
@@ -86,7 +91,9 @@ def _size(connection: psycopg.Connection[tuple[object, ...]]) -> int:
     return int(str(row[0])) if row else 0
 
 
-def measure(dsn: str, *, share: float, seconds: float, pause: float, batch: int) -> None:
+def measure(
+    dsn: str, *, share: float, seconds: float, pause: float, batch: int, rate: float
+) -> None:
     """Print what is measured on a store, of which a part is removed.
 
     :param dsn: the store, which is changed
@@ -94,6 +101,7 @@ def measure(dsn: str, *, share: float, seconds: float, pause: float, batch: int)
     :param seconds: for how long to record before and after
     :param pause: as for `prune`
     :param batch: as for `prune`
+    :param rate: jobs a second that each writer records at most; 0 for as many as it can
     """
     with psycopg.connect(dsn, autocommit=True) as connection, Store.connect(dsn) as store:
         connection.execute("SET search_path = butido")
@@ -109,7 +117,7 @@ def measure(dsn: str, *, share: float, seconds: float, pause: float, batch: int)
         start = time.monotonic()
         plan = retention.plan(store)
         print(f"dry run: {plan.removed}, in {time.monotonic() - start:.0f} s", flush=True)
-        with _writers(dsn) as lines:
+        with _writers(dsn, rate) as lines:
             time.sleep(5)
             _taken(lines)
             size, start = _size(connection), time.monotonic()
@@ -158,6 +166,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--pause", type=float, default=0.05)
     parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=0, help="jobs a second of each writer")
     options = parser.parse_args()
     options.directory.mkdir(exist_ok=True)
     with server(options.directory.resolve(), options.dsn) as dsn:
@@ -173,6 +182,7 @@ def main() -> None:
             seconds=options.seconds,
             pause=options.pause,
             batch=options.batch,
+            rate=options.rate,
         )
 
 

@@ -36,10 +36,10 @@ _CONDITION_ENDS = frozenset(
     (
         *("AND", "OR", "WHERE", "GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT", "FOR", "RETURNING"),
         *("UNION", "EXCEPT", "INTERSECT", "JOIN", "LEFT", "RIGHT", "FULL", "INNER", "CROSS"),
-        *("THEN", "ELSE", "WHEN", "END", "ON", "DO"),
+        *("THEN", "ELSE", "WHEN", "END", "ON", "DO", "AS", "FROM"),
     )
 )
-_KEYS_END = frozenset(("LIMIT", "FOR", "RETURNING", "UNION", "EXCEPT", "ROWS", "RANGE"))
+_KEYS_END = frozenset(("LIMIT", "FOR", "ON", "RETURNING", "UNION", "EXCEPT", "ROWS", "RANGE"))
 _OPERATOR = frozenset("<>=!@#&|~?^*/%+-")
 
 
@@ -126,7 +126,8 @@ def _edits(
                 if after not in ("CONFLICT", "TRUE"):
                     yield _Edit(found[at + 1][0], _last(found, at + 1, depth), "TRUE")
             elif word == "BY" and before == "ORDER":
-                yield from _keys(found, at + 1, depth)
+                if not _sorts_one_row(found, at, depth):
+                    yield from _keys(found, at + 1, depth)
             elif word == "JOIN" and _finds_its_row(found, at):
                 continue
             elif word == "JOIN" and before not in ("LEFT", "CROSS", "FULL", "RIGHT", "INNER"):
@@ -166,6 +167,23 @@ def _finds_its_row(found: Sequence[tuple[int, int, Token, str]], at: int) -> boo
     )
 
 
+def _sorts_one_row(found: Sequence[tuple[int, int, Token, str]], at: int, depth: int) -> bool:
+    """Return whether an ORDER BY has one key, which the WHERE before it compares with one value."""
+    # WHERE x.uuid = … ORDER BY x.uuid
+    start = at
+    while start and found[start - 1][1] >= depth and found[start - 1][3] != "SELECT":
+        start -= 1
+    end = _end(found, at + 1, depth, _KEYS_END)
+    key = [word for *_, word in found[at + 1 : end]]
+    words = [word if deep == depth else "" for _, deep, _, word in found[start:at]]
+    if len(key) != 3 or found[end][3] == "," or "OR" in words or "UNION" in words:
+        return False
+    return any(
+        words[place] in ("WHERE", "AND") and words[place + 1 : place + 5] == [*key, "="]
+        for place in range(len(words) - 4)
+    )
+
+
 def _is(after: str) -> str:
     return "IS" if after == "NOT" else "IS NOT"
 
@@ -202,13 +220,15 @@ def _end(
     between = False
     for end in range(at, len(found)):
         _, deep, token, word = found[end]
-        if deep < depth or token.kind in ("end", "command"):
+        if deep < depth or token.kind == "end" or (token.kind == "command" and deep == depth):
             return end
         if deep == depth and (word == "," or word in ends) and end > at:
             if word == "AND" and between:
                 between = False
                 continue
             if word in ("LEFT",) and found[end + 1][3] == "(":
+                continue
+            if word == "FROM" and found[end - 1][3] == "DISTINCT":
                 continue
             return end
         between = between or (word == "BETWEEN" and deep == depth)

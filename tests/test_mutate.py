@@ -44,6 +44,19 @@ def of(sql: str) -> set[str]:
             "WITH a AS NOT MATERIALIZED (SELECT 1 FROM j JOIN i AS k ON TRUE) SELECT 2",
             "WITH a AS NOT MATERIALIZED (SELECT 1 FROM j JOIN i AS k ON k.id <> j.i_id) SELECT 2",
         }),
+        # Sorted by what is the same in each row.
+        ("SELECT a.b FROM a WHERE a.b = c AND d ORDER BY a.b LIMIT e", {
+            "SELECT a.b FROM a WHERE a.b <> c AND d ORDER BY a.b LIMIT e",
+            "SELECT a.b FROM a WHERE TRUE AND d ORDER BY a.b LIMIT e",
+            "SELECT a.b FROM a WHERE a.b = c OR d ORDER BY a.b LIMIT e",
+            "SELECT a.b FROM a WHERE a.b = c ORDER BY a.b LIMIT e",
+        }),
+        ("SELECT a.b FROM a WHERE a.b = c OR d ORDER BY a.b", {
+            "SELECT a.b FROM a WHERE a.b <> c OR d ORDER BY a.b",
+            "SELECT a.b FROM a WHERE TRUE OR d ORDER BY a.b",
+            "SELECT a.b FROM a WHERE a.b = c AND d ORDER BY a.b",
+            "SELECT a.b FROM a WHERE a.b = c OR d ORDER BY a.b DESC",
+        }),
         ("SELECT a WHERE b(x, y) AND c OR d", {
             "SELECT a WHERE TRUE AND c OR d",
             "SELECT a WHERE b(x, y) OR d",
@@ -63,6 +76,19 @@ def of(sql: str) -> set[str]:
         ("SELECT a\n\\if :{?x}\nWHERE b\n\\endif\n", {
             "SELECT a \\if :{?x} \\endif",
             "SELECT a \\if :{?x} WHERE TRUE \\endif",
+        }),
+        # A condition among the columns, and one with a clause within.
+        ("SELECT a AND b IS DISTINCT FROM c AS d FROM e", {
+            "SELECT a OR b IS DISTINCT FROM c AS d FROM e",
+            "SELECT a AS d FROM e",
+            "SELECT a AND b IS NOT DISTINCT FROM c AS d FROM e",
+        }),
+        ("SELECT a WHERE b(\n\\if :{?x}\nc,\n\\endif\nd)", {
+            "SELECT a WHERE b( \\if :{?x} \\endif d)",
+            "SELECT a WHERE TRUE",
+        }),
+        ("INSERT INTO a SELECT b ORDER BY c ON CONFLICT (d) DO NOTHING", {
+            "INSERT INTO a SELECT b ORDER BY c DESC ON CONFLICT (d) DO NOTHING",
         }),
         ("SELECT 'a < b', a BETWEEN b AND c", set()),
     ],

@@ -19,14 +19,21 @@ from butido_store import _query
 from mutate.texts import put
 
 _TASK: dict[str, Any] = json.loads(Path(os.environ["BUTIDO_MUTATE"]).read_text())
+# More than the tests draw in one run: what is drawn once here is new in each run of theirs.
+_EXAMPLES = 30
 _used: set[str] = set()
 _failed: list[str] = []
 
 
 def pytest_configure() -> None:
     """Draw the same examples each time, and make no failing one smaller."""
-    phases = (Phase.explicit, Phase.generate)
-    settings.register_profile("mutate", phases=phases, database=None, derandomize=True)
+    settings.register_profile(
+        "mutate",
+        phases=(Phase.explicit, Phase.generate),
+        database=None,
+        derandomize=True,
+        max_examples=_EXAMPLES if _TASK["mutants"] else settings().max_examples,
+    )
     settings.load_profile("mutate")
 
 

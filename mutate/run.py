@@ -235,11 +235,17 @@ def _outcomes(
 
 def _report(given: argparse.Namespace, rooms: Sequence[Path], found: Sequence[Mutant]) -> int:
     notes = _notes(given, rooms)
-    # First what uses little else, and is quick.
-    order = sorted(
+    # First one case of each test, of those that use little else and are quick.
+    rows = sorted(
         (row for row in notes.values() if row["passed"]),
         key=lambda row: (len(row["uses"]) > 12, row["seconds"] > 5, row["seconds"]),
     )
+    cases = Counter[str]()
+    for row in rows:
+        function = row["test"].partition("[")[0]
+        row["case"] = cases[function]
+        cases[function] += 1
+    order = sorted(rows, key=lambda row: (row["seconds"] > 5, row["case"]))
     tasks: list[dict[str, Any]] = [
         {
             "number": number,

@@ -13,7 +13,8 @@ from butido_store import artifact, job, release, report, uuid7
 from butido_store.artifact import Output
 from butido_store.errors import Conflict, InvalidInput, NotFound
 
-SUBMIT, GOOD, BAD, LIB, BIN, BROKEN, SOURCE = (UUID(int=n) for n in range(1, 8))
+SUBMIT, GOOD, BAD, LIB, BIN, BROKEN, SOURCE, BROKEN_TOO = (UUID(int=n) for n in range(1, 9))
+UNKNOWN = [UUID(int=98), UUID(int=99)]
 BY: dict[str, Any] = {"store": "stable", "actor": "jane", "timestamp": TIME}
 
 
@@ -28,7 +29,14 @@ def _built(store: AnyStore) -> None:
             GOOD, outputs=[Output("lib", sha256("lib"), 3, LIB), Output("bin", sha256("b"), 1, BIN)]
         ),
         start(BAD, SUBMIT),
-        finish(BAD, state="error", outputs=[Output("lib", sha256("broken"), 6, BROKEN)]),
+        finish(
+            BAD,
+            state="error",
+            outputs=[
+                Output("lib", sha256("broken"), 6, BROKEN),
+                Output("bin", sha256("broken"), 6, BROKEN_TOO),
+            ],
+        ),
     )
 
 
@@ -56,20 +64,29 @@ def test_artifacts_or_all_of_a_submit_are_released(store: AnyStore) -> None:
 
 
 def test_a_repeated_release_is_no_error_and_another_one_is(store: AnyStore) -> None:
-    one = release.create(uuid7(), artifacts=[LIB], **BY)
-    store.run(one)
-    store.run(one)
-    assert current(store) == [("stable", LIB)]
-    uuid = UUID(str(one.steps[0].parameters["release"]))
-    with pytest.raises(Conflict, match=str(uuid)):
-        store.run(release.create(uuid, artifacts=[LIB], **(BY | {"actor": "joe"})))
+    uuid, values = uuid7(), {**BY, "artifacts": [BIN, LIB]}
+    for _ in range(2):
+        assert store.run(release.create(uuid, **values)) == [LIB, BIN]
+    changes: list[dict[str, Any]] = [
+        {"actor": "joe"},
+        {"store": "testing"},
+        {"timestamp": later(1)},
+        {"artifacts": [LIB]},
+        {"artifacts": [LIB, BIN, SOURCE]},
+    ]
+    for change in changes:
+        with pytest.raises(Conflict, match=f"{uuid} is in the store already, with other content"):
+            store.run(release.create(uuid, **(values | change)))
+    assert current(store) == [("stable", LIB), ("stable", BIN)]
 
 
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
         ({"artifacts": [LIB, BROKEN]}, Conflict, str(BROKEN)),
+        ({"artifacts": [BROKEN_TOO, BROKEN, BIN]}, Conflict, f" {BROKEN}, {BROKEN_TOO} did not"),
         ({"artifacts": [LIB, UUID(int=99)]}, NotFound, str(UUID(int=99))),
+        ({"artifacts": [*UNKNOWN[::-1], LIB]}, NotFound, f" {UNKNOWN[0]}, {UNKNOWN[1]} in"),
         ({"submit": UUID(int=99)}, NotFound, f"submit {UUID(int=99)}: there is no artifact"),
         ({}, InvalidInput, "either artifacts or submit"),
         ({"artifacts": [LIB], "submit": SUBMIT}, InvalidInput, "either artifacts or submit"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from itertools import accumulate
 from uuid import UUID
 
@@ -127,10 +128,13 @@ def running(connection: Connection, dsn: str, schema: str) -> UUID:
 
 @given(
     pieces=st.lists(st.text("ab\n\ré", max_size=9), max_size=9),
-    state=st.sampled_from(["running", "error"]),
+    state=st.sampled_from(["running", "error", "lost"]),
 )
 @example(pieces=["aaaaaa\n", "a", "a", "bbbbbbbb", "\na"], state="error")
 @example(pieces=["aaaa", "aaaaaaa\né", "aa", "a"], state="running")
+@example(pieces=["aaaa", "\nbbb"], state="error")
+@example(pieces=["aaaa", "\nbbb"], state="lost")
+@example(pieces=["aaaa", "\nbbbb"], state="lost")
 def test_pieces_are_the_whole_log(
     pieces: list[str], state: str, running: UUID, connection: Connection
 ) -> None:
@@ -143,12 +147,17 @@ def test_pieces_are_the_whole_log(
             _, end, delete = finish(running, state="error").steps
             cursor.execute(*smaller("job/end", "536870912", end.parameters))
             cursor.execute(*delete.rendered())
+        if state == "lost":
+            cursor.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
+            _, sweep, *_ = job.sweep(silent_for=timedelta(minutes=1)).steps
+            cursor.execute(*smaller("job/sweep", "536870912", sweep.parameters))
         cursor.execute("SELECT log, log_size, failure FROM job WHERE uuid = $1", [running])
         row = cursor.fetchone()
-        if state == "error":
+        if state != "running":
             size = len(whole.encode())
             cursor.execute("SELECT failure_lines($1::text)", [whole])
-            assert row == ("" if size > 8 else whole, size, *(cursor.fetchone() or ()))
+            failure = (cursor.fetchone() or ()) if state == "error" else (None,)
+            assert row == ("" if size > 8 else whole, size, *failure)
         texts = cursor.execute(*smaller("job/log", "268435456", {"job": running})).fetchall()
         assert "".join(str(text) for (text,) in texts) == whole
         assert all(len(str(text).encode()) <= 8 or text in pieces for (text,) in texts)
@@ -169,7 +178,7 @@ def test_pieces_are_the_whole_log(
         # Of each character the piece that is searched together, when chunks are put in pieces of 8.
         starts = accumulate((len(text.encode()) for text in pieces), initial=0)
         searched = [at // 8 for at, text in zip(starts, pieces, strict=False) for _ in text]
-        if state == "error" and len(whole.encode()) <= 8:
+        if state != "running" and len(whole.encode()) <= 8:
             searched = [0] * len(whole)
         expected, first = list[tuple[int, str]](), 0
         for number, full in enumerate(whole.split("\n"), 1):

@@ -68,6 +68,8 @@ def test_one_starts_and_others_learn_of_it(store: AnyStore, submit_uuid: UUID) -
         store.run(job.get(second))
     # Another build is another matter.
     assert isinstance(store.run(once(other, submit_uuid, script="make test")), Started)
+    store.run(finish(other))
+    assert isinstance(store.run(once(second, submit_uuid)), Underway)
 
     made = store.run(finish(first, "out/b", "out/a"))
     reuse = store.run(once(second, submit_uuid))
@@ -123,6 +125,7 @@ def test_results_of_no_use_are_made_again_once(store: AnyStore, submit_uuid: UUI
     store.run(finish(third, finished_at=later(61)))
     reuse = store.run(once(fourth, submit_uuid, (plain, claimed)))
     assert reuse == Reuse(third, later(61), ())
+    assert isinstance(store.run(once(fourth, submit_uuid, (plain, claimed, third))), Started)
 
 
 def test_a_silent_one_is_lost_and_its_place_taken(

@@ -106,7 +106,10 @@ def _edits(
                 yield _Edit(place, place + 1, "-" if word == "+" else "+")
         elif token.kind == "number" and word.isdigit() and before != "SELECT":
             for number in (int(word) + 1, int(word) - 1):
-                yield _Edit(place, place + 1, str(number))
+                # ORDER BY x.uuid LIMIT 1
+                one = before == "LIMIT" and words[at - 6 : at - 4] == ["ORDER", "BY"]
+                if number == 0 or not (one and _sorts_one_row(found, at - 5, depth)):
+                    yield _Edit(place, place + 1, str(number))
         elif token.kind == "command" and word.startswith("\\IF"):
             end = _closing(found, at)
             yield _Edit(place + 1, found[end][0], "\n")

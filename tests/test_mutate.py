@@ -45,11 +45,12 @@ def of(sql: str) -> set[str]:
             "WITH a AS NOT MATERIALIZED (SELECT 1 FROM j JOIN i AS k ON k.id <> j.i_id) SELECT 2",
         }),
         # Sorted by what is the same in each row.
-        ("SELECT a.b FROM a WHERE a.b = c AND d ORDER BY a.b LIMIT e", {
-            "SELECT a.b FROM a WHERE a.b <> c AND d ORDER BY a.b LIMIT e",
-            "SELECT a.b FROM a WHERE TRUE AND d ORDER BY a.b LIMIT e",
-            "SELECT a.b FROM a WHERE a.b = c OR d ORDER BY a.b LIMIT e",
-            "SELECT a.b FROM a WHERE a.b = c ORDER BY a.b LIMIT e",
+        ("SELECT a.b FROM a WHERE a.b = c AND d ORDER BY a.b LIMIT 1", {
+            "SELECT a.b FROM a WHERE a.b <> c AND d ORDER BY a.b LIMIT 1",
+            "SELECT a.b FROM a WHERE TRUE AND d ORDER BY a.b LIMIT 1",
+            "SELECT a.b FROM a WHERE a.b = c OR d ORDER BY a.b LIMIT 1",
+            "SELECT a.b FROM a WHERE a.b = c ORDER BY a.b LIMIT 1",
+            "SELECT a.b FROM a WHERE a.b = c AND d ORDER BY a.b LIMIT 0",
         }),
         ("SELECT a.b FROM a WHERE a.b = c OR d ORDER BY a.b", {
             "SELECT a.b FROM a WHERE a.b <> c OR d ORDER BY a.b",

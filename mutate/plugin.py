@@ -21,6 +21,8 @@ from mutate.texts import put
 _TASK: dict[str, Any] = json.loads(Path(os.environ["BUTIDO_MUTATE"]).read_text())
 # More than the tests draw in one run: what is drawn once here is new in each run of theirs.
 _EXAMPLES = 30
+# After how many mutants a test has to pass, that noticed each of them.
+_UNSETTLED = 8
 _used: set[str] = set()
 _failed: list[str] = []
 
@@ -129,11 +131,24 @@ def _kill(items: list[pytest.Item]) -> None:
     known = {item.nodeid: item for item in items}
     # What has noticed one change of a file is the first to try on the next one.
     killers: dict[str, list[str]] = {}
+    # What the last killer noticed, until it has passed since: what fails without the mutant as
+    # well has killed nothing.
+    noticed: list[dict[str, Any]] = []
+    last: pytest.Item | None = None
+
+    def settle(*, passed: bool = False) -> None:
+        if noticed and last and not (passed or _run(last)):
+            os._exit(3)
+        while noticed:
+            _tell(**noticed.pop(0))
+
     # Opens the server and its databases as they are.
     _run(items[0])
     for mutant in _TASK["mutants"]:
         first = killers.setdefault(mutant["uses"], [])
         tests = [known[name] for name in dict.fromkeys([*first, *mutant["tests"]]) if name in known]
+        if tests[:1] != [last] or len(noticed) == _UNSETTLED:
+            settle()
         begun = time.monotonic()
         killer, late = None, False
         with _mutated(mutant):
@@ -145,12 +160,15 @@ def _kill(items: list[pytest.Item]) -> None:
                 late = time.monotonic() - begun > _TASK["limit"]
                 if late:
                     break
-        # What fails without the mutant as well has killed nothing. A report leaves nothing behind.
-        reads = mutant["name"].startswith("report/")
-        if killer is not None and not reads and not _run(killer):
-            os._exit(3)
+        if killer is not last:
+            settle(passed=tests[:1] == [last])
+            last = killer
         outcome = "killed" if killer else "late" if late else "survived" if tests else "untested"
-        _tell(number=mutant["number"], outcome=outcome, by=killer.nodeid if killer else "")
+        by = killer.nodeid if killer else ""
+        noticed.append({"number": mutant["number"], "outcome": outcome, "by": by})
+        if killer is None:
+            settle()
+    settle()
     _run(items[0], last=True)
 
 

@@ -3,7 +3,10 @@
 import inspect
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial, reduce
+from operator import and_, or_
 from typing import Any
+from uuid import RFC_4122
 
 import psycopg
 import pytest
@@ -145,3 +148,20 @@ def test_so_it_is_in_every_table(connection: psycopg.Connection[Any], time: str)
             connection.execute(sql.SQL("INSERT INTO one VALUES ({})").format(time))
         connection.execute(sql.SQL("INSERT INTO one VALUES ('9998-12-31 23:59:59.999999Z')"))
         connection.execute("DROP TABLE one")
+
+
+def test_a_uuid_has_the_time_of_its_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By RFC 9562: milliseconds, the version, the rest of the time, the variant, and chance."""
+    for milliseconds in (1_763_899_200_123, 2**48 + 5):
+        for rest, fraction in [(0, 0), (244, 0), (245, 1), (500_000, 0x800), (999_999, 0xFFF)]:
+            now = milliseconds * 1_000_000 + rest
+            monkeypatch.setattr("time.time_ns", partial(int, now))
+            made = [uuid7() for _ in range(64)]
+            assert {(one.int >> 80, one.version, one.int >> 64 & 0xFFF) for one in made} == {
+                (milliseconds % 2**48, 7, fraction)
+            }
+            assert {one.variant for one in made} == {RFC_4122}
+            chance = [one.int & 2**62 - 1 for one in made]
+            assert len({*chance}) == len(chance)
+            # Each bit is set in some, and not in others.
+            assert (reduce(or_, chance), reduce(and_, chance)) == (2**62 - 1, 0)

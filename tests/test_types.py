@@ -172,6 +172,9 @@ async def opened() -> None:
     with AsyncStore.connect():  # wrong
         pass
     AsyncStore.connect().run(job.log(ONE))  # wrong
+    Store.connect("dbname=a", "butido")  # wrong
+    Store.connect(schemas="butido")  # wrong
+    AsyncStore.pooled(max_size="3")  # wrong
 
 
 async def files(store: Store, waiting: AsyncStore) -> None:

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import capabilities, generators, postgres
 from psycopg.abc import AdaptContext, Buffer, PQGen
 from psycopg.adapt import AdaptersMap, Loader, PyFormat, Transformer
-from psycopg.errors import InvalidSqlStatementName, error_from_result
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
 from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types import TypesRegistry
@@ -267,15 +267,20 @@ async def execute(connection: Connection, batch: Batch) -> list[Rows]:
 
 
 async def _begun(connection: Connection, line: _Line, batch: Batch) -> list[Rows]:
-    """Run steps where no transaction is open, again if something prepared was not there."""
+    """Run steps where no transaction is open, again if something prepared cannot be used."""
     try:
         return await _run(connection, line.batch(batch, connection.prepare_threshold))
-    except InvalidSqlStatementName:
+    except (InvalidSqlStatementName, FeatureNotSupported) as error:
+        # Prepared in another schema, whose domains are other types: the message may be translated.
+        other = error.diag.source_function == "RevalidateCachedQuery"
+        if not other and not isinstance(error, InvalidSqlStatementName):
+            raise
         if line.forget():
             connection.prepare_threshold = None
             _log.warning(
                 "prepared statements vanish from a connection, as behind a pooler in transaction "
-                "mode: prepare none, with prepare_threshold=None or --no-prepare"
+                "mode, or it goes from one schema to another: prepare none, with "
+                "prepare_threshold=None or --no-prepare"
             )
     if connection.pgconn.transaction_status != TransactionStatus.IDLE:
         # The steps had begun one.

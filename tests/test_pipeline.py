@@ -5,11 +5,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import IsolationLevel
+from psycopg import IsolationLevel, sql
 from psycopg.pq import TransactionStatus
 from samples import TIME, create, sha256
 
 from butido_store import Store, artifact, open_schema, report, submit, uuid7
+from butido_store.admin.migrate import Migrator
 from butido_store.errors import InvalidInput, StoreError
 
 
@@ -78,6 +79,24 @@ def test_where_what_is_prepared_keeps_vanishing_nothing_is(
     assert "--no-prepare" in caplog.text
     store.run(report.images())
     assert prepared(connection) == []
+
+
+def test_a_connection_goes_from_one_schema_to_another(
+    connection: psycopg.Connection[Any], schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(connection)
+    store.run(create(uuid7()))
+    connection.prepare_threshold = 0
+    Migrator(connection, schema="other").apply()
+    try:
+        for turn in range(8):
+            # After three that did not fit, nothing is prepared.
+            assert bool(caplog.records) == (turn > 5)
+            name = sql.Identifier(("other", schema)[turn % 2])
+            connection.execute(sql.SQL("SET search_path = {}").format(name))
+            assert len(store.run(report.submits())) == turn % 2
+    finally:
+        connection.execute("DROP SCHEMA other CASCADE")
 
 
 def test_a_commit_that_fails_is_an_error_and_the_connection_goes_on(

@@ -647,6 +647,13 @@ def _ask(row: Callable[..., R], name: str, /, **parameters: object) -> Statement
     return read(f"report/{name}", checked, partial(typed, row))
 
 
+def _beside(field: str, value: object, **other: object) -> None:
+    """Refuse a parameter that is given without the other one, of which it says more."""
+    ((needed, beside),) = other.items()
+    if value is not None and beside is None:
+        raise InvalidInput(f"{field} says more of {needed}, and no {needed} is given")
+
+
 def _one_of(**parameters: object) -> None:
     """Refuse a question that is none without one of these."""
     if all(value is None for value in parameters.values()):
@@ -896,8 +903,7 @@ def impact(
     :param limit: at most this many; None for all
     """
     _one_of(artifact=artifact, package=package, commit=commit, image=image, endpoint=endpoint)
-    if version is not None and package is None:
-        raise InvalidInput("version is of a package, and none is given")
+    _beside("version", version, package=package)
     return _ask(
         Product,
         "impact",
@@ -961,6 +967,7 @@ def jobs(
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     before: UUID | None = None,
+    before_at: datetime | None = None,
     limit: int | None = 50,
 ) -> Statement[list[ListedJob]]:
     """Which jobs were run, newest first?
@@ -976,8 +983,11 @@ def jobs(
     :param newer_than: only those started at or after this time
     :param older_than: only those started before this time
     :param before: go on after this job, the last row of the page before
+    :param before_at: started_at of that row, with which it goes on also if the job was removed
+        since
     :param limit: at most this many; None for all
     """
+    _beside("before_at", before_at, before=before)
     return _ask(
         ListedJob,
         "jobs",
@@ -992,6 +1002,7 @@ def jobs(
         newer_than=newer_than,
         older_than=older_than,
         before=before,
+        before_at=before_at,
         limit=limit,
     )
 
@@ -1229,6 +1240,7 @@ def submits(
     newer_than: datetime | None = None,
     older_than: datetime | None = None,
     before: UUID | None = None,
+    before_at: datetime | None = None,
     limit: int | None = 50,
 ) -> Statement[list[Submit]]:
     """Which submits were made, newest first?
@@ -1244,10 +1256,12 @@ def submits(
     :param newer_than: only those made at or after this time
     :param older_than: only those made before this time
     :param before: go on after this submit, the last row of the page before
+    :param before_at: timestamp of that row, with which it goes on also if the submit was removed
+        since
     :param limit: at most this many; None for all
     """
-    if with_version is not None and with_pkg is None:
-        raise InvalidInput("with_version is of a package, and no with_pkg is given")
+    _beside("with_version", with_version, with_pkg=with_pkg)
+    _beside("before_at", before_at, before=before)
     return _ask(
         Submit,
         "submits",
@@ -1262,5 +1276,6 @@ def submits(
         newer_than=newer_than,
         older_than=older_than,
         before=before,
+        before_at=before_at,
         limit=limit,
     )

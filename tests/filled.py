@@ -173,7 +173,8 @@ ONE_OF: Mapping[str, tuple[str, ...]] = {
 # And these only beside another.
 BESIDE: Mapping[str, Mapping[str, str]] = {
     "impact": {"version": "package"},
-    "submits": {"with_version": "with_pkg"},
+    "jobs": {"before_at": "before"},
+    "submits": {"with_version": "with_pkg", "before_at": "before"},
 }
 
 REPORTS: Mapping[str, Mapping[str, object]] = {
@@ -251,6 +252,7 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "reason": ODD,
         "env": f"ODD={ODD}",
         "before": RUNNING,
+        "before_at": later(75),
         "limit": 1,
         **_TIMES,
     },
@@ -303,6 +305,7 @@ REPORTS: Mapping[str, Mapping[str, object]] = {
         "actor": ODD,
         "label": [f"odd={ODD}", "ci=nightly"],
         "before": LATER,
+        "before_at": later(60),
         "limit": 1,
         **_TIMES,
     },

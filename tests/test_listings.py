@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import sha256
+from samples import later, sha256
 from stores import (
     DIGESTS,
     ENVS,
@@ -53,12 +53,13 @@ def fits(asked: Asked, **values: object) -> bool:
     return all(asked.get(name, value) == value for name, value in values.items())
 
 
-def after(before: UUID | None, things: Sequence[T], key: Callable[[T], Any]) -> Sequence[T]:
-    """Return what comes after one of these things, in their order; nothing, if it is none."""
+def after(asked: Asked, things: Sequence[T], key: Callable[[T], Any]) -> Sequence[T]:
+    """Return what comes after one of these things, in their order, or after one that is gone."""
+    before, at = asked.get("before"), asked.get("before_at")
     if before is None:
         return things
-    bound = [key(thing) for thing in things if getattr(thing, "uuid", None) == before]
-    return [thing for thing in things if bound and key(thing) < bound[0]]
+    bound = (at, before) if at else next(k for k in map(key, things) if k[1] == before)
+    return [thing for thing in things if key(thing) < bound]
 
 
 def artifacts(world: World, asked: Asked) -> Iterable[Row]:
@@ -81,7 +82,7 @@ def jobs(world: World, asked: Asked) -> Iterable[Row]:
     name, _, value = asked.get("env", "=").partition("=")
     of_submit = asked.get("of_submit")
     taken = {one.job.uuid for one in world.reuses if one.submit.uuid == of_submit}
-    for job in after(asked.get("before"), world.newest(), lambda job: job.key):
+    for job in after(asked, world.newest(), lambda job: job.key):
         columns = {
             column: getattr(job, column)
             for column in ("package", "version", "image", "endpoint", "state", "reason")
@@ -108,7 +109,7 @@ def jobs(world: World, asked: Asked) -> Iterable[Row]:
 def submits(world: World, asked: Asked) -> Iterable[Row]:
     """Answer by when it was made, newest first."""
     newest = sorted(world.submits, key=lambda one: (one.timestamp, one.uuid), reverse=True)
-    for one in after(asked.get("before"), newest, lambda one: (one.timestamp, one.uuid)):
+    for one in after(asked, newest, lambda one: (one.timestamp, one.uuid)):
         wanted = [entry.split("=", 1) for entry in asked.get("label") or ()]
         in_tree = [
             (name, version)
@@ -388,6 +389,7 @@ def submit(world: World, asked: Asked) -> Iterable[Row]:
 
 
 TIMES = ("newer_than", "older_than")
+NOBODY = UUID(int=0)
 # An endpoint whose jobs were removed.
 UNUSED = "unused"
 # What explain_miss looks at, in place of 100.
@@ -414,7 +416,7 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
         (),
         (
             *("of_submit", "package", "version", "image", "endpoint", "state", "reason", "env"),
-            *(*TIMES, "before", "limit"),
+            *(*TIMES, "before", "before_at", "limit"),
         ),
     ),
     "packages": (packages, (), ("name", "limit")),
@@ -430,7 +432,7 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
         (),
         (
             *("for_pkg", "for_version", "with_pkg", "with_version", "image", "commit", "actor"),
-            *("label", *TIMES, "before", "limit"),
+            *("label", *TIMES, "before", "before_at", "limit"),
         ),
     ),
 }
@@ -438,18 +440,18 @@ ANSWERS: dict[str, tuple[Answer, tuple[str, ...], tuple[str, ...]]] = {
 
 def values(name: str, world: World) -> Values:
     """Return what each parameter of a report may be given on this store."""
-    nobody = UUID(int=0)
     things: Mapping[str, Iterable[Any]] = {
         "artifacts": world.files,
         "jobs": world.jobs,
         "submits": world.submits,
     }
     own: Values = {
-        "job": st.sampled_from([nobody, *(job.uuid for job in world.jobs)]),
+        "job": st.sampled_from([NOBODY, *(job.uuid for job in world.jobs)]),
         "artifact": st.sampled_from([file.uuid for file in world.files]),
-        "submit": st.sampled_from([nobody, *(one.uuid for one in world.submits)]),
-        "of_submit": st.sampled_from([nobody, *(one.uuid for one in world.submits)]),
-        "before": st.sampled_from([nobody, *(one.uuid for one in things.get(name, ()))]),
+        "submit": st.sampled_from([NOBODY, *(one.uuid for one in world.submits)]),
+        "of_submit": st.sampled_from([NOBODY, *(one.uuid for one in world.submits)]),
+        "before": st.sampled_from([NOBODY, *(one.uuid for one in things.get(name, ()))]),
+        "before_at": VALUES["older_than"],
         "for_pkg": VALUES["package"],
         "for_version": VALUES["version"],
         "with_pkg": VALUES["package"],
@@ -506,6 +508,10 @@ def test_listings(connection: Connection, names: tuple[str, ...], data: st.DataO
                     asked["regex"] = "x*"
                 if "with_version" in asked:
                     asked.setdefault("with_pkg", "app")
+                if "before_at" in asked:
+                    asked.setdefault("before", NOBODY)
+                if name != "artifacts" and asked.get("before") == NOBODY:
+                    asked.setdefault("before_at", later(2))
                 everything = {"limit": None} if "limit" in some_of else {}
                 rows = store.run(getattr(report, name)(**everything | asked))
                 expected = [*answer(world, asked | {"gone": gone})][: asked.get("limit")]

@@ -341,6 +341,9 @@ def test_the_default_limit_is_the_same_in_python_and_on_the_shell(
         (report.impact, {}, "one of artifact, package, commit, image, endpoint must be given"),
         (report.impact, {"artifact": SOURCE, "version": "1"}, "version"),
         (report.search_log, {"package": "zlib"}, "one of text, regex must be given"),
+        (report.submits, {"with_version": "1"}, "with_version says more of with_pkg"),
+        (report.jobs, {"before_at": TIME}, "before_at says more of before, and no before is"),
+        (report.submits, {"before_at": TIME}, "before_at says more of before, and no before is"),
     ],
 )
 def test_a_bad_question_is_refused_at_once(
@@ -354,6 +357,29 @@ def test_a_parameter_that_is_none_is_as_good_as_not_given() -> None:
     assert report.jobs(package=None).steps[0].parameters == {"limit": 50}
     assert report.jobs(limit=None).steps[0].parameters == {}
     assert report.job(DONE, log=False).steps[0].parameters == {"job": DONE}
+
+
+@pytest.mark.parametrize(("name", "time"), [("jobs", "started_at"), ("submits", "timestamp")])
+def test_a_page_after_a_row_that_was_removed_is_no_last_page(
+    name: str, time: str, doors: Doors, dsn: str, schema: str
+) -> None:
+    removed, of_submit, gone = name.removesuffix("s"), uuid7(), uuid7()
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(of_submit), create(gone), start(gone, of_submit))
+    every = doors.ask(getattr(report, name), limit=None)
+    (row,) = (row for row in every if row.uuid == gone)
+    doors.connection.execute("DELETE FROM job WHERE uuid = %s", [gone])
+    doors.connection.execute("DELETE FROM submit WHERE uuid = %s", [gone])
+    given = {"before": gone}
+    says = f"before: there is no {removed} {gone}"
+    with pytest.raises(InvalidInput, match=says):
+        doors.ask(getattr(report, name), **given)
+    refused = doors.shell(*as_option(name, given))
+    assert (refused.exit_code, says in refused.output) == (2, True)
+    with pytest.raises(AssertionError, match=f'ERROR: .*"{says}"'):
+        doors.both.by_psql(query(f"report/{name}"), given)
+    given["before_at"] = getattr(row, time)
+    assert through_each_door(name, given, doors) == every[every.index(row) + 1 :]
 
 
 @pytest.mark.parametrize("newest_first", [True, False], ids=["all", "by package"])

@@ -115,7 +115,7 @@ def test_a_bound_may_be_any_time(name: str, store: AnyStore) -> None:
     store.run(*WRITTEN)
     ask = getattr(report, name)
     given = {**REPORTS[name]}
-    fields = inspect.signature(ask).parameters.keys() & {"newer_than", "older_than"}
+    fields = inspect.signature(ask).parameters.keys() & {"newer_than", "older_than", "before_at"}
     within = store.run(ask(**given))
     assert within
     for time in OUTSIDE:

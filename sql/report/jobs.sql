@@ -11,6 +11,7 @@
 -- newer_than: only those started at or after this time
 -- older_than: only those started before this time
 -- before: go on after this job, the last row of the page before
+-- before_at: started_at of that row, with which it goes on also if the job was removed since
 -- limit: at most this many
 
 -- Choose the keys of the newest, from an index that ends in their order; then join all else of these few.
@@ -74,9 +75,24 @@ fitting AS NOT MATERIALIZED (
 \if :{?older_than}
         AND j.started_at < :'older_than'::timestamptz
 \endif
+\if :{?before_at}
+        -- In a subquery, since the planner would plan anew for each time.
+        AND (j.started_at, j.uuid) < ((SELECT :'before_at'::timestamptz), :'before'::uuid)
+\endif
 \if :{?before}
         AND (j.started_at, j.uuid) < (
-            (SELECT b.started_at FROM job AS b WHERE b.uuid = :'before'::uuid), :'before'::uuid
+            (
+                SELECT
+                    coalesce(
+\if :{?before_at}
+                        -- Nothing is looked up.
+                        'infinity',
+\endif
+                        (SELECT b.started_at FROM job AS b WHERE b.uuid = :'before'::uuid),
+                        -- This is no time, but an error: an empty page would be taken for the end.
+                        ('before: there is no job ' || :'before'::uuid)::timestamptz
+                    )
+            ), :'before'::uuid
         )
 \endif
 ),

@@ -11,6 +11,7 @@
 -- newer_than: only those made at or after this time
 -- older_than: only those made before this time
 -- before: go on after this submit, the last row of the page before
+-- before_at: timestamp of that row, with which it goes on also if the submit was removed since
 -- limit: at most this many
 
 -- Choose the newest, from an index that ends in their order; then join the names of these few.
@@ -93,9 +94,24 @@ WITH chosen AS (
 \if :{?older_than}
                 AND s.timestamp < :'older_than'::timestamptz
 \endif
+\if :{?before_at}
+                -- In a subquery, since the planner would plan anew for each time.
+                AND (s.timestamp, s.uuid) < ((SELECT :'before_at'::timestamptz), :'before'::uuid)
+\endif
 \if :{?before}
                 AND (s.timestamp, s.uuid) < (
-                    (SELECT b.timestamp FROM submit AS b WHERE b.uuid = :'before'::uuid), :'before'::uuid
+                    (
+                        SELECT
+                            coalesce(
+\if :{?before_at}
+                                -- Nothing is looked up.
+                                'infinity',
+\endif
+                                (SELECT b.timestamp FROM submit AS b WHERE b.uuid = :'before'::uuid),
+                                -- This is no time, but an error: an empty page would be taken for the end.
+                                ('before: there is no submit ' || :'before'::uuid)::timestamptz
+                            )
+                    ), :'before'::uuid
                 )
 \endif
 \if :{?limit}

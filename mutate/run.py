@@ -235,17 +235,16 @@ def _outcomes(
 
 def _report(given: argparse.Namespace, rooms: Sequence[Path], found: Sequence[Mutant]) -> int:
     notes = _notes(given, rooms)
-    # First one case of each test, of those that use little else and are quick.
-    rows = sorted(
-        (row for row in notes.values() if row["passed"]),
-        key=lambda row: (len(row["uses"]) > 12, row["seconds"] > 5, row["seconds"]),
-    )
+    # First what is quick, and of each test a few of its cases.
     cases = Counter[str]()
-    for row in rows:
+
+    def turn(row: dict[str, Any]) -> float:
         function = row["test"].partition("[")[0]
-        row["case"] = cases[function]
         cases[function] += 1
-    order = sorted(rows, key=lambda row: (row["seconds"] > 5, row["case"]))
+        return max(float(row["seconds"]), 0.001) * cases[function]
+
+    quick = sorted((row for row in notes.values() if row["passed"]), key=lambda r: r["seconds"])
+    order = sorted(quick, key=turn)
     tasks: list[dict[str, Any]] = [
         {
             "number": number,

@@ -129,6 +129,42 @@ def test_what_is_withdrawn_stays_in_the_history(store: AnyStore) -> None:
     assert len(current(store)) == 2
 
 
+def test_a_withdrawal_counts_once_and_another_one_again(store: AnyStore) -> None:
+    for name, files in (("stable", [LIB]), ("stable", [BIN]), ("testing", [LIB]), ("old", [LIB])):
+        store.run(release.create(uuid7(), artifacts=files, **(BY | {"store": name})))
+    said = {**BY, "artifact": LIB, "timestamp": later(5), "reason": "it leaks"}
+
+    def withdraw(**changes: Any) -> None:
+        store.run(release.withdraw(**(said | changes)))
+
+    withdraw()
+    withdraw()
+    withdraw(store="testing", reason="it is old")
+    others: list[dict[str, Any]] = [
+        {"timestamp": later(6)},
+        {"actor": "joe"},
+        {"reason": "it is old"},
+        {"store": "testing"},
+        {"artifact": SOURCE},
+    ]
+    for change in others:
+        with pytest.raises(NotFound):
+            withdraw(**change)
+    assert current(store) == [("old", LIB), ("stable", BIN)]
+    # In the same words, of another file, and from elsewhere.
+    withdraw(artifact=BIN)
+    withdraw(store="old")
+    assert current(store) == []
+    for change in others[:3]:
+        again = BY | {"timestamp": later(7)}
+        store.run(release.create(uuid7(), artifacts=[LIB], **again))
+        # Repeated by a builder that had no answer.
+        withdraw()
+        assert current(store) == [("stable", LIB)]
+        withdraw(**change)
+        assert current(store) == []
+
+
 def test_the_later_release_of_a_path_replaces_the_earlier(store: AnyStore) -> None:
     again, other = (uuid7(), uuid7()), uuid7()
     store.run(start(again[0], SUBMIT, script="2"))

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import AnyStore
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import create, start
 
@@ -99,6 +99,7 @@ def test_plain_text_is_itself(text: str) -> None:
 
 
 @given(text=st.text(st.characters(exclude_categories=[])))
+@example(text="\ud800")
 def test_any_str_is_taken(text: str) -> None:
     encoded = encode_log(text)
     assert "\0" not in encoded

@@ -68,7 +68,7 @@ FIRST = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
     ("call", "message"),
     [
         (lambda: create(U, package=1), "package must be a str, not int"),
-        (lambda: create(U, package="a\0"), "package has a NUL character at position 1"),
+        (lambda: create(U, package="a\0\0"), "package has a NUL character at position 1"),
         (
             lambda: create(U, package="é\ud800"),
             "package is not valid Unicode at position 1, so it has no UTF-8 form",
@@ -134,6 +134,7 @@ FIRST = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
         (lambda: connect(True), "retry_for must be a number of seconds, not bool"),
         (lambda: connect(-1), "retry_for is -1; it must be 0 or more seconds"),
         (lambda: connect(float("nan")), "retry_for is nan; it must be 0 or more seconds"),
+        (lambda: create(U, repo_hash=1), "repo_hash must be a str, not int"),
         (
             lambda: create(U, repo_hash="abc"),
             "repo_hash must be 40 or 64 lower-case hexadecimal digits",

@@ -373,6 +373,7 @@ def test_a_clause_is_kept_where_its_parameter_is_given() -> None:
     assert full.order == ("a", "b", "c", "d")
     assert "TRUE" in full.sql
     assert statement(CLAUSES).clauses == {"a": {"a"}, "b": {"b", "c"}, "flag": {"flag"}}
+    assert statement(CLAUSES).types["flag"] == "boolean"
 
 
 @pytest.mark.parametrize(

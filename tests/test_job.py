@@ -199,7 +199,7 @@ def test_nul_and_bytes_that_are_no_utf8_are_kept_readable(store: AnyStore, runni
 def test_the_end_brings_outputs_time_and_state(store: AnyStore, running: UUID) -> None:
     made = store.run(finish(running, "zlib-1.3.tar.gz", "a/ü.txt"))
     found = store.run(job.get(running))
-    assert (found.state, found.finished_at) == ("success", later(60))
+    assert (found.state, found.finished_at, found.log_size) == ("success", later(60), 0)
     assert store.run(job.outputs(running)) == [*made]
     assert [*made] == [
         Artifact(one.uuid, path, sha256(path), len(path), running)
@@ -464,13 +464,15 @@ def test_a_lost_job_ends_with_its_last_sign_of_life_but_not_before_its_start(
     assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == [uuid]
     lost = store.run(job.get(uuid))
     assert lost.finished_at == (lost.heartbeat_at if year == 1970 else lost.started_at)
+    assert lost.log_size == 0
 
 
 def test_ended_jobs_are_recorded_at_once(store: AnyStore, of_submit: UUID) -> None:
     first, second, file = uuid7(), uuid7(), source(store)
     out = Output("zlib.a", sha256("zlib.a"), 6)
+    own: dict[str, Any] = {"container_hash": "c", "env": {"A": ""}}
     jobs = (
-        ended(first, of_submit, inputs=[file.uuid], outputs=[out], container_hash="c"),
+        ended(first, of_submit, inputs=[file.uuid], outputs=[out], **own),
         # Reads what the first made, in the same call.
         ended(second, of_submit, package="curl", state="error", inputs=[out.uuid], log=b"\xff"),
     )
@@ -482,6 +484,7 @@ def test_ended_jobs_are_recorded_at_once(store: AnyStore, of_submit: UUID) -> No
     assert [a.path for a in store.run(job.inputs(second))] == ["zlib.a"]
     assert [a.uuid for a in store.run(job.outputs(first))] == [out.uuid]
     assert store.run(job.log(second)) == "\\xff"
+    assert store.run(job.env(first)) == own["env"]
     assert store.run(job.env(second)) == {"LANG": "C.UTF-8", "CC": "gcc"}
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,9 @@ def _kill(items: list[pytest.Item]) -> None:
 
     def settle(*, passed: bool = False) -> None:
         if noticed and last and not (passed or _run(last)):
+            with suppress(Exception):
+                # Ends the server, too.
+                last.session._setupstate.teardown_exact(None)
             os._exit(3)
         while noticed:
             _tell(**noticed.pop(0))

@@ -383,7 +383,7 @@ def metrics(store: Store) -> dict[tuple[str, ...], float]:
 
 @given(
     world=worlds(most=14),
-    estimates=st.tuples(*[st.integers(0, 9)] * 3),
+    estimates=st.tuples(st.integers(0, 40), *[st.integers(0, 9)] * 2),
     moved=st.sampled_from([timedelta(seconds=-2), timedelta(hours=-1, seconds=-2)]),
 )
 def test_metrics(

@@ -316,6 +316,9 @@ PLANTS = {
     "function of another role": Plant(
         "ALTER FUNCTION netstring(text) OWNER TO {role}", "owner routine netstring(text) is extra"
     ),
+    "domain of another role": Plant(
+        "ALTER DOMAIN digest OWNER TO {role}", "owner domain digest is extra"
+    ),
     # Storage parameters
     "fillfactor": Plant(
         "ALTER TABLE job SET (fillfactor = 50)", "storage parameter job.fillfactor differs"

@@ -32,6 +32,18 @@ WITH o AS (
     FROM pg_catalog.pg_proc AS p
     JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
     WHERE n.nspname = current_schema()
+    UNION ALL
+    SELECT
+        t.typowner AS owner,
+        -- Everybody may use a domain, unless that was taken away.
+        NULL AS acl,
+        'DOMAIN' AS what,
+        NULL AS grants_on,
+        quote_ident(t.typname) AS name,
+        TRUE AS has_owner
+    FROM pg_catalog.pg_type AS t
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+    WHERE n.nspname = current_schema() AND t.typtype = 'd'
 ),
 
 g AS (

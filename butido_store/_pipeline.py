@@ -32,7 +32,7 @@ Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
 
 # So many texts are prepared at a time, as psycopg does by default, and the runs of so many counted.
 _MOST_PREPARED, _MOST_COUNTED = 100, 1000
-# After what was prepared has been missing so often, nothing is prepared on a connection.
+# After what was prepared was missing or did not fit so often, a connection prepares nothing.
 _MOST_LOST = 3
 _log = logging.getLogger("butido_store")
 

@@ -219,6 +219,9 @@ class Body(Generic[Source]):
                         given = True
                         yield page
                 return
+            except NotFound:
+                if given:
+                    raise
             except (Late, Unavailable, *_UNREAD) as error:
                 if given:
                     raise

@@ -95,6 +95,8 @@ _SET_SEQUENCE = sql.SQL("SELECT setval(pg_get_serial_sequence({}, 'id'), max(id)
 # Citus names a constraint in the message only, and as the shard has it: job_pkey_102008.
 _CONSTRAINT_IN_MESSAGE = re.compile(r'constraint "([^"]+?)(?:_\d{5,})?"')
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
+# What sql/report/jobs.sql and submits.sql say in place of a time, of a row that is not there.
+_BEFORE_IN_MESSAGE = re.compile(r"before: there is no (?:job|submit) [0-9a-f-]{36}")
 
 
 def is_transient(error: psycopg.Error, *, connection_lost: bool) -> bool:
@@ -156,6 +158,11 @@ def from_database(
         return SchemaMismatch(
             f"{primary}: the schema is not the one this version of butido_store needs, which "
             "`butido-store migrate status` shows, or the session's search_path is not the schema's"
+        )
+    if said := _BEFORE_IN_MESSAGE.search(primary):
+        return NotFound(
+            f"{said[0]}; if it was removed since, give its time as before_at, and the page after "
+            "it is found all the same"
         )
     constraint = error.diag.constraint_name or ""
     if not constraint and (named := _CONSTRAINT_IN_MESSAGE.search(primary)):

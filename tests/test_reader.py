@@ -138,6 +138,24 @@ def test_what_is_not_found_the_primary_is_asked_for(kind: str, pair: Pair) -> No
             store.run(job.get(none))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_after_what_the_standby_lacks_is_the_primarys(kind: str, pair: Pair) -> None:
+    one, none = uuid7(), uuid7()
+    asked = report.submits(before=one, limit=1)
+    with plain(pair) as other, pair.paused():
+        other.run(create(uuid7()), create(one))
+        page = other.run(asked)
+        assert page
+        # Each is the first question of its store, which nothing has to wait for.
+        with opened(pair, kind) as store:
+            assert store.run(asked) == page
+        with opened(pair) as store:
+            assert isinstance(store, Store)
+            assert [*store.stream(asked)] == page
+        with opened(pair) as store, pytest.raises(NotFound, match=str(none)):
+            store.run(report.submits(before=none))
+
+
 def test_what_decides_a_write_is_asked_of_the_primary(pair: Pair) -> None:
     of_submit, one = uuid7(), uuid7()
     same: dict[str, Any] = {"package": str(one), "version": "1", "image": "i", "script": "s"}

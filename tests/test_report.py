@@ -40,7 +40,7 @@ from butido_store._query import query
 from butido_store.artifact import Output
 from butido_store.cli.main import main
 from butido_store.cli.output import formats
-from butido_store.errors import InvalidInput
+from butido_store.errors import InvalidInput, NotFound
 
 Ask = Callable[..., list[Any]]
 Question = Callable[..., Statement[list[Any]]]
@@ -372,10 +372,10 @@ def test_a_page_after_a_row_that_was_removed_is_no_last_page(
     doors.connection.execute("DELETE FROM submit WHERE uuid = %s", [gone])
     given = {"before": gone}
     says = f"before: there is no {removed} {gone}"
-    with pytest.raises(InvalidInput, match=says):
+    with pytest.raises(NotFound, match=f"^{says}; if it was removed since, give its time as"):
         doors.ask(getattr(report, name), **given)
     refused = doors.shell(*as_option(name, given))
-    assert (refused.exit_code, says in refused.output) == (2, True)
+    assert (refused.exit_code, says in refused.output) == (1, True)
     with pytest.raises(AssertionError, match=f'ERROR: .*"{says}"'):
         doors.both.by_psql(query(f"report/{name}"), given)
     given["before_at"] = getattr(row, time)

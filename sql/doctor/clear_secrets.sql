@@ -1,8 +1,8 @@
 -- Which environment variables that are secrets by their names are stored in clear?
 --
 -- The names are those that the library takes for secrets unless it is told others. Reads the key of envvar
--- from one name to the next, 10,000 names at most, and 1,000 values of each that fits. 2.3 ms with a million jobs
--- of bench/generate.py.
+-- from one name to the next, 10,000 names at most, and 1,000 values of each that fits. 2.3 ms with a million
+-- jobs of bench/generate.py.
 --
 -- names: how many there may be; 0 if not given
 

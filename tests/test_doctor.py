@@ -484,7 +484,7 @@ def test_a_table_that_may_not_be_read_is_unknown(place: Place) -> None:
 @pytest.mark.parametrize(
     ("name", "limits", "says"),
     [
-        ("nothing", {}, "name is 'nothing'; it must be one of collation_version, "),
+        ("nothing", {}, "name is 'nothing'; it must be one of clear_secrets, "),
         ("transactions", {"days": 1}, "a limit of transactions is 'days'; it must be one of "),
         ("transactions", {"seconds": -1}, "transactions.seconds is -1"),
         ("transactions", {"seconds": 1.5}, "transactions.seconds must be an int"),

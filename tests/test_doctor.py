@@ -21,6 +21,7 @@ import pytest
 from conftest import Postgres
 from doors import Both, Connection
 from filled import DONE, WRITTEN
+from migrating import ADVISORY_LOCKS
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from samples import create
@@ -149,7 +150,7 @@ def _idle_transaction(place: Place) -> Iterator[None]:
 
 @contextmanager
 def _waiting(place: Place, *, prepared: bool = False) -> Iterator[None]:
-    waits = "SELECT pid FROM pg_locks WHERE waitstart IS NOT NULL AND locktype = 'advisory'"
+    waits = f"SELECT pid FROM {ADVISORY_LOCKS} WHERE waitstart IS NOT NULL"
     with psycopg.connect(place.dsn) as holder, psycopg.connect(place.dsn) as waiter:
         if prepared:
             holder.tpc_begin(holder.xid(1, "holds", ""))
@@ -361,7 +362,7 @@ def test_a_wait_names_who_is_in_the_way(place: Place) -> None:
     with _waiting(place):
         (one,) = place.ask("reader", "lock_waits", {"seconds": 0})
         holder = place.connection.execute(
-            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            f"SELECT pid FROM {ADVISORY_LOCKS} WHERE granted".encode()
         )
         assert f"pg_terminate_backend({holder.fetchone()[0]})" in (one.advice or "")  # type: ignore[index]
 

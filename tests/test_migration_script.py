@@ -7,7 +7,16 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import Postgres
-from migrating import Directory, exists, hold_lock, index_is_valid, snapshot, states, value
+from migrating import (
+    ADVISORY_LOCKS,
+    Directory,
+    exists,
+    hold_lock,
+    index_is_valid,
+    snapshot,
+    states,
+    value,
+)
 from psycopg import sql
 from shell import Run
 
@@ -69,7 +78,7 @@ def test_the_migrator_sees_what_a_script_applied(
         database.execute(RECORD.format(name).encode()).fetchall() for name in ("byhand", "usual")
     ]
     assert records[0] == records[1]
-    assert value(database, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert value(database, f"SELECT count(*) FROM {ADVISORY_LOCKS}") == 0
     assert byhand.rollback(to=ZERO) == ids[::-1]
 
 

@@ -288,6 +288,11 @@ def test_a_file_gives_the_same_in_psql(
         library, psql = replace(library, rows=library.rows[:0]), replace(psql, rows=psql.rows[:0])
         assert psql == library
         return
+    if name == "migration/blockers":
+        # What has no role is the server's own, an autovacuum for instance, which comes and goes.
+        library, psql = (
+            replace(one, rows=[row for row in one.rows if row[2]]) for one in (library, psql)
+        )
     assert psql == library
     assert bool(library.rows) is (name not in WITHOUT_ROWS)
 

@@ -237,13 +237,18 @@ def _check(
     schema: str,
 ) -> Checked:
     """Check one migration."""
-    with _database(dsn, "clone", template=empty) as clone:
-        _, _, floor = _quiet(clone, file, directory, schema)
+    floor = sys.maxsize
+    for _ in range(2):
+        with _database(dsn, "clone", template=empty) as clone:
+            floor = min(floor, _quiet(clone, file, directory, schema)[2])
     with _database(dsn, "clone", template=full) as clone:
         before = _content(clone, schema)
         seen, seconds, wal = _quiet(clone, file, directory, schema)
         lost = _undo(clone, file, directory, schema)
         after = _content(clone, schema)
+    if wal - floor > _wal_said(file, jobs):
+        with _database(dsn, "clone", template=full) as clone:
+            wal = min(wal, _quiet(clone, file, directory, schema)[2])
     checked = Checked(file.id, jobs, seen, seconds, max(wal - floor, 0), frozenset())
     checked.wrong += lies(file, seen, lost)
     if file.header.lossless and before != after:
@@ -256,13 +261,17 @@ def _check(
     return checked
 
 
+def _wal_said(file: MigrationFile, jobs: int) -> float:
+    """Return how many bytes of WAL a migration may write on so many jobs, by its header."""
+    cost = file.header.cost
+    return _NOISE + (2 * cost.wal_bytes * jobs / cost.jobs if cost else 0)
+
+
 def _hold_cost(file: MigrationFile, checked: Checked) -> None:
     """Hold what a migration took against what its header says for as many jobs."""
     cost = file.header.cost
-    share = checked.jobs / cost.jobs if cost else 0
-    wal = 2 * cost.wal_bytes * share if cost else 0
-    seconds = 3 * cost.seconds * share if cost else 0
-    if checked.wal > wal + _NOISE:
+    seconds = 3 * cost.seconds * checked.jobs / cost.jobs if cost else 0
+    if checked.wal > _wal_said(file, checked.jobs):
         checked.wrong.append(
             f"it writes {checked.wal / 1e6:.1f} MB of WAL on {checked.jobs} jobs, and says "
             f"{file.header.duration}"
@@ -299,7 +308,11 @@ def _under_load(
 def _quiet(
     dsn: str, file: MigrationFile, directory: Path | None, schema: str
 ) -> tuple[Seen, float, int]:
-    """Apply a migration where nobody else works: what is seen, seconds, and bytes of WAL."""
+    """Apply a migration where nobody else works: what is seen, seconds, and bytes of WAL.
+
+    The WAL is the whole server's: with a checkpoint or an autovacuum meanwhile it is more, by the
+    pages that are written whole. So what seems too much is measured twice, and the lesser counts.
+    """
     position = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
     with psycopg.connect(dsn, autocommit=True) as connection:
         migrator = Watched(connection, schema=schema, directory=directory)

@@ -1,27 +1,31 @@
 """A header that is wrong is found, on a generated store that the library works on meanwhile."""
 
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Postgres
 from headers import Checked, check
 from migrating import Directory
-from psycopg.conninfo import make_conninfo
 
 from butido_store.admin.migrate import shipped
+from butido_store.embedded import Server
 
-pytestmark = pytest.mark.any_server
+pytestmark = [pytest.mark.own_server, pytest.mark.any_server]
 
 LAST = shipped()[-1].id
+# Nothing else writes WAL while a migration does.
+QUIET = {"autovacuum": "off", "full_page_writes": "off", "fsync": "off"}
 
 
-@pytest.fixture
-def server(postgres: Postgres) -> str:
-    """DSN of the server, as a role that may create databases."""
-    return make_conninfo(
-        host=str(postgres.host), port=postgres.port, user=postgres.user, dbname="postgres"
-    )
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """DSN of a server where nobody else works, as a role that may create databases."""
+    with tempfile.TemporaryDirectory(prefix="butido-") as name:
+        Path(name).chmod(0o755)
+        with Server(Path(name), settings=QUIET) as server:
+            yield server.dsn
 
 
 def test_the_headers_of_this_release(server: str) -> None:

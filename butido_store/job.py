@@ -65,13 +65,13 @@ class Job:
     state: State
     started_at: datetime
     finished_at: datetime | None
+    reason: str | None
+    exit_code: int | None
+    measurements: dict[str, float] | None
     heartbeat_at: datetime
     image_sha256: bytes | None
     container_hash: str | None
     fingerprint: bytes | None
-    reason: str | None
-    exit_code: int | None
-    measurements: dict[str, float] | None
     log_size: int | None
     log_removed: bool
 

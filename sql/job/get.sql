@@ -10,13 +10,13 @@ SELECT
     j.state,
     j.started_at,
     j.finished_at,
+    j.reason,
+    j.exit_code,
+    j.measurements,
     j.heartbeat_at,
     j.image_sha256,
     j.container_hash,
     j.fingerprint,
-    j.reason,
-    j.exit_code,
-    j.measurements,
     j.log_size,
     j.state <> 'running' AND j.log IS NULL AS log_removed
 FROM job AS j

@@ -109,20 +109,12 @@ class JobOfSubmit(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitReport:
+class SubmitReport(Submit):
     """A submit with the environment that it adds, the jobs that it ran and those that it reused.
 
     Those that it ran are counted by state; `seconds_saved` is what those that it reused had taken.
     """
 
-    uuid: UUID
-    timestamp: datetime
-    package: str
-    version: str
-    image: str
-    repo_hash: str
-    actor: str | None
-    labels: dict[str, str] | None
     env: dict[str, str]
     running: int
     success: int
@@ -149,29 +141,11 @@ class InputFile(OutputFile):
 
 
 @dataclass(frozen=True, slots=True)
-class JobReport:
+class JobReport(Job):
     """A job with its inputs and outputs; environment, script and log where they were asked for."""
 
-    uuid: UUID
-    submit_uuid: UUID
-    package: str
-    version: str
-    image: str
-    endpoint: str
-    state: State
-    started_at: datetime
-    finished_at: datetime | None
     duration: timedelta | None
-    reason: str | None
-    exit_code: int | None
-    measurements: dict[str, float] | None
-    heartbeat_at: datetime
-    image_sha256: bytes | None
-    container_hash: str | None
-    fingerprint: bytes | None
     failure_sha256: bytes | None
-    log_size: int | None
-    log_removed: bool
     inputs: list[InputFile]
     outputs: list[OutputFile]
     env: dict[str, str] | None

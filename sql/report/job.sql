@@ -15,7 +15,6 @@ SELECT
     j.state,
     j.started_at,
     j.finished_at,
-    j.finished_at - j.started_at AS duration,
     j.reason,
     j.exit_code,
     j.measurements,
@@ -23,9 +22,10 @@ SELECT
     j.image_sha256,
     j.container_hash,
     j.fingerprint,
-    text_sha256(j.failure) AS failure_sha256,
     j.log_size,
     j.state <> 'running' AND j.log IS NULL AS log_removed,
+    j.finished_at - j.started_at AS duration,
+    text_sha256(j.failure) AS failure_sha256,
     (
         SELECT
             coalesce(

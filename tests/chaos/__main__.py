@@ -18,8 +18,8 @@ from chaos.soak import soak
 from chaos.steps import walk
 
 STEPS, CUT = "each message of each write", "link cut at a message"
-# Faults in a round, and rounds of each scene, by size.
-QUICK, FULL = (10, 1), (40, 5)
+# Faults in a round, by size.
+QUICK, FULL = 10, 40
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str]) -> int:
         scenes = [STEPS, *SCENES, *LOSSES, *CLUSTERS]
         deadline = time.monotonic() + 60 * given.minutes if given.minutes else None
         chosen = [name for name in scenes if not given.scene or name in given.scene]
-        count, rounds = FULL if given.full else QUICK
+        count = FULL if given.full else QUICK
         number = 0
         while True:
             for name in chosen:
-                for _ in range(given.rounds or rounds):
+                for _ in range(given.rounds):
                     _play(given, place, template, name, count, number, _row(rows, name))
                     number += 1
             if deadline is None or time.monotonic() > deadline:
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
     parser.add_argument("--full", action="store_true", help="long rounds, of four minutes at most")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="play it again")
-    parser.add_argument("--rounds", type=int, help="of each scene; by default 1, or 5")
+    parser.add_argument("--rounds", type=int, default=1, help="of each scene")
     parser.add_argument("--minutes", type=float, help="begin anew until so many have passed")
     parser.add_argument("--scene", action="append", help="only this one; it can be given again")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="mixed load, without faults")

@@ -24,7 +24,8 @@ from contextlib import (
 )
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from inspect import Parameter, signature
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -206,32 +207,51 @@ class Opening(Coroutine[Any, Any, Entered], AbstractAsyncContextManager[Entered]
         self._opening.close()
 
 
-def _of_class(opens: Callable[..., Any], run: Callable[[Any], Any]) -> Any:
+class _Opens(Protocol[P]):
+    """A class method that opens a store of the class, as type checkers see it."""
+
+    def __get__(self, _: object, kind: type[A]) -> Callable[P, A]: ...
+
+
+class _OpensAwaited(Protocol[P]):
+    """A class method whose store is to be awaited, or entered."""
+
+    def __get__(self, _: object, kind: type[Entered]) -> Callable[P, Opening[Entered]]: ...
+
+
+_Opener = Callable[Concatenate[Any, P], Coroutine[Any, Any, Any]]
+
+
+def blocking(opens: _Opener[P]) -> _Opens[P]:
+    """Make a class method of what opens a store: one that blocks."""
+    return cast(_Opens[P], _of_class(opens, at_once, Self))
+
+
+def awaited(opens: _Opener[P]) -> _OpensAwaited[P]:
+    """Make a class method of what opens a store: one that is awaited, or entered."""
+    return cast(_OpensAwaited[P], _of_class(opens, Opening, cast(Any, Opening)[Self]))
+
+
+def _of_class(opens: Callable[..., Any], run: Callable[[Any], Any], opened: object) -> object:
+    """Make a class method.
+
+    :param opens: what it does, a coroutine whose first parameter is the class
+    :param run: runs that coroutine
+    :param opened: the annotation of what `run` returns, for `help`
+    """
+
     @wraps(opens)
-    def opened(*given: Any, **named: Any) -> Any:
+    def method(*given: Any, **named: Any) -> Any:
         return run(opens(*given, **named))
 
-    return classmethod(opened)
-
-
-class BlockingOpening(Generic[P]):
-    """Makes a class method of what opens a store: one that blocks."""
-
-    def __init__(self, opens: Callable[Concatenate[Any, P], Coroutine[Any, Any, Any]]) -> None:
-        self._opens = _of_class(opens, at_once)
-
-    def __get__(self, _: object, kind: type[A]) -> Callable[P, A]:
-        return cast(Callable[P, A], self._opens.__get__(None, kind))
-
-
-class AwaitedOpening(Generic[P]):
-    """Makes a class method of what opens a store: one that is awaited, or entered."""
-
-    def __init__(self, opens: Callable[Concatenate[Any, P], Coroutine[Any, Any, Any]]) -> None:
-        self._opens = _of_class(opens, Opening)
-
-    def __get__(self, _: object, kind: type[Entered]) -> Callable[P, Opening[Entered]]:
-        return cast(Callable[P, Opening[Entered]], self._opens.__get__(None, kind))
+    shown = signature(opens)
+    of_class, *others = shown.parameters.values()
+    vars(method)["__signature__"] = shown.replace(
+        parameters=[of_class.replace(annotation=Parameter.empty), *others],
+        return_annotation=opened,
+    )
+    method.__annotations__ = {one.name: one.annotation for one in others} | {"return": opened}
+    return classmethod(method)
 
 
 # A conversation on a connection ---------------------------------------------------------------

@@ -11,9 +11,9 @@ from butido_store._body import RETRY_FOR, Body
 from butido_store._connection import (
     AWAITING,
     BLOCKING,
-    AwaitedOpening,
-    BlockingOpening,
     at_once,
+    awaited,
+    blocking,
     each_at_once,
 )
 from butido_store._reader import Reader
@@ -79,7 +79,7 @@ def _schema(name: str) -> str:
     return name
 
 
-# Opening a store, of either kind -----------------------------------------------------------------
+# Opening a store: class methods of the two kinds below -------------------------------------------
 
 
 async def connect(
@@ -220,8 +220,8 @@ class Store(Body[psycopg.Connection[object] | Pool]):
 
     _way = BLOCKING
 
-    connect = BlockingOpening(connect)
-    pooled = BlockingOpening(pooled)
+    connect = blocking(connect)
+    pooled = blocking(pooled)
 
     @overload
     def run(self, a: S[A], /) -> A: ...
@@ -311,8 +311,8 @@ class AsyncStore(Body[psycopg.AsyncConnection[object] | AsyncPool]):
 
     _way = AWAITING
 
-    connect = AwaitedOpening(connect)
-    pooled = AwaitedOpening(pooled)
+    connect = awaited(connect)
+    pooled = awaited(pooled)
 
     @overload
     async def run(self, a: S[A], /) -> A: ...
@@ -353,8 +353,8 @@ class AsyncStore(Body[psycopg.AsyncConnection[object] | AsyncPool]):
         :raises InvalidInput: at once, when it is none that reads
         :raises StoreError: while iterating, when the database fails
         """
-        _check.given(_check.seconds, "idle", idle)
-        return _rows_awaited(self._pages(_reading(statement), idle))
+        limit = _check.given(_check.seconds, "idle", idle)
+        return _rows_awaited(self._pages(_streamed(statement), limit))
 
     async def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""

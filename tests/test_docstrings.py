@@ -1,0 +1,26 @@
+"""Docstrings tell what a caller has to know, and `help` shows what is called."""
+
+import inspect
+import pydoc
+import re
+from typing import Any, get_args
+
+import pytest
+
+from butido_store import AsyncStore, Store
+
+OPENINGS = [(kind, name) for kind in (Store, AsyncStore) for name in ("connect", "pooled")]
+
+
+@pytest.mark.parametrize(("kind", "name"), OPENINGS)
+def test_help_shows_how_a_store_is_opened(kind: Any, name: str) -> None:
+    shown = inspect.signature(getattr(kind, name))
+    assert "cls" not in shown.parameters
+    gives = shown.return_annotation
+    assert str((get_args(gives) or [gives])[0]) == "typing.Self"
+    assert ("Opening" in str(gives)) == (kind is AsyncStore)
+    whole = pydoc.plain(pydoc.render_doc(kind))
+    assert "AnyBody" not in whole
+    _, methods = whole.split("Class methods defined here:")
+    # Newer versions of Python have each parameter on a line of its own.
+    assert re.search(rf"{name}\(\W*dsn: str \| None = None,\W*schema: str = 'butido'", methods)

@@ -1,7 +1,7 @@
 """Stores run statements: `Store` blocks, `AsyncStore` awaits."""
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from typing import Any, Self, TypeVar, overload
 
 import psycopg
@@ -21,7 +21,7 @@ from butido_store._secrets import NO_KEY, Secrets
 from butido_store._source import AsyncPool, Own, OwnPool, Pool
 from butido_store._statement import Statement
 from butido_store._target import DEFAULT_SCHEMA
-from butido_store.errors import InvalidInput
+from butido_store.errors import ConnectionFailed, InvalidInput, StoreError
 
 AnyBody = TypeVar("AnyBody", bound=Body[Any])
 A = TypeVar("A")
@@ -204,10 +204,14 @@ def _statements(given: tuple[Statement[object], ...]) -> tuple[Statement[object]
     return given
 
 
-def _reading(statement: Statement[A]) -> Statement[A]:
+def _streamed(statement: Statement[list[A]]) -> Statement[list[A]]:
     if _check.instance("statement", statement, Statement).writes:
         raise InvalidInput("statement writes; a stream is of one that reads: give it to run")
-    return statement
+    # What is made of no rows tells whether it is a list, and asks nobody.
+    with suppress(StoreError):
+        if isinstance(statement.collect([()] * len(statement.steps)), list):
+            return statement
+    raise InvalidInput("statement gives one value; a stream is of one that gives rows: run it")
 
 
 class Store(Body[psycopg.Connection[object] | Pool]):
@@ -274,11 +278,11 @@ class Store(Body[psycopg.Connection[object] | Pool]):
         :param statement: what to run
         :param idle: seconds after which the server ends a stream not read on; None for never
         :returns: the rows, one after the other
-        :raises InvalidInput: at once, when it is none that reads
+        :raises InvalidInput: at once, when it is none that reads rows, or the time is none
         :raises StoreError: while iterating, when the database fails
         """
-        _check.given(_check.seconds, "idle", idle)
-        return _rows(self._pages(_reading(statement), idle))
+        limit = _check.given(_check.seconds, "idle", idle)
+        return _rows(self._pages(_streamed(statement), limit))
 
     def close(self) -> None:
         """Close a connection of the store's own; those of the caller stay open."""
@@ -350,7 +354,7 @@ class AsyncStore(Body[psycopg.AsyncConnection[object] | AsyncPool]):
         :param statement: what to run
         :param idle: seconds after which the server ends a stream not read on; None for never
         :returns: the rows, one after the other; `aclose()` closes a stream before its end
-        :raises InvalidInput: at once, when it is none that reads
+        :raises InvalidInput: at once, when it is none that reads rows, or the time is none
         :raises StoreError: while iterating, when the database fails
         """
         limit = _check.given(_check.seconds, "idle", idle)

@@ -34,6 +34,7 @@ from butido_store import (
     uuid7,
 )
 from butido_store._statement import Statement
+from butido_store.admin import doctor, retention
 from butido_store.admin.migrate import Migrator
 from butido_store.artifact import Output
 from butido_store.embedded import Server
@@ -441,9 +442,8 @@ class _LendsAwaited(_Lends):
 @given(value=ANYTHING)
 def test_a_store_takes_nothing_of_another_type(value: Any) -> None:
     for store in (Store(_Lends()), AsyncStore(_Lends())):  # type: ignore[arg-type]
-        if not isinstance(value, Statement) or value.writes:
-            with pytest.raises(InvalidInput, match="statement"):
-                store.stream(value)
+        with pytest.raises(InvalidInput, match="statement"):
+            store.stream(value)
     wrong: Any
     for wrong in (value, _LendsAwaited()):
         with pytest.raises(InvalidInput, match="Store takes no"):
@@ -479,7 +479,25 @@ def test_what_is_run_is_a_statement(store: AnyStore) -> None:
     assert store.run() == ()
 
 
-@pytest.mark.parametrize("value", [5, b"x", ["x"], {5: "x"}, {"a": 5}, object()])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        job.get(UUID(int=1)),
+        job.log(UUID(int=1)),
+        job.log_after(UUID(int=1)),
+        job.env(UUID(int=1)),
+        artifact.reusable(**TAKEN["artifact.reusable"]),
+    ],
+)
+def test_what_gives_no_list_is_not_streamed(statement: Any) -> None:
+    with pytest.raises(InvalidInput, match="statement gives one value"):
+        _ASKED.stream(statement)
+    listings: list[Any] = [job.outputs(UUID(int=1)), report.metrics(), doctor.check("settings")]
+    for rows in listings:
+        _ASKED.stream(rows)
+
+
+@pytest.mark.parametrize("value", [-5, b"x", ["x"], {5: "x"}, {"a": 5}, object()])
 def test_what_a_dba_runs_takes_nothing_of_another_type(
     value: Any, connection: psycopg.Connection[Any]
 ) -> None:

@@ -37,6 +37,8 @@ _DELAYS = 0.05, 2.0
 # A standby is mostly a few milliseconds behind.
 _READER_DELAYS = 0.002, 0.1
 _SILENT_FOR = 10.0
+# What the server takes for a limit, in milliseconds.
+_MOST_IDLE = 2**31 - 1
 # Another attempt would be in vain, and the primary may have another answer.
 _UNREAD = (ConnectionFailed, SchemaMismatch, Unfit)
 
@@ -261,8 +263,8 @@ class Body(Generic[Source]):
                             await _connection.begin(connection, callers=callers)
                             # The caller's own transaction would keep it.
                             if idle is not None and not callers:
-                                limit = step("store/limit_idle", {"milliseconds": int(idle * 1000)})
-                                await execute(connection, [limit])
+                                limit = {"milliseconds": min(int(idle * 1000), _MOST_IDLE)}
+                                await execute(connection, [step("store/limit_idle", limit)])
                             await done(cursor.execute(*asked.rendered(), binary=True))
                             while rows := await done(cursor.fetchmany(_FETCH)):
                                 yield statement.collect([rows])

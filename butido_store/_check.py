@@ -247,13 +247,31 @@ def measurements(field: str, value: object) -> dict[str, int | float]:
     }
 
 
+# Thirty years: more is no time that a lock, a sleep or a pool can wait for.
+_FOR_EVER = 1e9
+
+
 def seconds(field: str, value: object) -> float:
-    """Return the value if it is a number of seconds from 0."""
+    """Return the value if it is a number of seconds from 0, an endless one as thirty years."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidInput(f"{field} must be a number of seconds, not {type(value).__name__}")
     if not value >= 0:
         raise InvalidInput(f"{field} is {value}; it must be 0 or more seconds")
-    return value
+    return min(value, _FOR_EVER)
+
+
+# The database can still take it off the time of day.
+_LONGEST_SPAN = timedelta(days=365_000)
+
+
+def span(field: str, value: object) -> timedelta:
+    """Return the value if it is a span of time above 0, of a thousand years at most."""
+    checked = instance(field, value, timedelta)
+    if not timedelta(0) < checked <= _LONGEST_SPAN:
+        raise InvalidInput(
+            f"{field} is {checked}; it must be above 0, and at most {_LONGEST_SPAN.days} days"
+        )
+    return checked
 
 
 def git_hash(field: str, value: object) -> str:

@@ -180,6 +180,7 @@ async def _open(
         if value is not None:
             _check.instance(name, value, str)
     _check.given(_check.count, "prepare_threshold", prepare_threshold)
+    retry_for = _check.seconds("retry_for", retry_for)
     wait = _check.seconds("reader_wait", reader_wait)
     own = Own(cls._way, dsn, _schema(schema), prepare_threshold)
     # Whoever finds all busy waits, even if nothing is tried again.

@@ -1,6 +1,7 @@
 """A stream that nobody reads on: its transaction does not last for ever."""
 
 import asyncio
+import math
 import subprocess
 import sys
 import time
@@ -40,6 +41,12 @@ def until_gone(connection: Connection, known: int) -> None:
         [known],
     ).fetchone() != (False,):
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("idle", [math.inf, 1e8])
+def test_any_limit_is_one_of_the_servers(idle: float, dsn: str, schema: str) -> None:
+    with Store.connect(dsn, schema=schema) as store:
+        assert list(store.stream(report.images(), idle=idle)) == []
 
 
 def test_the_server_ends_it(many: str, schema: str, connection: Connection) -> None:

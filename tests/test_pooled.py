@@ -1,9 +1,12 @@
 """A store on a pool of its own, and how a store is opened and closed."""
 
 import asyncio
+import logging
+import math
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -154,6 +157,25 @@ def test_who_finds_all_connections_busy_is_told(kind: str, dsn: str, schema: str
             store.run(create(uuid7()))
         rows.close()
         store.run(create(uuid7()))
+
+
+def test_a_connection_is_awaited_without_end(
+    dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    with (
+        Store.pooled(dsn, schema=schema, max_size=1, retry_for=math.inf) as store,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        store.run(create(uuid7()))
+        rows = store.stream(report.submits())
+        next(rows)
+        log = logging.getLogger("psycopg.pool")
+        monkeypatch.setattr(log, "info", lambda *_: asked.set())
+        waiting = pool.submit(store.run, create(uuid7()))
+        assert asked.wait(60)
+        rows.close()
+        waiting.result(60)
 
 
 @either

@@ -127,8 +127,8 @@ def build(
     :raises Conflict: when entered, if the uuid is there with other content
     :raises Unavailable: when entered, if another builder is not done within `wait`
     """
-    if _check.instance("heartbeat", heartbeat, timedelta) <= timedelta(0):
-        raise InvalidInput(f"heartbeat is {heartbeat}; it must be above 0")
+    _check.span("heartbeat", heartbeat)
+    _check.given(_check.span, "once", once)
     inputs = list(_check.each("inputs", inputs))
     start: Callable[..., Statement[Any]] = partial(
         job.start,

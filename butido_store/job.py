@@ -41,8 +41,6 @@ EndState = Literal["success", "error", "lost"]
 _END_STATES = get_args(EndState)
 # What a builder may measure, finite; a Decimal is kept as the nearest float.
 Number = int | float | Decimal
-# The database can still take it off the time of day.
-_LONGEST = timedelta(days=365_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,7 +466,7 @@ def once(
     if not given or "finished_at" in given:
         raise InvalidInput("start must be what job.start gives")
     useless = _check.uuids("besides", besides)
-    silent_for = _silence(silent_for)
+    silent_for = _check.span("silent_for", silent_for)
     same = step(
         "job/find_same",
         {
@@ -844,7 +842,7 @@ def sweep(
     act = {"sweep": uuid7() if uuid is None else _check.uuid("uuid", uuid)}
     parameters = {
         **act,
-        "silent_for": _silence(silent_for),
+        "silent_for": _check.span("silent_for", silent_for),
         "endpoint": _check.given(_check.text, "endpoint", endpoint),
         "limit": _check.count("limit", limit),
     }
@@ -855,14 +853,6 @@ def sweep(
         CONFIRM,
         collect=lambda answers: [cast(UUID, row[0]) for row in answers[1]],
     )
-
-
-def _silence(silent_for: timedelta) -> timedelta:
-    if not timedelta(0) < _check.instance("silent_for", silent_for, timedelta) <= _LONGEST:
-        raise InvalidInput(
-            f"silent_for is {silent_for}; it must be above 0, and at most {_LONGEST.days} days"
-        )
-    return silent_for
 
 
 def refresh_failures(*, before: UUID | None = None, limit: int = 1000) -> Statement[list[UUID]]:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from samples import create, finish, start
 
-from butido_store import Statement, Store, artifact, job, log
+from butido_store import Statement, Store, artifact, build, job, log, report
 from butido_store.artifact import Output
 from butido_store.errors import InvalidInput
 
@@ -51,7 +51,15 @@ def connect(retry_for: Any) -> object:
     return Store.connect(retry_for=retry_for)
 
 
+def building(**given: Any) -> object:
+    said: dict[str, Any] = {"package": "a", "version": "1", "image": "i", "script": "s", "env": {}}
+    return build(cast(Store, None), U, submit=U, endpoint="e", **said, **given)
+
+
 INPUT = "must be an artifact, or a pair of its path and SHA-256"
+DAY = timedelta(days=1)
+SPAN = "it must be above 0, and at most 365000 days"
+VARIABLE = "must be NAME=VALUE; it has no '=' after a name"
 YEARS = "in UTC it must be in the years 1970 to 9998"
 BIGINT, COUNT = "it must be from -2^63 to 2^63 - 1", "it must be from 0 to 2^63 - 1"
 NO_NUMBER, NOT_FINITE = (
@@ -77,7 +85,15 @@ FIRST = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
         (lambda: create(U, image="x" * 513), "image has 513 characters; the limit is 512"),
         (lambda: create(U, package=""), "package is empty"),
         (lambda: create(U, env=[]), "env must be a mapping of names to values"),
-        (lambda: create(U, env={"A=B": ""}), "the name 'A=B' in env has a '='"),
+        (lambda: create(U, env={"TOKEN=hunter2": ""}), "a name in env has a '=': TOKEN=…"),
+        (lambda: building(once=5), "once must be a timedelta, not int"),
+        (lambda: building(once=timedelta(0)), f"once is 0:00:00; {SPAN}"),
+        (lambda: building(heartbeat=-DAY), f"heartbeat is -1 day, 0:00:00; {SPAN}"),
+        (lambda: job.sweep(silent_for=timedelta.max), f"silent_for is {timedelta.max}; {SPAN}"),
+        (lambda: report.jobs(env="hunter2"), f"env {VARIABLE}"),
+        (lambda: report.jobs(env="=hunter2"), f"env {VARIABLE}"),
+        (lambda: report.find_artifact("a", env=["A=b", "hunter2"]), f"env[1] {VARIABLE}"),
+        (lambda: report.submits(label=["ci"]), "label[0] is 'ci'; it must be KEY=VALUE"),
         (lambda: create(U, env={"": ""}), "a name in env is empty"),
         (lambda: create(U, env={"A": None}), "env['A'] must be a str, not NoneType"),
         (lambda: create("u"), "uuid must be a uuid.UUID, not str"),  # type: ignore[arg-type]

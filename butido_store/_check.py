@@ -81,7 +81,8 @@ def env(field: str, value: Mapping[str, str]) -> dict[str, str]:
     for key, content in value.items():
         variable = name(f"a name in {field}", key)
         if "=" in variable:
-            raise InvalidInput(f"the name {variable!r} in {field} has a '='")
+            # What comes after it may be the value of a secret.
+            raise InvalidInput(f"a name in {field} has a '=': {variable.partition('=')[0]}=…")
         checked[variable] = text(f"{field}[{variable!r}]", content)
     return checked
 

@@ -535,7 +535,15 @@ def _texts(field: str, value: object) -> list[str]:
 def _variable(field: str, value: object) -> str:
     text = _check.text(field, value)
     if "=" not in text[1:]:
-        raise InvalidInput(f"{field} is {text!r}; it must be NAME=VALUE")
+        # Not what it is, which may be the value of a secret.
+        raise InvalidInput(f"{field} must be NAME=VALUE; it has no '=' after a name")
+    return text
+
+
+def _label(field: str, value: object) -> str:
+    text = _check.text(field, value)
+    if "=" not in text[1:]:
+        raise InvalidInput(f"{field} is {text!r}; it must be KEY=VALUE")
     return text
 
 
@@ -559,7 +567,7 @@ def _variables(field: str, value: object) -> list[str]:
 def _labels(field: str, value: object) -> list[str] | None:
     """Return labels that a submit must have, None for none: every submit has all of those."""
     texts = _texts(field, value)
-    return [_variable(f"{field}[{place}]", text) for place, text in enumerate(texts)] or None
+    return [_label(f"{field}[{place}]", text) for place, text in enumerate(texts)] or None
 
 
 def _file(field: str, text: str) -> str:

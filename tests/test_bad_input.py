@@ -74,7 +74,7 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
         ("actor", lambda: create(uuid7(), actor="x" * 256)),
         ("labels", lambda: create(uuid7(), labels=["a=b"])),
         ("labels", lambda: create(uuid7(), labels=[])),
-        ("'A=B' in labels", lambda: create(uuid7(), labels={"A=B": "x"})),
+        ("name in labels", lambda: create(uuid7(), labels={"A=B": "x"})),
         ("labels", lambda: create(uuid7(), labels={"": "x"})),
         (r"labels\['A'\]", lambda: create(uuid7(), labels={"A": 1})),
         (r"labels\['A'\]", lambda: create(uuid7(), labels={"A": {"B": "C"}})),

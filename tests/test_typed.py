@@ -52,10 +52,10 @@ ENVIRONMENT = [
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        (["DEBUG"], r"^env\[0\] is 'DEBUG'; it must be NAME=VALUE"),
-        (["A=b", "DEBUG"], r"^env\[1\] is 'DEBUG'"),
-        (["A=b", ""], r"^env\[1\] is ''"),
-        (["=b"], r"^env\[0\] is '=b'"),
+        (["DEBUG"], r"^env\[0\] must be NAME=VALUE"),
+        (["A=b", "DEBUG"], r"^env\[1\] must be"),
+        (["A=b", ""], r"^env\[1\] must be"),
+        (["=b"], r"^env\[0\] must be"),
         (["A=b", "A=c"], r"^env\[1\] has 'A', which was given before"),
     ],
 )
@@ -71,10 +71,11 @@ def test_a_variable_without_a_value_is_refused(
 def test_a_variable_without_a_value_is_a_usage_error(
     shell: Shell, words: list[str], option: str
 ) -> None:
-    done = shell(*words, option, "DEBUG")
+    done = shell(*words, option, "hunter2")
     assert done.exit_code == 2
     assert "--env" in done.stderr.splitlines()[-1]
-    assert "'DEBUG'; it must be NAME=VALUE" in done.stderr.splitlines()[-1]
+    assert "must be NAME=VALUE" in done.stderr.splitlines()[-1]
+    assert "hunter2" not in done.stderr
 
 
 def test_a_value_begins_after_the_first_sign(shell: Shell, store: Store) -> None:

@@ -203,21 +203,21 @@ def sha256(field: str, value: object) -> bytes:
     return value
 
 
-def count(field: str, value: object) -> int:
-    """Return the value if it is a whole number from 0 that a bigint can hold."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidInput(f"{field} must be an int, not {type(value).__name__}")
-    if not 0 <= value < 2**63:
-        raise InvalidInput(f"{field} is {value}; it must be from 0 to 2^63 - 1")
-    return value
+def count(field: str, value: object, *, least: int = 0) -> int:
+    """Return the value if it is a whole number from `least` that a bigint can hold."""
+    return _whole(field, value, least, str(least))
 
 
 def integer(field: str, value: object) -> int:
     """Return the value if it is a whole number that a bigint can hold."""
+    return _whole(field, value, -(2**63), "-2^63")
+
+
+def _whole(field: str, value: object, least: int, written: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(f"{field} must be an int, not {type(value).__name__}")
-    if not -(2**63) <= value < 2**63:
-        raise InvalidInput(f"{field} is {value}; it must be from -2^63 to 2^63 - 1")
+    if not least <= value < 2**63:
+        raise InvalidInput(f"{field} is {value}; it must be from {written} to 2^63 - 1")
     return value
 
 

@@ -508,6 +508,15 @@ def test_what_a_dba_runs_takes_nothing_of_another_type(
         ("schema", lambda: Migrator(connection, schema=value)),
         ("lock_wait", lambda: Migrator(connection, lock_wait=[value])),  # type: ignore[arg-type]
         ("phase", lambda: Migrator(connection).apply(phase=value)),
+        ("directory", lambda: Migrator(connection, directory=value)),
+        ("tell", lambda: Migrator(connection, tell=value)),
+        ("store", lambda: retention.prune(value)),
+        ("batch", lambda: retention.prune(_ASKED, batch=value)),
+        ("batch", lambda: retention.prune(_ASKED, batch=0)),
+        ("told", lambda: retention.prune(_ASKED, told=value)),
+        ("store", lambda: retention.plan(value)),
+        ("store", lambda: retention.why(value, uuid7())),
+        ("store", lambda: doctor.examine(value)),
     ]
     for field, call in calls:
         with pytest.raises(InvalidInput, match=field):

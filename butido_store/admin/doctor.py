@@ -79,8 +79,10 @@ def examine(
     :returns: what was found, by check and the worst first. Of a check that finds all well it is the
         first object, which is nearest to its limit. Where the role may not read what a check reads,
         its verdict is `unknown`
-    :raises InvalidInput: there is no such check or limit, or a limit is no number from 0 on
+    :raises InvalidInput: there is no such check or limit, a limit is no whole number from 0 on, or
+        the store is something else
     """
+    _check.instance("store", store, Store)
     known, limits = checks(), limits or {}
     for field, given in (("only", only), ("limits", limits)):
         for name in given:

@@ -405,6 +405,9 @@ class Migrator:
         _check.given(_check.seconds, "lock_wait", lock_wait)
         _check.seconds("retry_for", retry_for)
         _check.given(_check.some_text, "role", role)
+        if directory is not None:
+            _check.instance("directory", directory, Path)
+        _check.given(_check.function, "tell", tell)
         self._check_schema(schema)
         self._connection = connection
         self._schema = schema

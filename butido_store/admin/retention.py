@@ -159,9 +159,9 @@ def prune(
     :raises InvalidInput: a value cannot be used
     :raises Unavailable: another session walks, and did so for as long as the store tries again
     """
-    _check.seconds("pause", pause)
-    most = max(1, _check.count("batch", batch))
-    pace = _Pace(most, pause, told)
+    _check.instance("store", store, Store)
+    most = _check.count("batch", batch, least=1)
+    pace = _Pace(most, _check.seconds("pause", pause), _check.function("told", told))
     total = Removed()
     while logs := pace.walk(store, "log"):
         total += logs
@@ -258,7 +258,9 @@ def plan(store: Store) -> Plan:
 
     :param store: the store
     :returns: what would be removed
+    :raises InvalidInput: the store is something else
     """
+    _check.instance("store", store, Store)
     stays: Counter[tuple[Walk, str]] = Counter()
     logs = _go_logs(_candidates(store, "log", _Log, stays), stays)
     records = _candidates(store, "record", _Record, stays)
@@ -400,7 +402,9 @@ def why(store: Store, uuid: UUID) -> list[Reason]:
     :param store: the store
     :param uuid: the job's uuid
     :returns: for each whether it goes, or why not; none if there is no such job
+    :raises InvalidInput: a value cannot be used
     """
+    _check.instance("store", store, Store)
     _check.uuid("uuid", uuid)
     return [reason for what in ("log", "record") if (reason := _why(store, what, uuid))]
 

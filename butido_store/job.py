@@ -136,9 +136,12 @@ class EndedJob:
     measurements: Mapping[str, Number] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Document:
-    """What is recorded of a job, checked and copied, in the forms that its statements need."""
+    """What is recorded of a job, checked and copied, in the forms that its statements need.
+
+    It has no `repr` of its own: script, log and environment may be long, or hold secrets.
+    """
 
     # The columns of job, with names in place of ids, under the names of the statements' parameters.
     values: dict[str, Any]

@@ -187,7 +187,11 @@ async def _open(
     source = OwnPool(own, sizes=sizes, timeout=retry_for or RETRY_FOR) if sizes else own
     store = cls(source, retry_for=retry_for, timeout=timeout, secrets=secrets)
     if reader is not None:
-        store._reader = Reader(cls._way, reader, schema, prepare_threshold, wait, sizes)
+        try:
+            store._reader = Reader(cls._way, reader, schema, prepare_threshold, wait, sizes)
+        except ConnectionFailed as error:
+            # It is the reader's DSN that is wrong, not the other one.
+            raise ConnectionFailed(f"reader: {error}") from error
     await store._open(source)
     return store
 

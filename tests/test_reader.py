@@ -231,6 +231,8 @@ def test_a_reader_that_is_no_standby_is_not_asked(
 def test_a_standby_that_is_down_loses_no_answer(
     kind: str, pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(ConnectionFailed, match=r"^reader: the connection string is not valid"):
+        Store.connect(pair.primary.dsn, reader="hidden")
     with opened(pair, kind, reader="host=/nowhere password=hidden", reader_wait=0.1) as store:
         store.run(create(one := uuid7()))
         assert one in {each.uuid for each in store.run(report.submits(limit=None))}

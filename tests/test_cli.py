@@ -1,14 +1,22 @@
 """The command line: what it does, and that it fails in one line."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 from samples import create, start
 from shell import Run
 
+import butido_store
 from butido_store import Store, uuid7
+from butido_store._query import directory
+from butido_store.cli.main import main
 
 pytestmark = pytest.mark.any_server
 
@@ -98,6 +106,36 @@ def test_the_embedded_server_by_hand(
         assert connection.execute("SELECT count(*) FROM butido.job").fetchone() == (0,)
     assert run("server", "stop").stdout == "stopped\n"
     assert run("server", "stop").stdout == "not running\n"
+    # As one that is about to start, or recovers.
+    data = short_directory.resolve() / "data"
+    with subprocess.Popen(["sh", "-c", "read line", str(data)], stdin=subprocess.PIPE) as launched:
+        (data / "postmaster.pid").write_text(f"{launched.pid}\n{data}\n")
+        says = f"it takes no connection yet, process {launched.pid}\n"
+        assert says in run("server", "status").stdout
+        launched.communicate()
+
+
+def test_an_installation_that_lacks_a_directory_is_one_line(tmp_path: Path) -> None:
+    package = Path(butido_store.__file__).parent
+    shutil.copytree(package, tmp_path / "butido_store", ignore=shutil.ignore_patterns("*.pyc"))
+    (tmp_path / "sql").symlink_to(directory("sql"))
+    done = subprocess.run(
+        [sys.executable, "-m", "butido_store", "migrate", "sql"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    says = "Error: butido-store: the installation of butido_store has no directory 'schema'\n"
+    assert (done.returncode, done.stderr) == (1, says)
+
+
+@pytest.mark.parametrize("lacking", ["packaging", "pip"])
+def test_the_demonstration_names_its_extra(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, lacking, None)
+    done = CliRunner().invoke(main, ["--dsn", "host=/nowhere", "demo"])
+    assert done.exit_code == 1
+    assert f"needs {lacking}; run: pip install 'butido_store[demo]'" in done.stderr
 
 
 def test_help_names_every_command(run: Run) -> None:

@@ -445,6 +445,8 @@ def server_status(database: Database) -> None:
     found = embedded.status()
     click.echo(f"{'running' if found.running else 'stopped'} in {found.directory}")
     if found.running:
-        click.echo(f"PostgreSQL {found.version}, process {found.pid}\n{found.dsn}")
+        version = f"PostgreSQL {found.version}" if found.version else "it takes no connection yet"
+        process = f", process {found.pid}" if found.pid else ""
+        click.echo(f"{version}{process}\n{found.dsn}")
     else:
         sys.exit(3)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -20,6 +21,18 @@ from butido_store.errors import StoreError
 from butido_store.store import Store
 
 _LOG_LINES = 12
+
+
+def check_extra() -> None:
+    """Refuse where what the wheelhouse example imports and runs is not installed.
+
+    :raises StoreError: it names the extra
+    """
+    if missing := [name for name in ("packaging", "pip") if find_spec(name) is None]:
+        raise StoreError(
+            f"the demonstration needs {' and '.join(missing)}; "
+            "run: pip install 'butido_store[demo]'"
+        )
 
 
 def run(target: Target, schema: str, requirement: str, kept: Path | None) -> None:

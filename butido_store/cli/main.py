@@ -91,7 +91,7 @@ class _Main(Group):
             code = 0
         except OSError as error:
             where = "the output cannot be written" if error.errno in _FULL else _PROGRAM
-            click.echo(f"Error: {error.filename or where}: {error.strerror}", err=True)
+            click.echo(f"Error: {error.filename or where}: {error.strerror or error}", err=True)
             code = 1
         try:
             sys.stdout.flush()
@@ -347,8 +347,9 @@ def completion(shell: str) -> None:
 @click.pass_obj
 def demo(database: Database, requirement: str, directory: Path | None) -> None:
     """Build REQUIREMENT and all that it needs from source, twice, and show what is remembered."""
-    from butido_store.cli.demo import run
+    from butido_store.cli.demo import check_extra, run
 
+    check_extra()
     with database.migrator() as migrator:
         for name in migrator.apply():
             click.echo(f"applied migration {name}")

@@ -486,7 +486,10 @@ def _uuid_text(field: str, value: object) -> str:
 
 
 def uuid7() -> UUID:
-    """Return a UUIDv7 of this quarter of a microsecond (RFC 9562, section 6.2, method 3)."""
+    """Return a UUIDv7 of this quarter of a microsecond (RFC 9562, section 6.2, method 3).
+
+    :returns: a uuid that sorts by when it was made
+    """
     milliseconds, nanoseconds = divmod(clock.time_ns(), 1_000_000)
     fraction = (nanoseconds << 12) // 1_000_000
     number = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | fraction << 64 | 2 << 62
@@ -532,6 +535,7 @@ def encode_log(data: bytes | str) -> str:
 
     :param data: output as it came
     :returns: text that PostgreSQL can hold, and `decode_log` turns back
+    :raises InvalidInput: at once, when it is neither bytes nor str
     """
     raw = to_bytes(data)
     try:
@@ -559,6 +563,7 @@ def decode_log(text: str) -> bytes:
 
     :param text: a log as the store has it
     :returns: the output as it came
+    :raises InvalidInput: at once, when it is no text
     """
     return _DECODE.sub(lambda match: bytes.fromhex(match[1].decode()), _utf8("text", text))
 

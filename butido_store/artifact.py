@@ -67,7 +67,7 @@ class Output:
     def from_file(cls, file: str | os.PathLike[str], path: str) -> Self:
         """Describe a file that was made, with the SHA-256 and size of what is read of it now.
 
-        It reads to the end, a piece at a time: off the event loop, `asyncio.to_thread` calls it.
+        It reads all of the file, a piece at a time: in asyncio, call it by `asyncio.to_thread`.
 
         :param file: where it is
         :param path: its path relative to the root of the store that holds it
@@ -102,7 +102,7 @@ def register(
     :param uuid: the uuid that it gets when it is not there yet; by default a new one
     :returns: the artifact, which may be there already under another uuid
     :raises InvalidInput: at once, when a value cannot be stored
-    :raises Conflict: when run, if it is there with another size
+    :raises Conflict: when run, if it is there with another size, or the uuid is another artifact's
     """
     name = {"path": _check.path("path", path), "sha256": _check.sha256("sha256", sha256)}
 
@@ -130,6 +130,7 @@ def get(uuid: UUID) -> Statement[Artifact]:
 
     :param uuid: the artifact's uuid
     :returns: the artifact
+    :raises InvalidInput: at once, when it is no UUID
     :raises NotFound: when run, if there is none
     """
     return read(

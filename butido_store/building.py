@@ -416,6 +416,7 @@ class RunningJob(_Body):
         """Take output; it is written at 64 kB or when it is a second old, whichever is first.
 
         :param data: output as it came; none, to be told only whether the job was swept
+        :raises InvalidInput: at once, when it is neither bytes nor str
         :raises NotRunning: the job has ended, for instance since a sweep marked it as lost
         :raises Unavailable: there is much to write, and the database is away for too long; what
             could not be written is kept, and written with what comes next
@@ -481,7 +482,11 @@ class AsyncRunningJob(_Body):
     _leaving = False
 
     async def log(self, data: bytes | str = b"") -> None:
-        """Take output as `RunningJob.log` does."""
+        """Take output as `RunningJob.log` does.
+
+        :param data: output as it came; none, to be told only whether the job was swept
+        :raises StoreError: as `RunningJob.log` says
+        """
         await self._log(data)
 
     async def finish(
@@ -493,7 +498,16 @@ class AsyncRunningJob(_Body):
         exit_code: int | None = None,
         measurements: Mapping[str, Number] | None = None,
     ) -> tuple[Artifact, ...]:
-        """End the job as `RunningJob.finish` does."""
+        """End the job, with the rest of its log, as `RunningJob.finish` does.
+
+        :param state: `success`, `error` or `lost`
+        :param outputs: the files that it made
+        :param reason: why it ended so, as `job.finish` takes it
+        :param exit_code: what the script's process ended with; negative for a signal
+        :param measurements: what was measured of it, by name
+        :returns: the artifacts that its outputs have become, by path
+        :raises StoreError: as `RunningJob.finish` says
+        """
         return await self._finish(state, outputs, reason, exit_code, measurements)
 
     async def _begin(self, building: "Building[Any]") -> None:

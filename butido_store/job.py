@@ -586,6 +586,7 @@ def heartbeat(uuid: UUID) -> Statement[None]:
     Not in one `run` with the end of its job: repeated, it would be refused.
 
     :param uuid: the job's uuid
+    :raises InvalidInput: at once, when it is no UUID
     :raises NotFound: when run, if there is no such job
     :raises NotRunning: when run, if the job has ended
     """
@@ -840,7 +841,8 @@ def sweep(
     :param uuid: uuid of this act of sweeping, by which it can be repeated; by default a new one
     :returns: the uuids of the jobs that this sweep marked; once it has, it marks no more, and gives
         them again
-    :raises InvalidInput: at once, when `silent_for` is not above 0 or is above a thousand years
+    :raises InvalidInput: at once, when `silent_for` is not above 0 or is above a thousand years, or
+        another value cannot be one
     """
     act = {"sweep": uuid7() if uuid is None else _check.uuid("uuid", uuid)}
     parameters = {
@@ -898,6 +900,7 @@ def get(uuid: UUID) -> Statement[Job]:
 
     :param uuid: the job's uuid
     :returns: the job
+    :raises InvalidInput: at once, when it is no UUID
     :raises NotFound: when run, if there is none
     """
     return _of_one("job/get", uuid, Job)
@@ -909,6 +912,7 @@ def log(uuid: UUID) -> Statement[str]:
     :param uuid: the job's uuid
     :returns: the log, escaped; `butido_store.log.decode_log` gives its bytes.
         `butido_store.log.follow` gives a long one in pieces
+    :raises InvalidInput: at once, when it is no UUID
     :raises NotFound: when run, if there is no such job
     :raises LogRemoved: when run, if it has ended and its log was removed; this is a `NotFound`, too
     """
@@ -940,6 +944,7 @@ def log_after(uuid: UUID, *, after: int | None = None, characters: int = 0) -> S
     :param after: place of the last piece that was read, while the job was running
     :param characters: how many characters were read
     :returns: the job's state and the text since then, of a long log a part of it
+    :raises InvalidInput: at once, when a value cannot be one
     :raises NotFound: when run, if there is no such job
     :raises LogRemoved: when run, if it has ended and its log was removed
     """
@@ -959,6 +964,7 @@ def script(uuid: UUID) -> Statement[str]:
 
     :param uuid: the job's uuid
     :returns: the script as it was recorded
+    :raises InvalidInput: at once, when it is no UUID
     :raises NotFound: when run, if there is no such job
     """
     return _of_one("job/script", uuid, str)
@@ -969,6 +975,7 @@ def env(uuid: UUID) -> Statement[dict[str, str]]:
 
     :param uuid: the job's uuid
     :returns: values by name; empty also where there is no such job
+    :raises InvalidInput: at once, when it is no UUID
     """
     return read("job/env", {"job": _check.uuid("uuid", uuid)}, variables)
 
@@ -978,6 +985,7 @@ def inputs(uuid: UUID) -> Statement[list[Artifact]]:
 
     :param uuid: the job's uuid
     :returns: artifacts by path; empty also where there is no such job
+    :raises InvalidInput: at once, when it is no UUID
     """
     return read("job/inputs", {"job": _check.uuid("uuid", uuid)}, partial(typed, Artifact))
 
@@ -987,5 +995,6 @@ def outputs(uuid: UUID) -> Statement[list[Artifact]]:
 
     :param uuid: the job's uuid
     :returns: artifacts by path; empty also where there is no such job
+    :raises InvalidInput: at once, when it is no UUID
     """
     return read("job/outputs", {"job": _check.uuid("uuid", uuid)}, partial(typed, Artifact))

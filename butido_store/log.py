@@ -9,7 +9,8 @@ from uuid import UUID
 
 from butido_store import _check, job
 from butido_store._check import decode_log, encode_log, to_bytes
-from butido_store._connection import AWAITING, BLOCKING, Way, done, each_at_once
+from butido_store._connection import AWAITING, BLOCKING, Way, each_at_once
+from butido_store._pipeline import done
 from butido_store._statement import Statement
 from butido_store.store import AnyStore, AsyncStore, Store, any_store, of_kind
 
@@ -49,6 +50,7 @@ class LogBuffer:
         :param job_uuid: the running job
         :param seq: place of the first piece; above 0 to go on with a log that was begun
         :param clock: gives seconds that only grow
+        :raises InvalidInput: at once, when one of them is something else
         """
         self._job = _check.uuid("job_uuid", job_uuid)
         self._seq = _check.count("seq", seq)
@@ -61,6 +63,7 @@ class LogBuffer:
 
         :param data: output as it came; nothing, to ask only whether a piece is due
         :returns: the statement, or None where no piece is due
+        :raises InvalidInput: at once, when it is neither bytes nor str
         """
         if not self._pending:
             self._since = self._clock()
@@ -96,7 +99,7 @@ def follow(
 
     :param store: asked again and again
     :param uuid: the job's uuid; one that has ended gives its whole log
-    :param every: how long to wait between two questions, in seconds
+    :param every: how many seconds to wait before it is asked again
     :param wait: go on until the job has ended; False for what there is, which of a log of any
         length takes the memory of a piece of it
     :returns: texts, escaped as the log is; they end where a piece was cut, not where a line ends
@@ -171,7 +174,7 @@ def read_outcome(lines: Iterable[str]) -> Outcome:
 
     :param lines: the lines of a log, with or without their ends
     :returns: what they say
-    :raises InvalidInput: they are no texts
+    :raises InvalidInput: at once, when they are no texts
     """
     success, reason, progress, phase = False, None, None, None
     for line in _check.each("lines", lines):

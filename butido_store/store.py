@@ -51,7 +51,9 @@ def open_schema(connection: psycopg.Connection[object], schema: str = DEFAULT_SC
     :param schema: name of the schema that holds the tables
     :raises InvalidInput: one of them is something else
     :raises SchemaMismatch: the database is not ready for this version
+    :raises PermissionDenied: the role may not look at the schema
     :raises Unavailable: the link broke, or the server took longer than half a minute
+    :raises StoreError: the connection is in a transaction
     """
     _check.instance("connection", connection, psycopg.Connection)
     at_once(_connection.open_schema(connection, _schema(schema)))
@@ -66,7 +68,9 @@ async def open_schema_async(
     :param schema: name of the schema that holds the tables
     :raises InvalidInput: one of them is something else
     :raises SchemaMismatch: the database is not ready for this version
+    :raises PermissionDenied: the role may not look at the schema
     :raises Unavailable: the link broke, or the server took longer than half a minute
+    :raises StoreError: the connection is in a transaction
     """
     _check.instance("connection", connection, psycopg.AsyncConnection)
     await _connection.open_schema(connection, _schema(schema))
@@ -113,9 +117,12 @@ async def connect(
         this store wrote or saw before; the primary does where it gives no answer
     :param reader_wait: for how many seconds a run waits for the reader, before it asks the
         primary
+    :returns: the store, which closes its connection when it is closed
     :raises InvalidInput: a value cannot be used
     :raises ConnectionFailed: the server cannot be reached, or refuses the connection
+    :raises EmbeddedServerError: the embedded server cannot be started
     :raises SchemaMismatch: the database is not ready for this version
+    :raises PermissionDenied: the role may not look at the schema
     :raises Unavailable: the link broke while the schema was checked
     """
     return await _open(
@@ -151,9 +158,12 @@ async def pooled(
     :param secrets: as for `connect`
     :param reader: as for `connect`; it has a pool of its own
     :param reader_wait: as for `connect`
+    :returns: the store, which closes its pool when it is closed
     :raises InvalidInput: a value cannot be used
     :raises ConnectionFailed: the server cannot be reached, or refuses the connection
+    :raises EmbeddedServerError: the embedded server cannot be started
     :raises SchemaMismatch: the database is not ready for this version
+    :raises PermissionDenied: the role may not look at the schema
     :raises Unavailable: the link broke while the schema was checked
     :raises StoreError: psycopg_pool is not installed
     """
@@ -281,7 +291,8 @@ class Store(Body[psycopg.Connection[object] | Pool]):
         A stream is a transaction, which a migration waits for.
 
         :param statement: what to run
-        :param idle: seconds after which the server ends a stream not read on; None for never
+        :param idle: seconds after which the server ends a stream not read on; None for never. In a
+            transaction of the caller's it does not count
         :returns: the rows, one after the other
         :raises InvalidInput: at once, when it is none that reads rows, or the time is none
         :raises StoreError: while iterating, when the database fails
@@ -348,7 +359,13 @@ class AsyncStore(Body[psycopg.AsyncConnection[object] | AsyncPool]):
     @overload
     async def run(self, *statements: S[A]) -> tuple[A, ...]: ...
     async def run(self, *statements: S[object]) -> object:
-        """Run statements as `Store.run` does."""
+        """Run statements, as `Store.run` does: all of them happen, or none.
+
+        :param statements: what to run, in this order
+        :returns: the value of a single statement, else a tuple with the value of each
+        :raises InvalidInput: at once, when one is no statement
+        :raises StoreError: as each statement says, and `Unavailable` when time ran out
+        """
         return await self._run(_statements(statements))
 
     def stream(
@@ -357,7 +374,8 @@ class AsyncStore(Body[psycopg.AsyncConnection[object] | AsyncPool]):
         """Run a statement that reads rows, and yield them as they come, as `Store.stream` does.
 
         :param statement: what to run
-        :param idle: seconds after which the server ends a stream not read on; None for never
+        :param idle: seconds after which the server ends a stream not read on; None for never. In a
+            transaction of the caller's it does not count
         :returns: the rows, one after the other; `aclose()` closes a stream before its end
         :raises InvalidInput: at once, when it is none that reads rows, or the time is none
         :raises StoreError: while iterating, when the database fails

@@ -219,6 +219,7 @@ def get(uuid: UUID) -> Statement[SubmitDetail]:
 
     :param uuid: the submit's uuid
     :returns: the submit with its tree and plan
+    :raises InvalidInput: at once, when it is no UUID
     :raises NotFound: when run, if there is none
     """
     return read(
@@ -233,5 +234,6 @@ def env(uuid: UUID) -> Statement[dict[str, str]]:
 
     :param uuid: the submit's uuid
     :returns: values by name; empty also where there is no such submit
+    :raises InvalidInput: at once, when it is no UUID
     """
     return read("submit/env", {"submit": _check.uuid("uuid", uuid)}, variables)

@@ -376,6 +376,9 @@ class Migrator:
     The lock is the session's: of a migrator that is killed it goes as soon as the server has ended
     the statement that ran. Connect directly, or through a pooler that lends its session until the
     client leaves: pgbouncer in session mode.
+
+    Where the database fails in what is asked beside a migration, each method raises the
+    `StoreError` of its SQLSTATE.
     """
 
     def __init__(
@@ -458,6 +461,7 @@ class Migrator:
         :param to: the last one to apply; by default all
         :param phase: `pre` stops before the first one that waits until the older code is gone
         :returns: the ids of those applied now
+        :raises InvalidInput: the phase is another one
         :raises MigrationError: one was refused or failed; those before it stay applied
         """
         if phase is not None:

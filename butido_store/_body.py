@@ -11,9 +11,9 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from butido_store import _check, _connection, _reader
-from butido_store._connection import BLOCKING, Way, done, within
+from butido_store._connection import BLOCKING, Way, within
 from butido_store._conversation import DENIED, conversation, denied
-from butido_store._pipeline import execute
+from butido_store._pipeline import done, execute
 from butido_store._reader import Late, Reader, Unfit
 from butido_store._secrets import NO_KEY, Secrets
 from butido_store._source import Own, OwnPool, Place, Pooled, Single

@@ -33,7 +33,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from butido_store._conversation import Batch, Conversation
-from butido_store._pipeline import ADAPTERS, Connection, execute
+from butido_store._pipeline import ADAPTERS, Connection, done, execute
 from butido_store._statement import Rows
 from butido_store._target import Lent, opening
 from butido_store._watch import Watched
@@ -132,12 +132,6 @@ AWAITING = Way(
 def way_of(connection: Connection) -> Way:
     """Return which of the two a connection is."""
     return BLOCKING if isinstance(connection, psycopg.Connection) else AWAITING
-
-
-async def done(answer: Awaitable[A] | A) -> A:
-    """Return an answer: the one that is there already, or the one that has to be awaited."""
-    # Not isinstance of Awaitable, which takes four times as long.
-    return cast(A, await answer if hasattr(answer, "__await__") else answer)
 
 
 class _Entered:

@@ -260,7 +260,7 @@ async def execute(connection: Connection, batch: Batch) -> list[Rows]:
         if set_up == (None, None, None):
             return (await _run(connection, line.batch([BEGIN, *batch], None)))[1:]
         # psycopg knows how to begin one that is set up otherwise.
-        await _done(connection.execute(b""))
+        await done(cast(Any, connection.execute(b"")))
     # The caller may have had deallocated what was prepared, as psycopg does after a ROLLBACK or a
     # DROP, and the transaction would fail for that.
     return await _run(connection, line.batch(batch, None))
@@ -284,7 +284,7 @@ async def _begun(connection: Connection, line: _Line, batch: Batch) -> list[Rows
             )
     if connection.pgconn.transaction_status != TransactionStatus.IDLE:
         # The steps had begun one.
-        await _done(connection.rollback())
+        await done(connection.rollback())
     return await _run(connection, line.batch(batch, None))
 
 
@@ -298,6 +298,7 @@ async def _run(connection: Connection, talk: PQGen[A]) -> A:
         return await connection.wait(talk)
 
 
-async def _done(answer: Awaitable[object] | object) -> None:
-    if isinstance(answer, Awaitable):
-        await answer
+async def done(answer: Awaitable[A] | A) -> A:
+    """Return an answer: the one that is there already, or the one that has to be awaited."""
+    # Not isinstance of Awaitable, which takes four times as long.
+    return cast(A, await answer if hasattr(answer, "__await__") else answer)

@@ -21,13 +21,12 @@ from butido_store._connection import (
     Way,
     at_once,
     cut,
-    done,
     open_schema,
     refused_by_pool,
     way_of,
     within,
 )
-from butido_store._pipeline import Connection
+from butido_store._pipeline import Connection, done
 from butido_store._target import Target, refused
 from butido_store.errors import (
     ConnectionFailed,
@@ -143,7 +142,7 @@ class Own(Single):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What they are made with beside it."""
+        """What its connections are made with beside the DSN."""
         timeouts = self._target.timeouts
         if self._connect_timeout is not None and "connect_timeout" in timeouts:
             timeouts["connect_timeout"] = self._connect_timeout

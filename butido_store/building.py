@@ -20,7 +20,8 @@ from typing import Any, ClassVar, Generic, cast
 from uuid import UUID
 
 from butido_store import _check, artifact, job
-from butido_store._connection import AWAITING, BLOCKING, Way, at_once, done, within
+from butido_store._connection import AWAITING, BLOCKING, Way, at_once, within
+from butido_store._pipeline import done
 from butido_store._statement import Statement
 from butido_store.artifact import Artifact, Output, Reuse
 from butido_store.errors import (

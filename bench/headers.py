@@ -28,7 +28,7 @@ from workload import submits
 from butido_store import Store, job, report
 from butido_store.admin.header import MODES, conflicts, pg_mode, said
 from butido_store.admin.migrate import MigrationFile, Migrator, shipped
-from butido_store.admin.plan import Seen, Watched, lies
+from butido_store.admin.plan import Seen, Watcher, lies
 from butido_store.embedded import Server
 from butido_store.errors import StoreError
 
@@ -72,7 +72,7 @@ class Checked:
         return "\n".join(lines)
 
 
-class _UnderLoad(Watched):
+class _UnderLoad(Watcher):
     """A migrator that, with all its locks, waits until each worker got through or waits for it."""
 
     load: "_Load"
@@ -315,7 +315,7 @@ def _quiet(
     """
     position = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
     with psycopg.connect(dsn, autocommit=True) as connection:
-        migrator = Watched(connection, schema=schema, directory=directory)
+        migrator = Watcher(connection, schema=schema, directory=directory)
         with migrator._session(alone=True) as session:
             migrator._prepare(session)
             (begin,) = connection.execute(position).fetchone() or (0,)
@@ -329,7 +329,7 @@ def _quiet(
 def _undo(dsn: str, file: MigrationFile, directory: Path | None, schema: str) -> frozenset[str]:
     """Undo a migration; return what is dropped."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        migrator = Watched(connection, schema=schema, directory=directory)
+        migrator = Watcher(connection, schema=schema, directory=directory)
         with migrator._session(alone=True):
             return migrator.watch(file, undo=True).dropped
 

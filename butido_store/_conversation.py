@@ -113,7 +113,7 @@ def lacked(queries: Iterable[str], schema: str | None = None) -> Step:
 
 
 def _queries(statements: Sequence[Statement[object]]) -> set[str]:
-    """Return the queries that statements may run, also those that ask why and add what lacks."""
+    """Return the queries that statements may run, also to ask why and to add what is missing."""
     names: set[str] = set()
     for statement in statements:
         asked = statement.why().steps if statement.why else ()

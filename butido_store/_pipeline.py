@@ -30,7 +30,8 @@ from butido_store.errors import InvalidInput
 A = TypeVar("A")
 Connection = psycopg.Connection[object] | psycopg.AsyncConnection[object]
 
-# So many texts are prepared at a time, as psycopg does by default, and the runs of so many counted.
+# At most so many texts are prepared at a time, as by psycopg unless told otherwise, and the runs of
+# at most so many are counted.
 _MOST_PREPARED, _MOST_COUNTED = 100, 1000
 # After what was prepared was missing or did not fit so often, a connection prepares nothing.
 _MOST_LOST = 3
@@ -88,9 +89,9 @@ class _Context:
 
 # The server knows a statement by its text and the types of its parameters.
 _Key = tuple[bytes, tuple[int, ...]]
-# Stands for one that is closed.
+# Stands where the answer is that a statement was closed.
 _CLOSED: _Key = b"", ()
-# With its parameters, and the format of each.
+# A statement, its parameters, and the format of each.
 _Message = tuple[_Key, Sequence[Buffer | None], Sequence[Format] | None]
 
 

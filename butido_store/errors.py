@@ -95,7 +95,7 @@ _SET_SEQUENCE = sql.SQL("SELECT setval(pg_get_serial_sequence({}, 'id'), max(id)
 # Citus names a constraint in the message only, and as the shard has it: job_pkey_102008.
 _CONSTRAINT_IN_MESSAGE = re.compile(r'constraint "([^"]+?)(?:_\d{5,})?"')
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
-# What sql/report/jobs.sql and submits.sql say in place of a time, of a row that is not there.
+# What sql/report/jobs.sql and submits.sql have the server refuse as a time: there is no such row.
 _BEFORE_IN_MESSAGE = re.compile(r"before: there is no (?:job|submit) [0-9a-f-]{36}")
 
 
@@ -148,9 +148,9 @@ def from_database(
         return Unavailable(f"the database is unavailable: {primary}")
     if state == _INSUFFICIENT_PRIVILEGE:
         return PermissionDenied(
-            f"{primary}: as the owner, grant what lacks: to read, USAGE on the schema and SELECT "
-            "on its tables; schema/roles.sql makes roles that have what a builder, a janitor or a "
-            "reader needs"
+            f"{primary}: as the owner, grant what is lacking: to read, USAGE on the schema and "
+            "SELECT on its tables; schema/roles.sql makes roles that have what a builder, a "
+            "janitor or a reader needs"
         )
     if state[:2] == _AUTHORIZATION_CLASS or state == _INVALID_CATALOG_NAME:
         return ConnectionFailed(primary)
@@ -189,10 +189,11 @@ def from_privileges(error: psycopg.Error, lacked: Iterable[Sequence[object]]) ->
 
     :param error: what psycopg raised
     :param lacked: the privileges, rows of sql/store/denied.sql
-    :returns: the error to raise `from` the one given; that of `from_database` where nothing lacks
+    :returns: the error to raise `from` the one given; that of `from_database` if nothing is lacking
     """
     rows = [tuple(map(str, row)) for row in lacked]
-    # A role that lacks nothing else may not call a function.
+    # Functions are named only where nothing else is: all of the schema's are asked for, and whoever
+    # may not use the schema or its tables lacks more than them.
     rows = [row for row in rows if row[2] != "FUNCTION"] or rows
     if not rows:
         return from_database(error)

@@ -4,7 +4,7 @@ from butido_store.admin import drift
 from butido_store.admin.migrate import Migrator, position, shipped
 from butido_store.errors import MigrationError
 
-# As many differences are told in one message.
+# One message tells of at most so many differences.
 _TOLD = 10
 
 

@@ -196,8 +196,7 @@ def _compare(
                     "migrations only"
                 )
     except psycopg.Error as error:
-        lost = connection.closed
-        raise errors.from_database(error, connection_lost=bool(lost)) from error
+        raise errors.from_database(error, connection_lost=connection.closed) from error
     if not bookkeeping:
         expected = [row for row in expected if "yoyo_" not in row.object]
     return [*_differences(expected, [*found, *told])], session[0]["may_create"]

@@ -498,7 +498,7 @@ class Migrator:
                 self._perform(file, undo=True)
         return plan.undone
 
-    def rollback_plan(self, *, to: str) -> "RollbackPlan":
+    def rollback_plan(self, *, to: str) -> RollbackPlan:
         """Tell what `rollback` would undo and lose; takes no lock and writes nothing.
 
         :param to: the migration that stays as the last one, or `ZERO`
@@ -511,7 +511,7 @@ class Migrator:
 
     def _planned(
         self, files: list[MigrationFile], to: str, session: dict[str, Any]
-    ) -> tuple["RollbackPlan", list[MigrationFile]]:
+    ) -> tuple[RollbackPlan, list[MigrationFile]]:
         """Return what a rollback would do, and the migrations that it would undo."""
         undone = self._to_undo(files, to, session)
         lost: dict[str, int] = {}
@@ -847,7 +847,7 @@ def position(files: list[MigrationFile], id_: str) -> int:
     :param id_: the one named
     :raises MigrationError: it is not among them
     """
-    for position, file in enumerate(files, 1):
+    for number, file in enumerate(files, 1):
         if file.id == id_:
-            return position
+            return number
     raise MigrationError(f"there is no migration {id_!r}; the last one is {files[-1].id}")

@@ -59,7 +59,7 @@ class Planned:
         return "\n".join(lines)
 
 
-class Watched(Migrator):
+class Watcher(Migrator):
     """A migrator that sees what each migration locks, scans, rewrites and drops."""
 
     @staticmethod
@@ -180,9 +180,9 @@ def lies(file: MigrationFile, seen: Seen, lost: Iterable[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _scratch(migrator: Migrator) -> Iterator[Watched]:
+def _scratch(migrator: Migrator) -> Iterator[Watcher]:
     """Lend a migrator of a schema that holds the migrator's tables only, and drop it after."""
-    scratch = Watched(
+    scratch = Watcher(
         migrator._connection,
         schema=SCRATCH,
         directory=migrator._directory,

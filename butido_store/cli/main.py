@@ -30,7 +30,7 @@ from butido_store.store import Store
 
 _PROGRAM = "butido-store"
 _INTERRUPTED = 130  # as shells have it
-# What the standard output fails with. It has no name, which an error of a file tells.
+# What writing to the standard output fails with: an error without a name, where a file has one.
 _FULL = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 

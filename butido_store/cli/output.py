@@ -214,7 +214,7 @@ def _drawn(
 
     What has been drawn is not drawn again below a further parent.
     """
-    branches = [encodable(sign, plain) for sign, plain in (("├── ", "|-- "), ("└── ", "`-- "))]
+    branches = [encodable(sign, other) for sign, other in (("├── ", "|-- "), ("└── ", "`-- "))]
     bar = encodable("│", "|")
     drawn: set[UUID] = set()
     pending = [(root, "", "") for root in reversed(roots)]

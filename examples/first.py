@@ -15,8 +15,8 @@ node = {"name": "words", "version": "1.0", "dependencies": []}
 plan = {"uuid": str(job), "package": "words", "version": "1.0", "needs": []}
 
 with Store.connect() as store:  # libpq's environment, else the embedded server
-    found = artifact.register(words.path, sha256=words.sha256, size=words.size)
-    source = store.run(found)
+    entry = artifact.register(words.path, sha256=words.sha256, size=words.size)
+    source = store.run(entry)
     building = build(
         store, job, submit=request, endpoint="here",
         package="words", version="1.0", image="none",

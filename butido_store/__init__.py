@@ -42,3 +42,8 @@ def __getattr__(name: str) -> ModuleType:
     if name == "report":
         return import_module("butido_store.report")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name `report`, too, before it is asked for."""
+    return [*{*globals(), *__all__}]

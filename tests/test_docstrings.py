@@ -3,6 +3,8 @@
 import inspect
 import pydoc
 import re
+import subprocess
+import sys
 from typing import Any, get_args
 
 import pytest
@@ -27,6 +29,12 @@ def test_help_shows_how_a_store_is_opened(kind: Any, name: str) -> None:
     _, methods = whole.split("Class methods defined here:")
     # Newer versions of Python have each parameter on a line of its own.
     assert re.search(rf"{name}\(\W*dsn: str \| None = None,\W*schema: str = 'butido'", methods)
+
+
+def test_all_that_is_public_is_named_before_it_is_asked_for() -> None:
+    ask = "import butido_store as b; print(*sorted({*b.__all__} - {*dir(b)}))"
+    asked = [sys.executable, "-c", ask]
+    assert subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout.strip() == b""
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

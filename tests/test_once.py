@@ -385,7 +385,7 @@ def test_what_a_block_refuses(own: Store, of_submit: UUID) -> None:
     for said in ({"wait": 1}, {"besides": [uuid7()]}):
         with pytest.raises(InvalidInput, match="only with once"):
             block(own, of_submit, None, **said)
-    with pytest.raises(InvalidInput, match="silent_for is 0"):
+    with pytest.raises(InvalidInput, match="once is 0:00:00"):
         block(own, of_submit, timedelta(0))
     with pytest.raises(InvalidInput, match="once is 0:00:01"):
         block(own, of_submit, timedelta(seconds=1))

@@ -26,7 +26,10 @@ from butido_store import _query
 from mutate.tokens import mutants
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ("_query", "_statement", "_conversation", "_check", "_body", "store")
+CORE = (
+    *("_body", "_check", "_conversation", "_pipeline", "_query", "_reader", "_secrets"),
+    *("_statement", "_target", "artifact", "job", "log", "release", "store", "submit"),
+)
 CACHE = ROOT / ".mutate"
 # One that a broken session has failed is tried once more.
 _ATTEMPTS = 2

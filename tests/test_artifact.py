@@ -44,6 +44,14 @@ def test_a_file_is_one_artifact_per_path_and_content(store: AnyStore) -> None:
         store.run(artifact.register("src", sha256=sha256("a"), size=2))
 
 
+def test_what_a_job_made_is_no_file_from_outside(store: AnyStore, of_submit: UUID) -> None:
+    made = Output("src", sha256("a"), 1)
+    store.run(job.record(ended(uuid7(), of_submit, outputs=[made])))
+    outside = register(store, "src", "a")
+    assert outside != made.uuid
+    assert register(store, "src", "a") == outside
+
+
 def test_every_job_keeps_pointing_at_what_it_read(store: AnyStore, of_submit: UUID) -> None:
     before, after = uuid7(), uuid7()
     store.run(start(before, of_submit, inputs=[register(store, "src", "old")]))
@@ -106,6 +114,11 @@ def test_the_newest_of_several_is_offered_even_without_outputs(
     store.run(job.record(ended(newest, of_submit, inputs=inputs, started_at=later(9))))
     store.run(job.record(ended(uuid7(), of_submit, inputs=inputs, started_at=later(8))))
     assert store.run(artifact.reusable(**ASKED)) == Reuse(newest, later(60), ())
+    # Of those that started together the last one by uuid, whichever was recorded last.
+    last = uuid7()
+    for uuid in (last, UUID(int=1)):
+        store.run(job.record(ended(uuid, of_submit, inputs=inputs, started_at=later(9))))
+    assert store.run(artifact.reusable(**ASKED)) == Reuse(last, later(60), ())
 
 
 @pytest.mark.parametrize(

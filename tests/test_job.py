@@ -1,6 +1,8 @@
 """Jobs: from their start over their log to their end."""
 
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +17,7 @@ from samples import create, ended, fingerprint, finish, later, sha256, start
 
 from butido_store import Statement, artifact, job, report, uuid7
 from butido_store.artifact import Artifact, Output
-from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning
+from butido_store.errors import Conflict, InvalidInput, NotFound, NotRunning, StoreError
 from butido_store.log import decode_log
 
 
@@ -436,18 +438,20 @@ def test_a_container_is_set_once(store: AnyStore, running: UUID) -> None:
 def test_a_silent_job_is_lost_and_a_beating_one_is_not(
     store: AnyStore, of_submit: UUID, connection: psycopg.Connection[Any]
 ) -> None:
-    silent, beating = uuid7(), uuid7()
-    store.run(start(silent, of_submit))
-    store.run(start(beating, of_submit))
-    store.run(job.append_log(silent, seq=0, data="so far"))
+    silent, mute, third, beating = (uuid7() for _ in range(4))
+    store.run(*(start(uuid, of_submit) for uuid in (silent, mute, third, beating)))
+    logs = {silent: "so far", mute: "", third: "é"}
+    store.run(*(job.append_log(uuid, seq=0, data=logs[uuid]) for uuid in (third, silent)))
     connection.execute("UPDATE job SET heartbeat_at = heartbeat_at - interval '1 hour'")
     store.run(job.heartbeat(beating))
     half_an_hour = timedelta(minutes=30)
     assert store.run(job.sweep(silent_for=half_an_hour, endpoint="builder-2")) == []
-    assert store.run(job.sweep(silent_for=half_an_hour, endpoint="builder-1")) == [silent]
-    lost, alive = store.run(job.get(silent), job.get(beating))
-    assert (lost.state, alive.state) == ("lost", "running")
-    assert store.run(job.log(silent)) == "so far"
+    assert store.run(job.sweep(silent_for=half_an_hour, endpoint="builder-1")) == [*logs]
+    for uuid, log in logs.items():
+        lost = store.run(job.get(uuid))
+        assert (lost.state, lost.log_size) == ("lost", len(log.encode()))
+        assert store.run(job.log(uuid)) == log
+    assert store.run(job.get(beating)).state == "running"
     assert store.run(job.sweep(silent_for=timedelta(minutes=30))) == []
     with pytest.raises(NotRunning, match="lost"):
         store.run(finish(silent))
@@ -494,6 +498,115 @@ def test_a_recorded_job_has_the_fingerprint_of_a_started_one(
     file = source(store)
     started = store.run(start(uuid7(), of_submit, inputs=[file.uuid]))
     assert store.run(job.record(ended(uuid7(), of_submit, inputs=[file.uuid]))) == started
+
+
+# What is said of a job at its start, and at its end.
+BEGUN = (
+    *("submit", "package", "version", "image", "image_sha256", "endpoint", "started_at"),
+    *("script", "env", "inputs", "container_hash"),
+)
+ENDED = ("state", "finished_at", "outputs", "reason", "exit_code", "measurements")
+
+
+def file_of(number: int) -> Artifact:
+    """Return a file from outside; those of high numbers come first by their paths."""
+    path = "src/a" if number > 9 else "src/b"
+    return Artifact(UUID(int=number), path, sha256(f"{number}"), number, None)
+
+
+def said_of(number: int) -> dict[str, Any]:
+    """Return what is said of a job that has ended, each of it different for each number."""
+    return {
+        "submit": uuid7(),
+        "package": f"p{number}",
+        "version": f"{number}",
+        "image": f"i{number}",
+        "image_sha256": sha256(f"i{number}"),
+        "endpoint": f"e{number}",
+        "started_at": later(number),
+        "script": f"s{number}",
+        "env": {"Z": f"{number}", f"O{number}": "", "BOTH": "same"},
+        "inputs": [UUID(int=n + number) for n in (4, 1, 96)],
+        "container_hash": f"c{number}",
+        "log": f"error: {number}\n",
+        "state": ("success", "error", "lost")[number],
+        "finished_at": later(60 + number),
+        "outputs": [
+            Output(
+                f"out/{place}", sha256(f"o{number}"), number, UUID(int=1000 - 10 * number - place)
+            )
+            for place in range(2)
+        ],
+        "reason": f"r{number}",
+        "exit_code": number,
+        "measurements": {"m": float(number)},
+    }
+
+
+def in_pieces(jobs: Mapping[UUID, dict[str, Any]]) -> list[Statement[object]]:
+    """Return what records jobs as they go: each begins before another one goes on."""
+    return [
+        *(job.start(uuid, **{name: said[name] for name in BEGUN}) for uuid, said in jobs.items()),
+        *(job.append_log(uuid, seq=0, data=said["log"]) for uuid, said in jobs.items()),
+        *(job.finish(uuid, **{name: said[name] for name in ENDED}) for uuid, said in jobs.items()),
+    ]
+
+
+def whole(jobs: Mapping[UUID, dict[str, Any]]) -> list[job.EndedJob]:
+    """Return jobs as they are recorded once they have ended."""
+    return [job.EndedJob(uuid=uuid, **said) for uuid, said in jobs.items()]
+
+
+WAYS: dict[str, Callable[[Mapping[UUID, dict[str, Any]]], list[Statement[object]]]] = {
+    "in pieces": in_pieces,
+    "whole": lambda jobs: [job.record(one) for one in whole(jobs)],
+    "together": lambda jobs: [job.record_all(whole(jobs))],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_of_several_is_what_was_said_of_it(store: AnyStore, way: str) -> None:
+    """Beside others, of which all is different; and a repetition is compared with its own alone."""
+    several, write = {uuid7(): said_of(number) for number in range(3)}, WAYS[way]
+    files = {uuid: file_of(uuid.int) for said in several.values() for uuid in said["inputs"]}
+    for one in files.values():
+        assert one.sha256 is not None
+        assert one.size is not None
+        store.run(artifact.register(one.path, sha256=one.sha256, size=one.size, uuid=one.uuid))
+    store.run(*(create(said["submit"]) for said in several.values()))
+    for statement in write(several) * 2:
+        store.run(statement)
+    for uuid, said in several.items():
+        inputs = [files[of] for of in sorted(said["inputs"], key=lambda of: (of.int < 9, of))]
+        assert store.run(job.inputs(uuid)) == inputs
+        assert store.run(job.outputs(uuid)) == [
+            Artifact(one.uuid, one.path, one.sha256, one.size, uuid) for one in said["outputs"]
+        ]
+        assert [*store.run(job.env(uuid)).items()] == sorted(said["env"].items())
+        assert store.run(job.script(uuid)) == said["script"]
+        assert store.run(job.log(uuid)) == store.run(job.log_after(uuid)).text == said["log"]
+        found = asdict(store.run(job.get(uuid)))
+        own = said["package"], said["version"], said["image"], said["script"], said["env"]
+        read = [(one.path, one.sha256 or b"") for one in inputs]
+        assert found.pop("fingerprint") == fingerprint(*own, read, said["image_sha256"])
+        del found["heartbeat_at"]
+        apart = ("script", "env", "inputs", "outputs", "log", "submit")
+        assert found == {
+            "uuid": uuid,
+            "submit_uuid": said["submit"],
+            "log_size": len(said["log"]),
+            "log_removed": False,
+            **{name: said[name] for name in said if name not in apart},
+        }
+    (uuid, said), *_, (_, other) = several.items()
+    for name in said:
+        changed = write({uuid: {**said, name: other[name]}})
+        # An end in another state, or another piece of a log, comes too late.
+        expected: tuple[type[StoreError], str] = Conflict, f"other content: {name}$"
+        if way == "in pieces" and name in ("state", "log"):
+            expected = NotRunning, "its state is success$"
+        with pytest.raises(expected[0], match=expected[1]):
+            store.run(*changed)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Submits: written once, read back whole, listed newest first."""
 
+from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -38,6 +40,38 @@ def test_everything_that_was_given_comes_back(store: AnyStore) -> None:
         buildplan(planned),
     )
     assert store.run(submit.env(uuid)) == {"A": "b=c", "E": ""}
+
+
+def said_of(number: int) -> dict[str, Any]:
+    """Return what is said of a submit, each of it different for each number."""
+    return {
+        "timestamp": later(number),
+        "package": f"p{number}",
+        "version": f"{number}",
+        "image": f"i{number}",
+        "repo_hash": f"{number}" * 40,
+        "tree": tree(f"p{number}", "gcc"),
+        "buildplan": buildplan(UUID(int=number)),
+        "env": {"Z": f"{number}", f"O{number}": "", "BOTH": "same"},
+        "actor": f"a{number}",
+        "labels": {"k": f"{number}"},
+    }
+
+
+def test_each_of_several_is_what_was_said_of_it(store: AnyStore) -> None:
+    several = {uuid7(): said_of(number) for number in range(3)}
+    for uuid, said in several.items():
+        store.run(create(uuid, **said))
+    for uuid, said in several.items():
+        store.run(create(uuid, **said))
+        found = store.run(submit.get(uuid))
+        expected = {name: said[name] for name in said if name != "env"}
+        assert asdict(found) == {"uuid": uuid, **expected}
+        assert [*store.run(submit.env(uuid)).items()] == sorted(said["env"].items())
+    first, *_, other = several.values()
+    for name in first:
+        with pytest.raises(Conflict, match=f"content: {name}$"):
+            store.run(create(next(iter(several)), **{**first, name: other[name]}))
 
 
 def test_a_repetition_changes_nothing(store: AnyStore, connection: psycopg.Connection[Any]) -> None:

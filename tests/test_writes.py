@@ -238,6 +238,42 @@ def test_a_clock_that_stands_still_adds_nothing_to_what_is_there(
         assert [found.uuid for found in store.run(job.outputs(uuid))] == outputs
 
 
+# What there is of each job, in whichever table.
+OWNED = b"""
+SELECT 'job', j.uuid, j::text FROM job AS j
+UNION ALL SELECT 'chunk', c.job_uuid, c::text FROM job_log_chunk AS c
+UNION ALL SELECT 'output', a.job_uuid, a::text FROM artifact AS a
+UNION ALL SELECT 'input', i.job_uuid, i::text FROM job_input_artifacts AS i
+"""
+
+
+def test_a_write_of_one_job_changes_no_other_and_waits_for_none(
+    connection: Connection, connect: Connect
+) -> None:
+    store, other = Store(connection), connect()
+    of_submit, own, done, *running = (uuid7() for _ in range(5))
+    file = source(store)
+    store.run(create(of_submit), job.record(ended(done, of_submit, inputs=[file])))
+    for uuid in (running[0], own, running[1]):
+        store.run(start(uuid, of_submit, inputs=[file]))
+    for uuid in running:
+        store.run(*(job.append_log(uuid, seq=seq, data=str(uuid)) for seq in range(3)))
+    connection.execute("SET lock_timeout = '1s'")
+    with other.transaction():
+        other.execute("SELECT FROM job WHERE uuid <> %s FOR UPDATE", [own])
+        for statement in (
+            job.heartbeat(own),
+            job.append_log(own, seq=0, data="x"),
+            job.append_log(own, seq=1, data="y"),
+            job.set_container(own, "c"),
+            finish(own, "a"),
+        ):
+            before = set(connection.execute(OWNED))
+            store.run(statement)
+            changed = before ^ set(connection.execute(OWNED))
+            assert {uuid for _, uuid, _ in changed} == {own}, statement
+
+
 def test_a_statement_may_be_run_again_and_twice_in_one_run(store: AnyStore) -> None:
     of_submit, one, two, made = uuid7(), uuid7(), uuid7(), Output("a", sha256("a"), 1)
     writes: list[Statement[object]] = [
@@ -382,6 +418,23 @@ def test_what_appears_after_a_release_found_nothing_is_released(
     meddled.before = [nothing, lambda: store.run(new)]
     assert Store(meddled).run(release.create(uuid7(), artifacts=[uuid], **said)) == [uuid]
     assert uuid in [found.artifact_uuid for found in store.run(report.releases())]
+
+
+def test_a_job_that_ends_after_a_reuse_looked_is_reused(
+    meddled: Meddled, connect: Connect, connection: Connection
+) -> None:
+    """Also where another submit reuses it meanwhile, and this one has reused another job."""
+    of_submit, other, mine, one, two = (uuid7() for _ in range(5))
+    store, said = Store(connect()), {"timestamp": later(0)}
+    store.run(create(of_submit), create(other), create(mine), start(one, of_submit))
+    store.run(start(two, of_submit), finish(two), submit.reuse(mine, [two], **said))
+    ends: list[Statement[object]] = [finish(one), submit.reuse(other, [one], **said)]
+    meddled.before = [nothing, lambda: store.run(*ends)]
+    reuse = submit.reuse(mine, [one], **said)
+    Store(meddled).run(reuse)
+    store.run(reuse)
+    rows = connection.execute("SELECT job_uuid FROM reuse WHERE submit_uuid = %s", [mine])
+    assert {uuid for (uuid,) in rows} == {one, two}
 
 
 def test_a_release_of_more_is_another_release(store: AnyStore) -> None:

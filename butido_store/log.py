@@ -178,7 +178,7 @@ def read_outcome(lines: Iterable[str]) -> Outcome:
     """
     success, reason, progress, phase = False, None, None, None
     for line in _check.each("lines", lines):
-        match = _LINE.fullmatch(_check.instance("a line", line, str).rstrip("\r\n"))
+        match = _LINE.fullmatch(_check.instance("a line in lines", line, str).rstrip("\r\n"))
         if match is None:
             continue
         if match["ok"]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -418,9 +419,13 @@ def test_a_value_of_another_type_is_refused_at_once(value: Any, once: bool) -> N
         hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
         for field in values:
             said = iter(value) if once and isinstance(value, list) else value
+            refused = ""
             try:
                 made = function(**{**values, field: said})
-            except InvalidInput:
+            except InvalidInput as error:
+                refused = str(error)
+            if refused:
+                assert re.search(rf"(?<!\w){field}(?!\w)", refused), f"{name}: {refused}"
                 continue
             assert fits(hints[field], said), f"{name}({field}={value!r})"
             # What is made of it later raises nothing else, either.

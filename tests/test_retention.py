@@ -289,6 +289,23 @@ def answers(store: Store, world: World, gone: Gone) -> dict[str, object]:
     return told
 
 
+def explained(store: Store, world: World, some: list[Rule], gone: Gone) -> None:
+    """Check what is said of why each job stays, or goes, before anything is removed."""
+    released = {act.file.job for act in world.releases}
+    for one in world.jobs:
+        log, record = retention.why(store, one.uuid)
+        for reason, goes in ((log, gone.logs), (record, gone.jobs)):
+            fits = (r.fits(reason.what, one.package, one.image, one.state) for r in some)
+            assert reason.position == next((n for n, does in enumerate(fits) if does), None)
+            assert (reason.because is None) == (one.uuid in goes), reason
+            last = reason.by[-1] if reason.by else one.uuid
+            if reason.because == "released":
+                assert last in released
+            elif reason.by:
+                (held,) = [r for r in retention.why(store, last) if r.what == reason.what]
+                assert (held.because, held.by) == (reason.because, ())
+
+
 @given(world=scenes(), some=st.lists(rules(), max_size=5))
 def test_what_is_kept_stays_as_it_was_and_the_rest_goes_as_foretold(
     connection: Connection, world: World, some: list[Rule]
@@ -301,6 +318,7 @@ def test_what_is_kept_stays_as_it_was_and_the_rest_goes_as_foretold(
         plan = retention.plan(store)
         assert Gone(plan.logs, plan.jobs, plan.submits) == gone
         assert counts(connection) == rows
+        explained(store, world, some, gone)
         removed = retention.prune(store, batch=3)
         now = found(connection, world)
         assert (now.jobs, now.submits, now.logs) == (gone.jobs, gone.submits, gone.logs - gone.jobs)
@@ -540,6 +558,22 @@ def test_submits_that_reused_of_each_other_stay(connection: Connection, chain: C
     assert not retention.prune(store)
     assert [one.because for one in retention.why(store, made.uuid)] == ["no rule", "circle"]
     assert [one.because for one in retention.why(store, chain.jobs[0])] == ["no rule", "circle"]
+
+
+def test_what_an_empty_submit_reused_goes_as_soon_as_that_may(
+    connection: Connection, chain: Chain
+) -> None:
+    connection.execute(ALL.encode())
+    store, last, empty = Store(connection), chain.jobs[-1], uuid7()
+    store.run(create(empty, timestamp=datetime.now(UTC)))
+    store.run(submit.reuse(empty, [last], timestamp=TIME))
+    assert retention.why(store, last)[1].because == f"reused by submit {empty}"
+    assert not retention.plan(store).removed
+    connection.execute("UPDATE submit SET timestamp = %s", [OLD])
+    assert retention.why(store, last)[1] == retention.Reason("record", 1, None)
+    assert last in retention.plan(store).jobs
+    retention.prune(store)
+    assert left(connection) == [0, 0]
 
 
 def test_a_failed_job_that_is_read_keeps_its_log_and_no_other(connection: Connection) -> None:

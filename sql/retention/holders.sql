@@ -48,7 +48,15 @@ LEFT JOIN LATERAL (
         k.uuid AS holder_uuid
     FROM reuse AS u
     LEFT JOIN job AS k ON k.submit_uuid = u.submit_uuid
-    WHERE u.job_uuid = v.job_uuid AND v.what = 'record'
+    WHERE
+        u.job_uuid = v.job_uuid
+        AND v.what = 'record'
+        -- One without jobs that goes itself holds none.
+        AND NOT EXISTS (
+            SELECT 1
+            FROM retention_submit AS r
+            WHERE r.submit_uuid = u.submit_uuid AND r.stays IS NULL
+        )
 ) AS h ON TRUE
 WHERE v.what = :'what'::text AND v.job_uuid = ANY(:'jobs'::uuid[])
 ORDER BY v.job_uuid, h.release_uuid, h.submit_uuid, h.holder_uuid;

@@ -203,3 +203,9 @@ def test_cancelled_and_killed_it_goes_on_where_it_was(farm: Farm, store: Store) 
     assert outcomes == {"lost": SLOTS, "known": LEAVES, "built": ALL - LEAVES}
     assert states(store) == {"success": ALL, "lost": 2 * SLOTS}
     assert len(store.run(report.releases())) == 1
+
+
+def test_no_job_at_a_time_is_a_usage_error(tmp_path: Path) -> None:
+    command = [sys.executable, str(TREEHOUSE), "--dsn", "host=/nowhere", "--jobs", "0"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert (done.returncode, "--jobs must be at least 1" in done.stderr) == (2, True)

@@ -43,11 +43,13 @@ def main() -> int:
     add("--dsn", default=os.environ.get("BUTIDO_STORE_DSN"), help="the database")
     add("--schema", default="butido", help="the schema that holds the store")
     add("--directory", type=Path, default=Path("treehouse"), help="where objects are kept")
-    add("--jobs", type=int, default=os.cpu_count(), help="how many run at a time")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="how many run at a time")
     compiler = "cc -O2 -nostdlib -r" if shutil.which("cc") else "sort"
     add("--compiler", default=compiler, help="takes -o, what to write, and what to read")
     add("--silent-for", type=float, default=60, help="seconds after which a job counts as lost")
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error("--jobs must be at least 1")
     arguments.directory.mkdir(parents=True, exist_ok=True)
     # The pool would warn of each connection whose write was cut off by a cancellation.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -183,7 +183,7 @@ def _once(
     return job.once(start(started_at=started_at), silent_for=silent_for, besides=besides)
 
 
-class _Body:
+class _Running:
     """What both kinds of a running job do."""
 
     _way: ClassVar[Way]
@@ -384,7 +384,7 @@ def _reason(error: BaseException | None) -> str | None:
 
 
 async def _beats(
-    running: "weakref.ref[_Body]", stopped: Callable[[], Awaitable[bool] | bool]
+    running: "weakref.ref[_Running]", stopped: Callable[[], Awaitable[bool] | bool]
 ) -> None:
     """Give signs of life of a job until it is stopped, or nobody runs it any more."""
     while not await done(stopped()):
@@ -401,7 +401,7 @@ async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
     return stop.is_set()
 
 
-class RunningJob(_Body):
+class RunningJob(_Running):
     """A job that is running, of a `Store`; threads may share it.
 
     `uuid` is the job's, `fingerprint` the SHA-256 of all that decides what it makes, 32 bytes, None
@@ -452,7 +452,7 @@ class RunningJob(_Body):
         if self.reuse:
             return
         self._stop = threading.Event()
-        running: weakref.ref[_Body] = weakref.ref(self)
+        running: weakref.ref[_Running] = weakref.ref(self)
         stopped = partial(self._stop.wait, self._tick)
         self._thread = threading.Thread(
             target=lambda: at_once(_beats(running, stopped)), name=f"job {self.uuid}", daemon=True
@@ -473,7 +473,7 @@ class RunningJob(_Body):
         return bool(self._lock.acquire(blocking=False))
 
 
-class AsyncRunningJob(_Body):
+class AsyncRunningJob(_Running):
     """What `RunningJob` is, of an `AsyncStore`: awaited, and cancelled when it was swept."""
 
     _way = AWAITING

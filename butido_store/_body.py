@@ -108,7 +108,10 @@ class Body(Generic[Source]):
         right, wrong = kinds if self._way is BLOCKING else reversed(kinds)
         if not lends or (wrong and not right):
             kind = f"{type(source).__module__}.{type(source).__name__}"
-            raise InvalidInput(f"{type(self).__name__} takes no {kind}")
+            raise InvalidInput(
+                f"{type(self).__name__} takes no {kind}: give it a connection of psycopg's, or a "
+                f"pool, that {'blocks' if self._way is BLOCKING else 'is awaited'}"
+            )
         return Single(cast(Any, source)) if is_connection else Pooled(cast(Any, source))
 
     def _check_process(self) -> None:

@@ -82,7 +82,7 @@ class Single:
         if self._connection is None or self._connection.closed:
             raise ConnectionFailed(
                 "the connection is closed: by the caller, by the server, or since an exception "
-                "came in the midst of a statement"
+                "came in the midst of a statement; open another one, and a store on it"
             )
         status, thread = self._connection.pgconn.transaction_status, threading.get_ident()
         if status == TransactionStatus.ACTIVE and self._taker == thread:

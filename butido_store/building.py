@@ -154,7 +154,7 @@ def build(
     if once is not None and once <= heartbeat:
         raise InvalidInput(
             f"once is {once}: a builder that is alive says so each {heartbeat} (heartbeat), and "
-            "would be taken for lost"
+            "would be taken for lost; give it several times as long"
         )
     reusable = partial(
         artifact.reusable,

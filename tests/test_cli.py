@@ -44,7 +44,7 @@ def test_migrations_up_and_down(run: Run, database_dsn: str, schema_: str) -> No
         (["--dsn", "nonsense s3cret", "migrate", "apply"], "connection string is not valid"),
         (["--dsn", "host=/nowhere password=s3cret", "migrate", "status"], "No such file"),
         (["--dsn", "host=/nowhere", "--schema", "public", "migrate", "status"], "No such file"),
-        (["--dsn", "host=/nowhere", "server", "stop"], "another server than the embedded one"),
+        (["--dsn", "host=/nowhere", "server", "stop"], "the embedded one; leave it out\n"),
     ],
 )
 def test_an_error_is_one_line(run: Run, arguments: list[str], says: str) -> None:

@@ -624,8 +624,8 @@ def test_what_cannot_be_told_is_refused(
             drift.check(two, **named)
 
     refused("0001.fruit is a newer release's")
-    refused("no migration is applied to schema 'other'", schema="other")
-    with pytest.raises(MigrationError, match="there is no schema 'other'"):
+    refused("no migration is applied to schema 'other': apply", schema="other")
+    with pytest.raises(MigrationError, match="there is no schema 'other': apply"):
         drift.differences(two, schema="other")
     two.execute("SET default_transaction_read_only = on")
     refused("needs CREATE on the database", directory=directory.path)
@@ -737,8 +737,6 @@ def test_the_command_tells_what_could_not_be_checked_from_what_differs(
     check: Callable[..., Result],
 ) -> None:
     done = check(schema="other")
-    assert (done.output, done.exit_code) == (
-        "Error: no migration is applied to schema 'other'\n",
-        3,
-    )
+    assert done.exit_code == 3
+    assert done.output.startswith("Error: no migration is applied to schema 'other': apply them")
     assert check("--format", "xml").exit_code == 2

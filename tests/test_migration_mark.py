@@ -70,7 +70,7 @@ def test_a_schema_is_taken_over_up_to_a_migration(database: Connection, two: Mig
 
 
 def test_nothing_is_taken_over_where_there_is_nothing(database: Connection) -> None:
-    with pytest.raises(MigrationError, match="there is no schema 'butido'"):
+    with pytest.raises(MigrationError, match="there is no schema 'butido' to take over: restore"):
         mark(Migrator(database))
     with pytest.raises(MigrationError, match="no migration 'nothing'"):
         mark(Migrator(database), to="nothing")

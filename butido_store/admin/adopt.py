@@ -20,7 +20,10 @@ def mark(migrator: Migrator, *, to: str | None = None) -> list[str]:
     wanted = files if to is None else files[: position(files, to)]
     with migrator._session(alone=True) as session:
         if not session["has_schema"]:
-            raise MigrationError(f"there is no schema {migrator._schema!r}")
+            raise MigrationError(
+                f"there is no schema {migrator._schema!r} to take over: restore it, or apply the "
+                "migrations"
+            )
         applied = migrator._verified(files, session)
         if later := sorted(applied.keys() - {file.id for file in wanted}):
             raise MigrationError(f"{', '.join(later)} is applied, and comes after {wanted[-1].id}")

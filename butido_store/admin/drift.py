@@ -143,7 +143,10 @@ def check(
     files = {file.id: file for file in shipped(directory)}
     applied = [one.id for one in found if one.state == "applied"]
     if not applied:
-        raise MigrationError(f"no migration is applied to schema {schema!r}")
+        raise MigrationError(
+            f"no migration is applied to schema {schema!r}: apply them or, where it was restored "
+            "without its records, mark them"
+        )
     pending = [one.id for one in found if one.state == "pending"]
     shipped_all = directory is None and not pending
     differing, made = _compare(connection, schema, [files[id_] for id_ in applied], shipped_all)
@@ -179,7 +182,7 @@ def _compare(
         with connection.transaction(force_rollback=True):
             session = _run(connection, "drift/session", schema=schema)
             if not session:
-                raise MigrationError(f"there is no schema {schema!r}")
+                raise MigrationError(f"there is no schema {schema!r}: apply the migrations")
             if not session[0]["may_look"]:
                 raise MigrationError(f"the role needs USAGE on schema {schema!r}")
             found = _rows(connection, _COMPARED)

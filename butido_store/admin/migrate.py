@@ -632,7 +632,8 @@ class Migrator:
                 holders = self._run("migration/holder", schema=self._schema)
                 pids = ", ".join(str(row["pid"]) for row in holders) or "gone by now"
                 raise MigrationError(
-                    f"another migrator is at work on {self._schema!r} (server process {pids})"
+                    f"another migrator is at work on {self._schema!r} (server process {pids}): "
+                    "wait for longer, with lock_wait or --lock-wait"
                 )
             time.sleep(_POLL_SECONDS)
         try:

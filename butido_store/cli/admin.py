@@ -415,7 +415,7 @@ def _embedded(database: Database) -> "Server":
     """Return the embedded server, if its database is the one that is meant."""
     if database.target.server is None:
         raise EmbeddedServerError(
-            "--dsn or libpq's environment names another server than the embedded one"
+            "--dsn or libpq's environment names another server than the embedded one; leave it out"
         )
     return database.target.server
 

@@ -146,6 +146,9 @@ class _Checker:
         # Of each job what was said of it, and by which act.
         self._of_job: dict[str, list[tuple[Act, Outcome]]] = defaultdict(list)
         self._acts: list[tuple[Act, Outcome]] = []
+        self._swept: dict[str | None, set[str]] = defaultdict(set)
+        for uuid, job in found.jobs.items():
+            self._swept[job.swept_by].add(uuid)
         for outcome in outcomes:
             for act in _single(outcome.act):
                 # Whoever contradicts what is recorded is refused, and leaves nothing.
@@ -201,7 +204,7 @@ class _Checker:
             case "withdraw":
                 return (act["artifact"], act["id"]) in found.withdrawals
             case "sweep":
-                return any(one.swept_by == act["sweep"] for one in found.jobs.values())
+                return act["sweep"] in self._swept
             case _:
                 return False
 
@@ -229,7 +232,7 @@ class _Checker:
                 if not told:
                     return
             case "sweep":
-                swept = {uuid for uuid, one in found.jobs.items() if one.swept_by == act["sweep"]}
+                swept = self._swept.get(act["sweep"], set())
                 if lost := set(told) - swept:
                     yield "missing", f"{name}: {lost}"
                 if more := swept - set(told):
@@ -332,7 +335,7 @@ class _Checker:
             "release": found.releases,
             "reuse": found.reuse,
             "withdrawal": found.withdrawals,
-            "sweep": {one.swept_by for one in found.jobs.values() if one.swept_by},
+            "sweep": self._swept.keys() - {None},
         }
         for name, ones in there.items():
             for one in set(ones) - tried[name]:

@@ -1003,7 +1003,8 @@ SELECT
             > now() - date_part('epoch', r.older_than) * interval '1 second'
             THEN 'age'
         WHEN
-            r.keep_last_success AND j.state = 'success' AND NOT EXISTS (
+            -- IS TRUE: after NULL the rest would be looked up, too.
+            r.keep_last_success IS TRUE AND j.state = 'success' AND NOT EXISTS (
                 SELECT 1
                 FROM job AS k
                 WHERE
@@ -1037,7 +1038,8 @@ SELECT
                                     AND i.name LIKE coalesce(b.image, '%')
                             )
                         END
-                    LIMIT r.keep_newest
+                    -- LIMIT NULL would count all.
+                    LIMIT coalesce(r.keep_newest, 0)
                 ) AS newer
             )
             THEN 'newest'

@@ -439,6 +439,25 @@ def test_a_page_of_a_version_is_not_looked_for_among_all_jobs(
     assert rows_read(cursor, "job", case.statement, mode) < 4_000
 
 
+def test_a_rule_that_keeps_none_of_the_newest_jobs_counts_none(
+    cursor: psycopg.RawCursor[tuple[object, ...]], every: list[Case]
+) -> None:
+    (common,) = (c for c in every if (c.report, c.filter, c.kind) == ("jobs", "package", "common"))
+    cursor.execute(
+        "SELECT j.uuid FROM job AS j JOIN package AS p ON p.id = j.package_id"
+        " WHERE p.name = $1 ORDER BY j.started_at, j.uuid LIMIT 1",
+        [common.value],
+    )
+    (oldest,) = cursor.fetchone() or ()
+    cursor.execute("BEGIN")
+    cursor.execute(
+        "INSERT INTO retention_rule (position, what, package, older_than)"
+        " VALUES (1, 'record', '%', '1 day')"
+    )
+    asked = b"SELECT v.stays FROM retention_job AS v WHERE v.what = 'record' AND v.job_uuid = $1"
+    assert rows_read(cursor, "job", (asked, [oldest]), "custom") == 1
+
+
 def test_a_plan_that_does_is_found(
     cursor: psycopg.RawCursor[tuple[object, ...]], every: list[Case]
 ) -> None:

@@ -30,6 +30,8 @@
 -- Names    sort by their bytes (COLLATE "C"), whatever the database's locale. A text that a B-tree
 --          would refuse as too long is unique by its SHA-256.
 -- Releases are only added; a withdrawal is a row of its own. Of a path in a store the latest one counts.
+-- Rules    of retention_rule say which logs and records `butido-store prune` removes; without one it removes
+--          nothing. What was released stays, with all that it was made from.
 -- People   read the views: submit_overview, job_overview, artifact_overview, release_current,
 --          submitenvs, jobenvs; and ask artifact_ancestors() and artifact_descendants() for lineage.
 
@@ -75,6 +77,7 @@ COMMENT ON FUNCTION envvar_name(text) IS
 
 CREATE FUNCTION envvar_value(variable text) RETURNS jsonb
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
+-- STABLE, as to_jsonb() is.
 RETURN CASE
     WHEN variable ~ '^[^=]+:[0-9a-f]{64}$' THEN jsonb_build_object('hmac_sha256', right(variable, 64))
     ELSE to_jsonb(substr(variable, strpos(variable, '=') + 1))
@@ -217,7 +220,7 @@ COMMENT ON FUNCTION buildplan_is_valid(jsonb) IS
 
 CREATE FUNCTION failure_lines(log text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- A setting keeps the planner from inlining the function into statements that write jobs.
+-- Any setting keeps the planner from inlining the function, all of which it would plan for each job that ends.
 SET jit = off
 -- First each line as a terminal would show it at last, then the choice, then what differs from run to
 -- run: temporary paths, addresses and numbers, white space. COLLATE "C": whatever the database's locale.
@@ -354,7 +357,7 @@ CREATE TABLE envvar (
     CONSTRAINT envvar_name_value_sha256_key UNIQUE (name, value_sha256),
     CONSTRAINT envvar_name_check
     CHECK (position('=' IN name) = 0 AND char_length(name) BETWEEN 1 AND 255),
-    -- What everybody is shown, so that no report has to leave anything out.
+    -- A secret's value is nowhere here, so that no report has to hide it.
     CONSTRAINT envvar_check CHECK (value_hmac IS NULL OR value = '<redacted>')
 );
 
@@ -388,6 +391,7 @@ CREATE TABLE environment_envvar (
     CONSTRAINT environment_envvar_envvar_id_fkey FOREIGN KEY (envvar_id) REFERENCES envvar (id)
 );
 
+-- The environments with a variable: report/jobs.
 CREATE INDEX environment_envvar_envvar_id_environment_id_idx
 ON environment_envvar (envvar_id, environment_id);
 
@@ -417,6 +421,7 @@ CREATE TABLE package (
     CONSTRAINT package_version_check CHECK (char_length(version) BETWEEN 1 AND 255)
 );
 
+-- The packages of a version, whatever their names: report/jobs and report/submits.
 CREATE INDEX package_version_idx ON package (version);
 
 COMMENT ON TABLE package IS
@@ -478,13 +483,15 @@ CREATE TABLE submit (
     )
 );
 
+-- The listing report/submits, as that of jobs: see there.
 CREATE INDEX submit_timestamp_idx ON submit (timestamp);
 CREATE INDEX submit_requested_image_id_timestamp_idx ON submit (requested_image_id, timestamp);
 CREATE INDEX submit_requested_package_id_timestamp_idx ON submit (requested_package_id, timestamp);
 CREATE INDEX submit_repo_hash_id_timestamp_idx ON submit (repo_hash_id, timestamp);
-CREATE INDEX submit_environment_id_timestamp_idx ON submit (environment_id, timestamp);
--- fastupdate off: every search reads the list of pending entries first, and with 500 new trees in it
--- the planner read all submits instead: 443 ms, so: 0.12.
+-- For the foreign key alone.
+CREATE INDEX submit_environment_id_idx ON submit (environment_id);
+-- Submits with a package in their tree. fastupdate off: every search reads the list of pending entries first,
+-- and with 500 new trees in it the planner read all submits instead: 443 ms, so: 0.12.
 CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree))
 WITH (fastupdate = off);
 -- Partial, so that a store that uses neither pays nothing.
@@ -570,35 +577,41 @@ CREATE TABLE job (
     autovacuum_analyze_scale_factor = 0.02
 );
 
--- Listings sort by time, then by uuid. The uuid is in no index, since the few jobs of one moment are
--- sorted as they are read: that makes all indexes together a sixth smaller.
+-- Listings (report/jobs, retention) sort by time, then by uuid. The uuid is in no index, since the few jobs of
+-- one moment are sorted as they are read: that makes the indexes of job 31 % smaller.
 CREATE INDEX job_started_at_idx ON job (started_at);
 CREATE INDEX job_submit_uuid_started_at_idx ON job (submit_uuid, started_at);
 CREATE INDEX job_endpoint_id_started_at_idx ON job (endpoint_id, started_at);
 CREATE INDEX job_package_id_started_at_idx ON job (package_id, started_at);
+-- The newest jobs of a package in an image: report/history, regressions, expected_duration; retention_job.
 CREATE INDEX job_package_id_image_id_started_at_idx ON job (package_id, image_id, started_at);
 CREATE INDEX job_image_id_started_at_idx ON job (image_id, started_at);
+-- Jobs with a variable (report/jobs), or with a whole environment (report/find_artifact).
 CREATE INDEX job_environment_id_started_at_idx ON job (environment_id, started_at);
 CREATE INDEX job_state_started_at_idx ON job (state, started_at);
--- Only what did not succeed pays, 40 bytes of index and 170 of WAL: found among all 44,057 jobs of a package,
--- its 3,795 failures took 50 ms, so: 12.
+-- A package's failures (report/failures, report/jobs): found among all of its 44,057 jobs, 3,795 took 50 ms,
+-- so: 12. Only a job that did not succeed pays, 40 bytes of index and 170 of WAL.
 CREATE INDEX job_package_id_state_started_at_idx ON job (package_id, state, started_at)
 WHERE state IN ('error', 'lost');
+-- The newest success of the same build: artifact/reusable, job/find_same, report/irreproducible.
 CREATE INDEX job_fingerprint_started_at_idx ON job (fingerprint, started_at)
 WHERE state = 'success';
+-- Since when a failure is there: report/failures.
 CREATE INDEX job_text_sha256_started_at_idx ON job (text_sha256(failure), started_at)
 WHERE failure IS NOT NULL;
+-- Jobs that ended for a reason (report/jobs), which may be too long for a B-tree.
 CREATE INDEX job_left_started_at_idx ON job ("left"(reason, 200), started_at)
 WHERE reason IS NOT NULL;
+-- What a sweep has marked, should it be repeated: job/sweep.
 CREATE INDEX job_swept_by_idx ON job (swept_by) WHERE swept_by IS NOT NULL;
--- What is to be built once is under way, or done, in one row: the builder's claim, which ends with the job
--- unless that is a success. Whoever claims the same while the job ends waits here, and learns how it ended.
+-- Of a build that is to be done once, one job runs or succeeded under each claim; one that fails makes room.
+-- While one ends, whoever would add the next (job/insert) waits here, and so learns how it ended.
 CREATE UNIQUE INDEX job_fingerprint_claim_idx ON job (fingerprint, claim)
 WHERE claim IS NOT NULL AND state IN ('running', 'success');
 
 -- Whoever has UPDATE on job may end jobs that run. Only the owner, and the roles that a policy of
--- schema/roles.sql names, may write one that has ended. No FORCE, so that the owner is not bound: migrations and dumps need all
--- rows. No policy has a subquery, which Citus refuses.
+-- schema/roles.sql names, may write one that has ended. No FORCE, so that the owner is not bound:
+-- migrations and dumps need all rows. No policy has a subquery, which Citus refuses.
 ALTER TABLE job ENABLE ROW LEVEL SECURITY;
 CREATE POLICY job_select ON job FOR SELECT USING (TRUE);
 CREATE POLICY job_insert ON job FOR INSERT WITH CHECK (TRUE);
@@ -648,9 +661,9 @@ COMMENT ON COLUMN job.measurements IS
 COMMENT ON COLUMN job.swept_by IS
 'The sweep that marked it as lost, by which a repeated one is known; NULL for all other jobs';
 COMMENT ON COLUMN job.claim IS
-'Of a build that is to be done once: how many such builds succeeded before, with results that proved to be of '
-'no use. No other job with this fingerprint and number runs or succeeds. NULL where it is done whatever '
-'others do';
+'Of a build that is to be done once its number: 0, or one more than that of the last success whose results '
+'proved to be of no use. No other job with this fingerprint and number runs or succeeds. NULL where it is '
+'done whatever others do';
 
 CREATE VIEW jobenvs AS
 SELECT
@@ -690,8 +703,8 @@ COMMENT ON COLUMN job_log_chunk.job_uuid IS 'The job';
 COMMENT ON COLUMN job_log_chunk.seq IS 'Place in the log, counted from 0 by the builder, without a gap';
 COMMENT ON COLUMN job_log_chunk.chunk IS 'A piece of the log, escaped as job.log is';
 
--- Rows are only added. What was vacuumed is read from an index alone; by default the server waits for a
--- fifth of the table.
+-- Rows are added, and few are removed. Vacuum lets an index alone answer for them; by default it waits until
+-- a fifth of the table is new.
 CREATE TABLE artifact (
     uuid uuid NOT NULL,
     job_uuid uuid,
@@ -707,10 +720,11 @@ CREATE TABLE artifact (
     autovacuum_analyze_scale_factor = 0.02
 );
 
+-- A file from outside is there once: artifact/register.
 CREATE UNIQUE INDEX artifact_path_sha256_sha256_idx ON artifact (path_sha256, sha256)
 WHERE job_uuid IS NULL;
--- These two end in uuid, the order of the listing: to sort the 449 files of one content took 1.5 ms,
--- so: 0.4.
+-- These two end in uuid, the order of report/artifacts: to sort the 449 files of one content took 1.5 ms,
+-- so: 0.4. The first is UNIQUE, though uuid alone is, since release refers to both columns.
 CREATE UNIQUE INDEX artifact_path_sha256_uuid_idx ON artifact (path_sha256, uuid);
 CREATE INDEX artifact_sha256_uuid_idx ON artifact (sha256, uuid);
 
@@ -735,6 +749,7 @@ CREATE TABLE job_input_artifacts (
     FOREIGN KEY (artifact_uuid) REFERENCES artifact (uuid)
 );
 
+-- The readers of a file: artifact_descendants(), report/impact, retention.
 CREATE INDEX job_input_artifacts_artifact_uuid_job_uuid_idx
 ON job_input_artifacts (artifact_uuid, job_uuid);
 
@@ -753,9 +768,10 @@ CREATE TABLE reuse (
     CONSTRAINT reuse_package_id_fkey FOREIGN KEY (package_id) REFERENCES package (id)
 );
 
-CREATE INDEX reuse_job_uuid_timestamp_idx ON reuse (job_uuid, timestamp);
--- With package_id 40 bytes of disk and 100 of WAL: joined with job, the 4,025 reuses of a package took 399 ms
--- to find among 90,000, so: 33.
+-- What holds a job: retention.
+CREATE INDEX reuse_job_uuid_idx ON reuse (job_uuid);
+-- report/reused and report/savings of a package: joined with job, its 4,025 reuses took 399 ms to find among
+-- 90,000, so: 33. With package_id it costs 40 bytes of disk and 100 of WAL.
 CREATE INDEX reuse_package_id_timestamp_idx ON reuse (package_id, timestamp);
 CREATE INDEX reuse_timestamp_idx ON reuse (timestamp);
 
@@ -814,9 +830,10 @@ CREATE TABLE release (
     FOREIGN KEY (release_store_id) REFERENCES release_store (id)
 );
 
+-- Whether a file was released, and where it is now.
 CREATE INDEX release_artifact_uuid_path_sha256_idx ON release (artifact_uuid, path_sha256);
 CREATE INDEX release_release_store_id_timestamp_idx ON release (release_store_id, timestamp);
--- What replaced a release is one probe, however often its path was built and released.
+-- What replaced a release (release_current) is one probe, however often its path was built and released.
 CREATE INDEX release_release_store_id_path_sha256_timestamp_idx
 ON release (release_store_id, path_sha256, timestamp);
 CREATE INDEX release_timestamp_idx ON release (timestamp);
@@ -943,6 +960,7 @@ CREATE TABLE retention_rule (
     CONSTRAINT retention_rule_image_check
     CHECK (image <> '' AND "right"(replace(image, '\\', ''), 1) <> '\'),
     CONSTRAINT retention_rule_state_check CHECK (state IN ('success', 'error', 'lost')),
+    -- A thousand years at most.
     CONSTRAINT retention_rule_older_than_check
     CHECK (date_part('epoch', older_than) BETWEEN 0 AND 31557600000),
     CONSTRAINT retention_rule_keep_newest_check
@@ -998,10 +1016,7 @@ SELECT
         WHEN j.state = 'running' THEN 'running'
         WHEN r.position IS NULL THEN 'no rule'
         WHEN r.older_than IS NULL THEN 'rule'
-        WHEN
-            j.started_at
-            > now() - date_part('epoch', r.older_than) * interval '1 second'
-            THEN 'age'
+        WHEN j.started_at > now() - date_part('epoch', r.older_than) * interval '1 second' THEN 'age'
         WHEN
             -- IS TRUE: after NULL the rest would be looked up, too.
             r.keep_last_success IS TRUE AND j.state = 'success' AND NOT EXISTS (
@@ -1108,10 +1123,7 @@ SELECT
         WHEN EXISTS (SELECT 1 FROM job AS j WHERE j.submit_uuid = s.uuid) THEN 'jobs'
         WHEN r.position IS NULL THEN 'no rule'
         WHEN r.older_than IS NULL THEN 'rule'
-        WHEN
-            s.timestamp
-            > now() - date_part('epoch', r.older_than) * interval '1 second'
-            THEN 'age'
+        WHEN s.timestamp > now() - date_part('epoch', r.older_than) * interval '1 second' THEN 'age'
     END AS stays
 FROM submit AS s
 JOIN package AS p ON p.id = s.requested_package_id

@@ -48,6 +48,7 @@ COMMENT ON FUNCTION envvar_name(text) IS
 
 CREATE FUNCTION envvar_value(variable text) RETURNS jsonb
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
+-- STABLE, as to_jsonb() is.
 RETURN CASE
     WHEN variable ~ '^[^=]+:[0-9a-f]{64}$' THEN jsonb_build_object('hmac_sha256', right(variable, 64))
     ELSE to_jsonb(substr(variable, strpos(variable, '=') + 1))
@@ -190,7 +191,7 @@ COMMENT ON FUNCTION buildplan_is_valid(jsonb) IS
 
 CREATE FUNCTION failure_lines(log text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
--- A setting keeps the planner from inlining the function into statements that write jobs.
+-- Any setting keeps the planner from inlining the function, all of which it would plan for each job that ends.
 SET jit = off
 -- First each line as a terminal would show it at last, then the choice, then what differs from run to
 -- run: temporary paths, addresses and numbers, white space. COLLATE "C": whatever the database's locale.
@@ -454,7 +455,7 @@ CREATE INDEX submit_timestamp_idx ON submit (timestamp);
 CREATE INDEX submit_requested_image_id_timestamp_idx ON submit (requested_image_id, timestamp);
 CREATE INDEX submit_requested_package_id_timestamp_idx ON submit (requested_package_id, timestamp);
 CREATE INDEX submit_repo_hash_id_timestamp_idx ON submit (repo_hash_id, timestamp);
-CREATE INDEX submit_environment_id_timestamp_idx ON submit (environment_id, timestamp);
+CREATE INDEX submit_environment_id_idx ON submit (environment_id);
 CREATE INDEX submit_tree_packages_idx ON submit USING gin (tree_packages(tree))
 WITH (fastupdate = off);
 CREATE INDEX submit_actor_timestamp_idx ON submit (actor, timestamp) WHERE actor IS NOT NULL;
@@ -561,8 +562,8 @@ CREATE UNIQUE INDEX job_fingerprint_claim_idx ON job (fingerprint, claim)
 WHERE claim IS NOT NULL AND state IN ('running', 'success');
 
 -- Whoever has UPDATE on job may end jobs that run. Only the owner, and the roles that a policy of
--- schema/roles.sql names, may write one that has ended. No FORCE, so that the owner is not bound: migrations and dumps need all
--- rows. No policy has a subquery, which Citus refuses.
+-- schema/roles.sql names, may write one that has ended. No FORCE, so that the owner is not bound:
+-- migrations and dumps need all rows. No policy has a subquery, which Citus refuses.
 ALTER TABLE job ENABLE ROW LEVEL SECURITY;
 CREATE POLICY job_select ON job FOR SELECT USING (TRUE);
 CREATE POLICY job_insert ON job FOR INSERT WITH CHECK (TRUE);
@@ -612,9 +613,9 @@ COMMENT ON COLUMN job.measurements IS
 COMMENT ON COLUMN job.swept_by IS
 'The sweep that marked it as lost, by which a repeated one is known; NULL for all other jobs';
 COMMENT ON COLUMN job.claim IS
-'Of a build that is to be done once: how many such builds succeeded before, with results that proved to be of '
-'no use. No other job with this fingerprint and number runs or succeeds. NULL where it is done whatever '
-'others do';
+'Of a build that is to be done once its number: 0, or one more than that of the last success whose results '
+'proved to be of no use. No other job with this fingerprint and number runs or succeeds. NULL where it is '
+'done whatever others do';
 
 CREATE VIEW jobenvs AS
 SELECT
@@ -711,7 +712,7 @@ CREATE TABLE reuse (
     CONSTRAINT reuse_package_id_fkey FOREIGN KEY (package_id) REFERENCES package (id)
 );
 
-CREATE INDEX reuse_job_uuid_timestamp_idx ON reuse (job_uuid, timestamp);
+CREATE INDEX reuse_job_uuid_idx ON reuse (job_uuid);
 -- With package_id 40 bytes of disk and 100 of WAL: joined with job, the 4,025 reuses of a package took 399 ms
 -- to find among 90,000, so: 33.
 CREATE INDEX reuse_package_id_timestamp_idx ON reuse (package_id, timestamp);
@@ -956,10 +957,7 @@ SELECT
         WHEN j.state = 'running' THEN 'running'
         WHEN r.position IS NULL THEN 'no rule'
         WHEN r.older_than IS NULL THEN 'rule'
-        WHEN
-            j.started_at
-            > now() - date_part('epoch', r.older_than) * interval '1 second'
-            THEN 'age'
+        WHEN j.started_at > now() - date_part('epoch', r.older_than) * interval '1 second' THEN 'age'
         WHEN
             -- IS TRUE: after NULL the rest would be looked up, too.
             r.keep_last_success IS TRUE AND j.state = 'success' AND NOT EXISTS (
@@ -1066,10 +1064,7 @@ SELECT
         WHEN EXISTS (SELECT 1 FROM job AS j WHERE j.submit_uuid = s.uuid) THEN 'jobs'
         WHEN r.position IS NULL THEN 'no rule'
         WHEN r.older_than IS NULL THEN 'rule'
-        WHEN
-            s.timestamp
-            > now() - date_part('epoch', r.older_than) * interval '1 second'
-            THEN 'age'
+        WHEN s.timestamp > now() - date_part('epoch', r.older_than) * interval '1 second' THEN 'age'
     END AS stays
 FROM submit AS s
 JOIN package AS p ON p.id = s.requested_package_id

@@ -21,30 +21,29 @@ SET
     log = l.text,
     log_pieces = l.pieces,
     log_size = l.size,
-    failure = CASE WHEN :'state'::text = 'error' THEN failure_lines(coalesce(l.tail, l.text)) END,
+    failure = CASE
+        WHEN :'state'::text = 'error'
+            THEN failure_lines((
+                SELECT coalesce(string_agg(t.chunk, '' ORDER BY t.seq), '')
+                FROM (
+                    SELECT
+                        k.seq,
+                        k.chunk,
+                        sum(octet_length(k.chunk)) OVER (ORDER BY k.seq DESC)
+                        - octet_length(k.chunk) AS octets_after
+                    FROM job_log_chunk AS k
+                    WHERE k.job_uuid = :'job'::uuid
+                ) AS t
+                -- All characters that failure_lines() reads, of a log that may be too long for one text.
+                WHERE t.octets_after <= 80000
+            ))
+    END,
     failure_rule = CASE WHEN :'state'::text = 'error' THEN failure_rule() END
 FROM (
     SELECT
         coalesce(string_agg(c.chunk, '' ORDER BY c.seq), '') AS text,
         array_agg(char_length(c.chunk) ORDER BY c.seq) FILTER (WHERE c.seq IS NOT NULL) AS pieces,
-        s.size,
-        CASE
-            WHEN s.size > 536870912
-                THEN (
-                    SELECT string_agg(t.chunk, '' ORDER BY t.seq)
-                    FROM (
-                        SELECT
-                            k.seq,
-                            k.chunk,
-                            sum(octet_length(k.chunk)) OVER (ORDER BY k.seq DESC)
-                            - octet_length(k.chunk) AS octets_after
-                        FROM job_log_chunk AS k
-                        WHERE k.job_uuid = :'job'::uuid
-                    ) AS t
-                    -- At least as many characters as failure_lines() reads.
-                    WHERE t.octets_after <= 80000
-                )
-        END AS tail
+        s.size
     FROM (
         SELECT coalesce(sum(octet_length(k.chunk)), 0) AS size
         FROM job_log_chunk AS k

@@ -17,7 +17,7 @@ WITH output AS MATERIALIZED (
     SELECT
         o.file ->> 'job' AS job,
         o.file ->> 'uuid' AS uuid,
-        coalesce((o.file ->> 'sha256') || '  ' || (o.file ->> 'path'), '') AS file
+        coalesce(sha256sum(decode(o.file ->> 'sha256', 'hex'), o.file ->> 'path'), '') AS file
     FROM jsonb_array_elements(:'outputs'::jsonb) AS o (file)
 ),
 
@@ -41,22 +41,22 @@ input AS MATERIALIZED (
     GROUP BY i.job
 ),
 
--- Look-ups are scalar subqueries: index probes. The planner expects a hundred jobs of a JSON function,
--- and would read large tables in full to join them.
+-- Look-ups are scalar subqueries, or in LATERAL with an order: index probes. The planner expects a hundred
+-- jobs of a JSON function, and would read large tables in full to join them.
 given AS MATERIALIZED (
     SELECT
         d.uuid,
         (SELECT s.uuid FROM submit AS s WHERE s.uuid = d.submit) AS submit_uuid,
         (SELECT e.id FROM endpoint AS e WHERE e.name = d.endpoint) AS endpoint_id,
         (SELECT p.id FROM package AS p WHERE p.name = d.package AND p.version = d.version) AS package_id,
-        (SELECT m.id FROM image AS m WHERE m.name = d.image) AS image_id,
+        (SELECT i.id FROM image AS i WHERE i.name = d.image) AS image_id,
         n.id AS environment_id,
         d.state,
         d.started_at,
         d.finished_at,
         job_fingerprint(
             d.package, d.version, d.image, decode(d.image_sha256, 'hex'), d.script, n.sha256,
-            coalesce(array_replace(i.files, '', NULL), '{}')
+            coalesce(array_replace(f.files, '', NULL), '{}')
         ) AS fingerprint,
         decode(d.image_sha256, 'hex') AS image_sha256,
         d.container_hash,
@@ -65,7 +65,7 @@ given AS MATERIALIZED (
         d.exit_code,
         d.measurements,
         (:'logs'::text[])[t.place] AS log,
-        array_position(i.files, NULL) IS NOT NULL AS lacks_input,
+        array_position(f.files, NULL) IS NOT NULL AS lacks_input,
         (SELECT j.uuid FROM job AS j WHERE j.uuid = d.uuid) IS NOT NULL AS is_stored
     FROM jsonb_array_elements(:'jobs'::jsonb) WITH ORDINALITY AS t (job, place)
     CROSS JOIN LATERAL jsonb_to_record(t.job) AS d (
@@ -75,14 +75,14 @@ given AS MATERIALIZED (
     )
     LEFT JOIN LATERAL (
         SELECT
-            e.id,
-            e.sha256
-        FROM environment AS e
-        WHERE e.sha256 = environment_sha256(d.env)
-        ORDER BY e.sha256
+            n.id,
+            n.sha256
+        FROM environment AS n
+        WHERE n.sha256 = environment_sha256(d.env)
+        ORDER BY n.id
         LIMIT 1
     ) AS n ON TRUE
-    LEFT JOIN input AS i ON i.job_uuid = d.uuid
+    LEFT JOIN input AS f ON f.job_uuid = d.uuid
 )
 
 INSERT INTO job (

@@ -3,7 +3,7 @@
 -- The result's columns are those of drift/tables. No query depends on the order of columns, so that it is
 -- not compared.
 
-WITH a AS (
+WITH found AS (
     SELECT
         a.attgenerated AS generated,
         a.attnotnull,
@@ -36,7 +36,7 @@ WITH a AS (
         AND NOT a.attisdropped
 ),
 
-f AS (
+whole AS (
     SELECT
         a.object,
         format(
@@ -53,7 +53,7 @@ f AS (
             CASE WHEN a.attnotnull THEN ' NOT NULL' END
         ) AS make,
         format('ALTER TABLE %s DROP COLUMN %s', a.table_name, a.name) AS remove
-    FROM a
+    FROM found AS a
 )
 
 SELECT
@@ -66,8 +66,8 @@ SELECT
     ARRAY[f.make] AS make,
     ARRAY[f.remove] AS remove,
     a.generated = '' AS loses
-FROM a
-JOIN f ON f.object = a.object
+FROM found AS a
+JOIN whole AS f ON f.object = a.object
 UNION ALL
 SELECT
     'column' AS kind,
@@ -79,8 +79,8 @@ SELECT
     p.make,
     p.remove,
     FALSE AS loses
-FROM a
-JOIN f ON f.object = a.object
+FROM found AS a
+JOIN whole AS f ON f.object = a.object
 CROSS JOIN LATERAL (
     VALUES
     (

@@ -2,7 +2,7 @@
 --
 -- The result's columns are those of drift/tables.
 
-WITH o AS (
+WITH found AS (
     SELECT
         k.what,
         quote_ident(c.relname) AS name,
@@ -86,5 +86,5 @@ SELECT
     ARRAY[format('COMMENT ON %s %s IS %L', upper(o.what), o.name, o.text)] AS make,
     ARRAY[format('COMMENT ON %s %s IS NULL', upper(o.what), o.name)] AS remove,
     FALSE AS loses
-FROM o
+FROM found AS o
 ORDER BY object;

@@ -4,7 +4,7 @@
 -- which is an aspect of its column. A CHECK or foreign key is made NOT VALID first, so that writers need not
 -- wait while the rows are checked.
 
-WITH k AS (
+WITH found AS (
     SELECT
         k.contype,
         k.convalidated,
@@ -44,7 +44,7 @@ SELECT
     END AS make,
     ARRAY[format('%s DROP CONSTRAINT %s', k.alters, k.name)] AS remove,
     FALSE AS loses
-FROM k
+FROM found AS k
 WHERE k.contype <> 'n'
 UNION ALL
 SELECT
@@ -57,7 +57,7 @@ SELECT
     NULL AS make,
     ARRAY[p.remove] AS remove,
     FALSE AS loses
-FROM k
+FROM found AS k
 CROSS JOIN LATERAL (
     VALUES
     (

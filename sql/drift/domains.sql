@@ -2,7 +2,7 @@
 --
 -- The result's columns are those of drift/tables. What a domain checks is in drift/constraints.
 
-WITH d AS (
+WITH found AS (
     SELECT
         quote_ident(t.typname) AS name,
         'ALTER DOMAIN ' || quote_ident(t.typname) AS alters,
@@ -26,7 +26,7 @@ SELECT
     ARRAY[format('CREATE DOMAIN %s AS %s', d.name, d.type)] AS make,
     ARRAY['DROP DOMAIN ' || d.name] AS remove,
     FALSE AS loses
-FROM d
+FROM found AS d
 UNION ALL
 SELECT
     'domain' AS kind,
@@ -38,7 +38,7 @@ SELECT
     ARRAY[p.make] AS make,
     ARRAY[p.remove] AS remove,
     FALSE AS loses
-FROM d
+FROM found AS d
 CROSS JOIN LATERAL (
     VALUES
     (

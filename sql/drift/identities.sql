@@ -3,7 +3,7 @@
 -- The result's columns are those of drift/tables. An identity that is added counts from 1: the second
 -- statement has it go on after what is there.
 
-WITH i AS (
+WITH found AS (
     SELECT
         s.seqrelid::regclass AS sequence,
         quote_ident(c.relname) AS table_name,
@@ -51,7 +51,7 @@ SELECT
     ] AS make,
     ARRAY[i.alters || ' DROP IDENTITY'] AS remove,
     FALSE AS loses
-FROM i
+FROM found AS i
 UNION ALL
 SELECT
     'identity' AS kind,
@@ -63,7 +63,7 @@ SELECT
     ARRAY[p.make] AS make,
     NULL AS remove,
     FALSE AS loses
-FROM i
+FROM found AS i
 CROSS JOIN LATERAL (
     VALUES
     ('generated', i.generated, format('%s SET GENERATED %s', i.alters, i.generated)),

@@ -2,7 +2,7 @@
 --
 -- The result's columns are those of drift/tables.
 
-WITH i AS (
+WITH found AS (
     SELECT
         quote_ident(x.relname) AS name,
         quote_ident(c.relname) AS table_name,
@@ -32,7 +32,7 @@ SELECT
     ARRAY[regexp_replace(i.definition, '^CREATE (UNIQUE )?INDEX', 'CREATE \1INDEX CONCURRENTLY')] AS make,
     ARRAY['DROP INDEX CONCURRENTLY ' || i.name] AS remove,
     FALSE AS loses
-FROM i
+FROM found AS i
 UNION ALL
 SELECT
     'index' AS kind,
@@ -44,6 +44,6 @@ SELECT
     NULL AS make,
     ARRAY['REINDEX INDEX CONCURRENTLY ' || i.name] AS remove,
     FALSE AS loses
-FROM i
+FROM found AS i
 WHERE NOT i.valid
 ORDER BY object, aspect;

@@ -3,7 +3,7 @@
 -- The result's columns are those of drift/tables. The migrations make none of these, so that what one is like
 -- matters less. The sequence of an identity is in drift/identities, a domain in drift/domains.
 
-WITH o AS (
+WITH found AS (
     SELECT
         'sequence' AS kind,
         quote_ident(c.relname) AS object,
@@ -108,5 +108,5 @@ SELECT
     ARRAY[o.make] AS make,
     ARRAY[o.remove] AS remove,
     FALSE AS loses
-FROM o
+FROM found AS o
 ORDER BY o.kind, o.object;

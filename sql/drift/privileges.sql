@@ -3,7 +3,7 @@
 -- The result's columns are those of drift/tables. What else is granted belongs to schema/roles.sql, and is
 -- not compared.
 
-WITH o AS (
+WITH owned AS (
     SELECT
         c.relowner AS owner,
         c.relacl AS acl,
@@ -46,14 +46,14 @@ WITH o AS (
     WHERE n.nspname = current_schema() AND t.typtype = 'd'
 ),
 
-g AS (
+granted AS (
     SELECT
         o.owner,
         o.grants_on,
         x.privilege_type AS privilege,
         x.grantee,
         x.is_grantable
-    FROM o
+    FROM owned AS o
     CROSS JOIN LATERAL aclexplode(o.acl) AS x
     UNION ALL
     SELECT
@@ -80,9 +80,9 @@ g AS (
 ),
 
 -- The owner of most of it.
-m AS (
+usual AS (
     SELECT mode() WITHIN GROUP (ORDER BY o.owner) AS owner
-    FROM o
+    FROM owned AS o
     WHERE o.has_owner
 )
 
@@ -96,7 +96,7 @@ SELECT
     NULL AS make,
     ARRAY[format('REVOKE %s ON %s FROM PUBLIC', g.privilege, g.grants_on)] AS remove,
     FALSE AS loses
-FROM g
+FROM granted AS g
 WHERE g.grantee = 0
 UNION ALL
 SELECT
@@ -111,7 +111,7 @@ SELECT
         format('REVOKE GRANT OPTION FOR %s ON %s FROM %s', g.privilege, g.grants_on, g.grantee::regrole)
     ] AS remove,
     FALSE AS loses
-FROM g
+FROM granted AS g
 WHERE g.grantee NOT IN (0, g.owner) AND g.is_grantable
 UNION ALL
 SELECT
@@ -124,7 +124,7 @@ SELECT
     NULL AS make,
     ARRAY[format('ALTER %s %s OWNER TO %s', o.what, o.name, m.owner::regrole)] AS remove,
     FALSE AS loses
-FROM o
-CROSS JOIN m
+FROM owned AS o
+CROSS JOIN usual AS m
 WHERE o.has_owner AND o.owner <> m.owner
 ORDER BY kind, object;

@@ -2,7 +2,7 @@
 --
 -- The result's columns are those of drift/tables. Those of other indexes are part of their definitions.
 
-WITH r AS (
+WITH found AS (
     SELECT
         c.relkind,
         c.reloptions,
@@ -50,7 +50,7 @@ FROM (
         CASE r.relkind
             WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'i' THEN 'index' ELSE 'table'
         END AS what
-    FROM r
+    FROM found AS r
 ) AS r
 CROSS JOIN LATERAL unnest(r.reloptions) AS o (text)
 CROSS JOIN LATERAL (

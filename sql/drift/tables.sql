@@ -6,7 +6,7 @@
 -- statements that bring it about; remove, statements that take it away; loses, whether these lose data. An
 -- aspect that is as by default is not told, except for those that each object has, which have no remove.
 
-WITH t AS (
+WITH found AS (
     SELECT
         c.oid,
         c.relkind,
@@ -40,7 +40,7 @@ SELECT
     ARRAY[format('CREATE TABLE %s ()', t.name)] AS make,
     ARRAY[format('DROP %sTABLE %s', CASE WHEN t.relkind = 'f' THEN 'FOREIGN ' ELSE '' END, t.name)] AS remove,
     TRUE AS loses
-FROM t
+FROM found AS t
 UNION ALL
 SELECT
     'table' AS kind,
@@ -52,7 +52,7 @@ SELECT
     ARRAY[d.make] AS make,
     ARRAY[d.remove] AS remove,
     FALSE AS loses
-FROM t
+FROM found AS t
 CROSS JOIN LATERAL (
     VALUES
     (
@@ -120,6 +120,6 @@ SELECT
         END
     ] AS remove,
     FALSE AS loses
-FROM t
+FROM found AS t
 JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = t.oid
 ORDER BY kind, object, aspect;

@@ -20,6 +20,7 @@ FROM (
         coalesce(x.name, 'all foreign keys') AS object,
         CASE WHEN x.name IS NULL THEN 'index' ELSE 'no index' END AS value,
         CASE WHEN x.name IS NULL THEN 0 ELSE 1 END::double precision AS number
+    -- A row also where there is nothing to tell.
     FROM (VALUES (TRUE)) AS always (there)
     LEFT JOIN (
         SELECT

@@ -21,6 +21,7 @@ FROM (
         coalesce(x.name, 'all indexes') AS object,
         CASE WHEN x.name IS NULL THEN 'valid' WHEN x.building THEN 'being built' ELSE 'invalid' END AS value,
         CASE WHEN x.name IS NULL OR x.building THEN 0 ELSE 1 END::double precision AS number
+    -- A row also where there is nothing to tell.
     FROM (VALUES (TRUE)) AS always (there)
     LEFT JOIN (
         SELECT

@@ -61,7 +61,7 @@ CROSS JOIN LATERAL (
         s.bytes::double precision AS number
     FROM standby AS s
     UNION ALL
-    -- Writes that wait for nobody wait for ever.
+    -- A commit waits for ever where no synchronous standby is there to confirm it.
     SELECT
         CASE WHEN count(s.pid) > count(s.state) THEN 'unknown' ELSE 'bad' END AS verdict,
         'synchronous standbys' AS object,

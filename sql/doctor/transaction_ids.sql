@@ -30,8 +30,9 @@ SELECT
     f.allowed::text AS "limit",
     CASE
         WHEN f.verdict <> 'ok'
-            THEN 'Autovacuum cannot freeze: end old transactions, drop unused replication slots, '
-                || 'roll back prepared transactions, and VACUUM (FREEZE, VERBOSE) it.'
+            THEN
+                'Autovacuum cannot freeze: end old transactions, drop unused replication slots, '
+                'roll back prepared transactions, and VACUUM (FREEZE, VERBOSE) it.'
     END AS advice,
     f.age::double precision AS number
 FROM (

@@ -7,6 +7,7 @@ SELECT
     n.id,
     v.id
 FROM unnest(:'environments'::jsonb[]) AS t (environment)
+-- One probe of an index each, as in job/insert_inputs.
 CROSS JOIN LATERAL (
     SELECT n.id
     FROM environment AS n

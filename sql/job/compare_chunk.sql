@@ -1,7 +1,6 @@
 -- Does the log of a job have this chunk in its place already?
 --
--- No row if there is no such job. "same" is NULL if the log has no chunk there, or if it was removed: that a
--- chunk was as long says too little.
+-- No row if there is no such job. "same" is NULL if the log has no chunk there, or if it was removed.
 --
 -- seq: place of the chunk in the log, counted from 0
 -- chunk: its text; a byte that text cannot hold is \xHH

@@ -7,6 +7,7 @@ SELECT
     a.size,
     a.job_uuid
 FROM job_input_artifacts AS ji
+-- One probe of an index each, as in job/insert_inputs.
 CROSS JOIN LATERAL (
     SELECT
         f.uuid,

@@ -8,8 +8,8 @@ SELECT
     j.uuid,
     (i.input ->> 'artifact')::uuid AS artifact_uuid
 FROM jsonb_array_elements(:'inputs'::jsonb) AS i (input)
--- Apart, and so by one probe of an index each. Of a store that has few jobs yet, a join would read them
--- all, and a session would keep to that while they grow to thousands.
+-- In LATERAL with an order: one probe of an index each. Of a store that has few jobs yet, a join would read
+-- them all, and a session would keep to that while they grow to thousands.
 CROSS JOIN LATERAL (
     SELECT t.uuid
     FROM job AS t

@@ -12,8 +12,8 @@ SELECT
     decode(o.file ->> 'sha256', 'hex') AS sha256,
     (o.file ->> 'size')::bigint AS size
 FROM jsonb_array_elements(:'outputs'::jsonb) AS o (file)
--- Apart, and so by one probe of an index each. Of a store that has few jobs yet, a join would read them
--- all, and a session would keep to that while they grow to thousands.
+-- In LATERAL with an order: one probe of an index each. Of a store that has few jobs yet, a join would read
+-- them all, and a session would keep to that while they grow to thousands.
 CROSS JOIN LATERAL (
     SELECT t.uuid
     FROM job AS t

@@ -10,6 +10,7 @@ SELECT
     j.state,
     CASE
         WHEN j.state = 'running' THEN ''
+        -- What was read in chunks may be more than an integer holds; the log then has nothing after it.
         ELSE substr(j.log, least(:'characters'::bigint, 2147483646)::int + 1)
     END || n.text AS text,
     n.seq

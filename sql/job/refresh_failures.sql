@@ -45,7 +45,8 @@ done AS (
             WHERE t.octets_after <= 80000
         ), '')),
         failure_rule = failure_rule(),
-        -- A builder may not write this one, and is told: no ended job would be left to it, without a word.
+        -- For this alone: a builder, who may not write this column, gets an error. The policy of job would
+        -- leave it no ended job, without a word.
         started_at = j.started_at
     FROM old AS o
     WHERE j.uuid = o.uuid

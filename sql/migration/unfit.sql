@@ -1,6 +1,6 @@
--- Which migrations keep a script from following those that it has to follow, and why?
+-- Which migrations are not as a script needs them, and how: not applied, from another file, or one too many?
 --
--- ids: the migrations that are applied before it
+-- ids: the migrations that have to be applied before it, and no others
 -- sha256s: SHA-256 of each one's file, in hexadecimal
 
 SELECT

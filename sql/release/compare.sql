@@ -33,6 +33,7 @@ WITH wanted AS (
         FROM reuse AS u
         WHERE u.submit_uuid = :'submit'::uuid
     ) AS d
+    -- One probe of an index each, as in job/insert_inputs.
     CROSS JOIN LATERAL (
         SELECT a.uuid
         FROM artifact AS a

@@ -2,8 +2,8 @@
 --
 -- Jobs whose last error lines are the same, but for numbers, addresses and temporary paths, count as one
 -- failure. The most frequent come first. Without newer_than, the newest 10,000 failed jobs that the other
--- filters leave are counted; since when a failure is there, is looked up among all, or, of a package, among
--- those that are counted.
+-- filters leave are counted; since when a failure is there, is looked up among all that they leave, or, of a
+-- package, among those that are counted.
 --
 -- package, -p: only jobs of the package of this name
 -- failure, -f: only this failure, by its SHA-256
@@ -33,7 +33,7 @@ WITH matching AS NOT MATERIALIZED (
 ),
 
 \if :{?package}
--- Where the newest of all its versions end, by an index: else as many of each version are read.
+-- Start of the 10,000th newest of all its versions, by an index: else as many of each version are read.
 bound AS (
     SELECT min(l.started_at) AS since
     FROM (
@@ -57,7 +57,8 @@ bound AS (
 ),
 \endif
 
--- Without what their log tells: the planner takes it that few have it, and reads all that failed.
+-- Also those without a failure: had the planner to leave them out, it would expect few to be left, and read
+-- all that failed.
 looked_at AS (
     SELECT
         m.uuid,
@@ -141,7 +142,7 @@ LEFT JOIN LATERAL (
         text_sha256(m.failure) = text_sha256(c.failure)
         AND m.failure IS NOT NULL
 \if :{?package}
-        -- It may be the last of all that failed so elsewhere.
+        -- Not looked up: most jobs with this failure may be other packages'.
         AND FALSE
 \endif
     ORDER BY m.started_at, m.uuid

@@ -42,7 +42,8 @@ node (artifact_uuid, job_uuid) AS (
         FROM artifact AS a
         WHERE a.uuid = :'artifact'::uuid
 \endif
--- As many jobs as a page has rows fill it, since each of them made something.
+-- As many jobs as a page has rows fill it, if each of them made something. That is counted, since the planner
+-- would take EXISTS for a join, and sort.
 \if :{?package}
         UNION ALL
         (
@@ -56,6 +57,7 @@ node (artifact_uuid, job_uuid) AS (
                     j.started_at
                 FROM job AS j
                 WHERE
+                    -- One value, which = ANY hides: else the planner may walk all jobs by time.
                     j.package_id = ANY(ARRAY(SELECT p.id))
                     AND (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) <> 0
 \if :{?limit}
@@ -96,7 +98,6 @@ node (artifact_uuid, job_uuid) AS (
             WHERE
                 j.image_id = ANY(ARRAY(SELECT i.id FROM image AS i WHERE i.name = :'image'::text))
                 AND (SELECT count(*) FROM artifact AS a WHERE a.job_uuid = j.uuid) <> 0
-            -- One image, which = ANY hides: else the planner may walk all jobs by time.
             ORDER BY j.image_id DESC, j.started_at DESC, j.uuid DESC
 \if :{?limit}
             LIMIT :limit

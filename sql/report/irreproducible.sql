@@ -38,7 +38,7 @@ looked_at AS (
         (
             SELECT
                 p.id,
-                -- Where the newest end, from the index alone: else all jobs of the package are read.
+                -- Start of the 1,000th newest, from the index alone: else all jobs of the package are read.
                 (
                     SELECT min(n.started_at)
                     FROM (

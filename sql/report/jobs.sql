@@ -153,7 +153,7 @@ newest AS NOT MATERIALIZED (
 \if :{?version}
                 1000
 \if :{?package}
-                -- All that are wanted have it.
+                -- Of a package only a page: all that are wanted have the version.
                 * 0
 \endif
                 ,

@@ -27,7 +27,7 @@ WITH matching AS NOT MATERIALIZED (
 ),
 
 \if :{?package}
--- Where the newest of all its versions end, from the index alone: else as many of each version are read.
+-- Time of the 5,000th newest of all its versions, from the index alone: else as many of each are read.
 bound AS (
     SELECT min(l.timestamp) AS since
     FROM (

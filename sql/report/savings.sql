@@ -64,6 +64,7 @@ counted AS (
     JOIN job AS j ON j.uuid = u.job_uuid
     WHERE
         u.timestamp >= (SELECT b.since FROM bound AS b)
+        -- Below newer_than is said again, since the planner does not know what a subquery gives.
 \if :{?package}
         AND u.package_id = ANY(ARRAY(SELECT p.id FROM package AS p WHERE p.name = :'package'::text))
 \endif

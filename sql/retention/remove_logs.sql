@@ -24,6 +24,7 @@ walked AS MATERIALIZED (
     FROM job AS j
     WHERE
         (j.started_at, j.uuid) < ((SELECT p.started_at FROM place AS p), (SELECT p.uuid FROM place AS p))
+        -- Whatever is younger stays by each rule.
         AND j.started_at <= now() - (
             SELECT min(date_part('epoch', r.older_than)) * interval '1 second'
             FROM retention_rule AS r

@@ -23,6 +23,7 @@ walked AS MATERIALIZED (
     FROM submit AS s
     WHERE
         (s.timestamp, s.uuid) < ((SELECT p.started_at FROM place AS p), (SELECT p.uuid FROM place AS p))
+        -- Whatever is younger stays by each rule.
         AND s.timestamp <= now() - (
             SELECT min(date_part('epoch', r.older_than)) * interval '1 second'
             FROM retention_rule AS r

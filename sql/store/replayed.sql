@@ -1,6 +1,7 @@
 -- Is this a standby, and has it replayed the primary's WAL that far?
 --
--- Of its timeline a standby is sure at its first checkpoint there: until then it counts as none of that one.
+-- A standby tells its timeline as of its last checkpoint: after a failover it counts as one of the old
+-- timeline until the next.
 --
 -- lsn: how far
 -- timeline: in which timeline, as in the name of a WAL file

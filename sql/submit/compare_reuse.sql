@@ -12,6 +12,7 @@ SELECT
     u.job_uuid IS NOT NULL AS is_recorded
 FROM submit AS s
 LEFT JOIN unnest(:'jobs'::uuid[]) AS w (uuid) ON TRUE
+-- One probe of an index each, as in job/insert_inputs.
 LEFT JOIN LATERAL (
     SELECT
         j.state,

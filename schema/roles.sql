@@ -149,8 +149,8 @@ GRANT DELETE ON job_log_chunk TO :"builder";
 
 -- What the janitor may ---------------------------------------------------------------------------
 
--- What was released stays, and so does the record of it. Of retention, the rules of what goes, and how far
--- each walk came.
+-- What was released stays, and so does the record of it. In retention_rule it writes what goes, and in
+-- retention_walk how far its walks came.
 SELECT
     format(
         'GRANT %s ON %I TO %I',

@@ -146,14 +146,18 @@ class _Checker:
         # Of each job what was said of it, and by which act.
         self._of_job: dict[str, list[tuple[Act, Outcome]]] = defaultdict(list)
         self._acts: list[tuple[Act, Outcome]] = []
+        # What sweeps marked, as it is there, and as clients were told.
         self._swept: dict[str | None, set[str]] = defaultdict(set)
         for uuid, job in found.jobs.items():
             self._swept[job.swept_by].add(uuid)
+        self._told_swept: set[str] = set()
         for outcome in outcomes:
             for act in _single(outcome.act):
                 # Whoever contradicts what is recorded is refused, and leaves nothing.
                 if not act.get("contradicts"):
                     self._acts.append((act, outcome))
+                    if act["do"] == "sweep" and outcome.told:
+                        self._told_swept.update(outcome.told[0])
                     if "job" in act:
                         self._of_job[act["job"]].append((act, outcome))
 
@@ -278,10 +282,9 @@ class _Checker:
     def _end(
         self, uuid: str, job: Job, ends: list[tuple[Act, Outcome]]
     ) -> Iterator[tuple[str, str]]:
-        sweeps = [one for act, one in self._acts if act["do"] == "sweep" and one.told]
         swept = job.swept_by is not None
         acknowledged = [act for act, outcome in ends if outcome.acknowledged]
-        if acknowledged and any(uuid in outcome.told[0] for outcome in sweeps):
+        if acknowledged and uuid in self._told_swept:
             yield "ended twice", f"job {uuid}"
         if swept or job.state == "running":
             if acknowledged:

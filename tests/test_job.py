@@ -14,6 +14,7 @@ from conftest import AnyStore
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import create, ended, fingerprint, finish, later, sha256, start
+from stores import World, recorded, worlds
 
 from butido_store import Statement, artifact, job, report, uuid7
 from butido_store.artifact import Artifact, Output
@@ -607,6 +608,19 @@ def test_each_of_several_is_what_was_said_of_it(store: AnyStore, way: str) -> No
             expected = NotRunning, "its state is success$"
         with pytest.raises(expected[0], match=expected[1]):
             store.run(*changed)
+
+
+@given(world=worlds())
+def test_jobs_that_are_recorded_together_have_what_each_read_and_made(
+    connection: psycopg.Connection[tuple[object, ...]], world: World
+) -> None:
+    """Also where one reads what another one of them made; the fingerprint is reckoned twice."""
+    with recorded(connection, world) as store:
+        for one in world.jobs:
+            assert store.run(job.get(one.uuid)).fingerprint == one.fingerprint
+            read, made = store.run(job.inputs(one.uuid), job.outputs(one.uuid))
+            assert {file.uuid for file in read} == {file.uuid for file in one.inputs}
+            assert {file.uuid for file in made} == {file.uuid for file in one.outputs}
 
 
 @pytest.mark.parametrize(

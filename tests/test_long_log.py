@@ -133,6 +133,8 @@ def running(connection: Connection, dsn: str, schema: str) -> UUID:
 @example(pieces=["aaaaaa\n", "a", "a", "bbbbbbbb", "\na"], state="error")
 @example(pieces=["aaaa", "aaaaaaa\né", "aa", "a"], state="running")
 @example(pieces=["aaaa", "\nbbb"], state="error")
+@example(pieces=["error: a\n", "b" * 80_001 + "\n", "error: é\n"], state="error")
+@example(pieces=["a\n", "error: a\n" + "b" * 41_000], state="error")
 @example(pieces=["aaaa", "\nbbb"], state="lost")
 @example(pieces=["aaaa", "\nbbbb"], state="lost")
 def test_pieces_are_the_whole_log(

@@ -56,8 +56,11 @@ def once(
 
 def test_one_starts_and_others_learn_of_it(store: AnyStore, submit_uuid: UUID) -> None:
     first, second, other = uuid7(), uuid7(), uuid7()
+    # Beside other builds, on other endpoints.
+    store.run(once(uuid7(), submit_uuid, script="before", endpoint="a"))
     started = store.run(once(first, submit_uuid))
     assert isinstance(started, Started)
+    store.run(once(uuid7(), submit_uuid, script="after", endpoint="z"))
     assert started.fingerprint == store.run(job.get(first)).fingerprint
     # The same again is the same.
     assert store.run(once(first, submit_uuid)) == started
@@ -107,10 +110,16 @@ def test_what_was_done_without_a_claim_is_reused(store: AnyStore, submit_uuid: U
     store.run(start(plain, submit_uuid))
     # It keeps nobody from anything while it runs.
     assert isinstance(store.run(once(second, submit_uuid)), Started)
+    underway = store.run(once(uuid7(), submit_uuid))
+    assert isinstance(underway, Underway)
+    assert underway.job_uuid == second
     store.run(finish(plain))
     assert store.run(once(uuid7(), submit_uuid)) == Reuse(plain, later(60), ())
     store.run(finish(second))
     store.run(job.record(ended(recorded, submit_uuid, started_at=later(2))))
+    assert store.run(once(uuid7(), submit_uuid)) == Reuse(recorded, later(60), ())
+    # Of those that started together, the last one by uuid.
+    store.run(job.record(ended(UUID(int=1), submit_uuid, started_at=later(2))))
     assert store.run(once(uuid7(), submit_uuid)) == Reuse(recorded, later(60), ())
 
 

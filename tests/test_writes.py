@@ -430,9 +430,7 @@ def test_a_job_that_ends_after_a_reuse_looked_is_reused(
     store.run(start(two, of_submit), finish(two), submit.reuse(mine, [two], **said))
     ends: list[Statement[object]] = [finish(one), submit.reuse(other, [one], **said)]
     meddled.before = [nothing, lambda: store.run(*ends)]
-    reuse = submit.reuse(mine, [one], **said)
-    Store(meddled).run(reuse)
-    store.run(reuse)
+    Store(meddled).run(submit.reuse(mine, [one], **said))
     rows = connection.execute("SELECT job_uuid FROM reuse WHERE submit_uuid = %s", [mine])
     assert {uuid for (uuid,) in rows} == {one, two}
 

@@ -181,6 +181,7 @@ PLANNED = {"uuid": str(uuid4()), "package": "a", "version": "1", "needs": []}
             )
         ),
         ("data", lambda: job.append_log(uuid7(), seq=0, data=5)),  # type: ignore[arg-type]
+        ("submit must be", lambda: release.create(uuid7(), submit="x", **OF_RELEASE)),  # type: ignore[arg-type]
         ("silent_for", lambda: job.sweep(silent_for=timedelta.max)),
         ("silent_for", lambda: job.sweep(silent_for=60)),  # type: ignore[arg-type]
     ],

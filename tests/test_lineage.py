@@ -154,6 +154,18 @@ def test_impact_starts_at_packages_commits_images_and_endpoints(store: Store) ->
     assert released == {library: [], program: ["stable"]}
 
 
+def test_slsa_names_the_commit_of_its_own_submit(store: Store) -> None:
+    commits = {uuid7(): digit * 40 for digit in "ab"}
+    for made, commit in commits.items():
+        of_submit, output = uuid7(), Output(str(made), sha256("x"), 1, made)
+        store.run(create(of_submit, repo_hash=commit))
+        store.run(job.record(ended(uuid7(), of_submit, outputs=[output])))
+    for made, commit in commits.items():
+        (row,) = store.run(report.slsa(made))
+        dependencies = row.statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+        assert dependencies[0]["digest"] == {"gitCommit": commit}
+
+
 @pytest.mark.usefixtures("filled")
 def test_slsa_provenance_is_valid(store: Store) -> None:
     builder = "https://example.org/builder"

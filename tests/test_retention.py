@@ -103,9 +103,10 @@ def scenes(draw: st.DrawFn) -> World:
     world = draw(worlds(most=12, alike=draw(st.booleans())))
     one_in_three = st.sampled_from([True, False, False])
     reuses = tuple(one for one in world.reuses if draw(one_in_three))
-    # One that is there is not released again.
+    # One that is there is not released again; of those the last, in its turn.
     releases = {(one.store, one.file.uuid): one for one in world.releases if draw(one_in_three)}
-    return replace(world, reuses=reuses, releases=tuple(releases.values()))
+    in_turn = sorted(releases.values(), key=lambda one: one.key)
+    return replace(world, reuses=reuses, releases=tuple(in_turn))
 
 
 def write(connection: Connection, world: World) -> Store:

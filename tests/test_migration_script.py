@@ -30,15 +30,22 @@ Psql = Callable[..., subprocess.CompletedProcess[str]]
 RECORD = "SELECT migration_hash, migration_id, sha256, phase FROM {0}._yoyo_migration ORDER BY 2"
 
 
+SESSIONS = "pg_stat_activity WHERE application_name = 'psql' AND datname = current_database()"
+
+
 @pytest.fixture
-def psql(postgres: Postgres, database_dsn: str, tmp_path: Path) -> Psql:
+def psql(postgres: Postgres, database: Connection, database_dsn: str, tmp_path: Path) -> Psql:
     """Run a script on the test's empty database."""
 
     def psql(text: str, *options: str) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "script.sql"
         file.write_text(text, encoding="utf-8")
         command = [postgres.psql, "-X", "-d", database_dsn, *options, "-f", str(file)]
-        return subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        # The server ends the session, and lets go of its locks, after psql has left.
+        while value(database, f"SELECT count(*) FROM {SESSIONS}"):
+            pass
+        return done
 
     return psql
 

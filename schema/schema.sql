@@ -123,7 +123,7 @@ RETURN CASE
             || netstring(coalesce(encode(image_sha256, 'hex'), ''))
             || netstring(script)
             || netstring(encode(environment_sha256, 'hex'))
-            -- A jsonb object is a set in one order; to sort in a subquery takes ten times as long.
+            -- A jsonb object is a set in one order, without a subquery that sorts.
             || netstring(jsonb_object(inputs, inputs)::text)
         )
 END;
@@ -529,9 +529,8 @@ COMMENT ON COLUMN submitenvs.envvar_id IS 'A variable that it adds';
 
 -- Builds ----------------------------------------------------------------------------------------
 
--- fillfactor: at the default of 100, one heartbeat in twelve found no room on its page and went into
--- each index; so, one in forty. The scale factors: by default the server waits for a fifth of the table, which is
--- two million dead rows in ten million.
+-- fillfactor: room on a job's page for its heartbeats, which then go into no index. The scale factors: by
+-- default the server waits for a fifth of the table, which is two million dead rows in ten million.
 CREATE TABLE job (
     uuid uuid NOT NULL,
     submit_uuid uuid NOT NULL,

@@ -38,6 +38,7 @@ WITH looked_at AS (
                             AND n.started_at < :'older_than'::timestamptz
 \endif
 \if :{?newer_than}
+                            -- No count bounds the window then.
                             AND FALSE
 \endif
                         ORDER BY n.started_at DESC
@@ -89,6 +90,7 @@ WITH looked_at AS (
                 j.started_at DESC, j.uuid DESC
             LIMIT greatest(
 \if :{?newer_than}
+                -- All since then.
                 9223372036854775807,
 \endif
                 10000
@@ -97,6 +99,7 @@ WITH looked_at AS (
     ORDER BY j.started_at DESC, j.uuid DESC
     LIMIT greatest(
 \if :{?newer_than}
+        -- All since then.
         9223372036854775807,
 \endif
         10000

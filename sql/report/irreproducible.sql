@@ -50,6 +50,7 @@ looked_at AS (
                             AND n.started_at < :'older_than'::timestamptz
 \endif
 \if :{?newer_than}
+                            -- No count bounds the window then.
                             AND FALSE
 \endif
                         ORDER BY n.started_at DESC
@@ -73,6 +74,7 @@ looked_at AS (
             ORDER BY m.started_at DESC, m.uuid DESC
             LIMIT greatest(
 \if :{?newer_than}
+                -- All since then.
                 9223372036854775807,
 \endif
                 10000
@@ -81,6 +83,7 @@ looked_at AS (
     ORDER BY m.started_at DESC, m.uuid DESC
     LIMIT greatest(
 \if :{?newer_than}
+        -- All since then.
         9223372036854775807,
 \endif
         10000

@@ -50,6 +50,7 @@ looked_at AS (
                         WHERE
                             n.package_id = p.id
 \if :{?newer_than}
+                            -- No count bounds the window then.
                             AND FALSE
 \endif
                         ORDER BY n.started_at DESC
@@ -88,6 +89,7 @@ looked_at AS (
                 m.started_at DESC, m.uuid DESC
             LIMIT greatest(
 \if :{?newer_than}
+                -- All since then.
                 9223372036854775807,
 \endif
                 10000
@@ -96,6 +98,7 @@ looked_at AS (
     ORDER BY m.started_at DESC, m.uuid DESC
     LIMIT greatest(
 \if :{?newer_than}
+        -- All since then.
         9223372036854775807,
 \endif
         10000

@@ -39,6 +39,7 @@ bound AS (
             WHERE
                 m.package_id = p.id
 \if :{?newer_than}
+                -- No count bounds the window then.
                 AND FALSE
 \endif
             ORDER BY m.timestamp DESC
@@ -79,6 +80,7 @@ used AS (
                 ORDER BY m.timestamp DESC, m.job_uuid DESC, m.submit_uuid DESC
                 LIMIT greatest(
 \if :{?newer_than}
+                    -- All since then.
                     9223372036854775807,
 \endif
                     least(
@@ -92,6 +94,7 @@ used AS (
         ORDER BY m.timestamp DESC, m.job_uuid DESC, m.submit_uuid DESC
         LIMIT greatest(
 \if :{?newer_than}
+            -- All since then.
             9223372036854775807,
 \endif
             least(

@@ -532,19 +532,16 @@ def _texts(field: str, value: object) -> list[str]:
     return [_check.text(f"{field}[{place}]", text) for place, text in enumerate(value)]
 
 
-def _variable(field: str, value: object) -> str:
+def _pair(form: str, field: str, value: object) -> str:
     text = _check.text(field, value)
     if "=" not in text[1:]:
         # Not what it is, which may be the value of a secret.
-        raise InvalidInput(f"{field} must be NAME=VALUE; it has no '=' after a name")
+        raise InvalidInput(f"{field} must be {form}; it has no '=' after a name")
     return text
 
 
-def _label(field: str, value: object) -> str:
-    text = _check.text(field, value)
-    if "=" not in text[1:]:
-        raise InvalidInput(f"{field} is {text!r}; it must be KEY=VALUE")
-    return text
+_variable = partial(_pair, "NAME=VALUE")
+_label = partial(_pair, "KEY=VALUE")
 
 
 def _each(check: Callable[[str, str], R], field: str, value: object) -> list[R]:

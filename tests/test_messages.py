@@ -93,7 +93,10 @@ FIRST = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
         (lambda: report.jobs(env="hunter2"), f"env {VARIABLE}"),
         (lambda: report.jobs(env="=hunter2"), f"env {VARIABLE}"),
         (lambda: report.find_artifact("a", env=["A=b", "hunter2"]), f"env[1] {VARIABLE}"),
-        (lambda: report.submits(label=["ci"]), "label[0] is 'ci'; it must be KEY=VALUE"),
+        (
+            lambda: report.submits(label=["ci"]),
+            "label[0] must be KEY=VALUE; it has no '=' after a name",
+        ),
         (lambda: create(U, env={"": ""}), "a name in env is empty"),
         (lambda: create(U, env={"A": None}), "env['A'] must be a str, not NoneType"),
         (lambda: create("u"), "uuid must be a uuid.UUID, not str"),  # type: ignore[arg-type]

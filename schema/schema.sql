@@ -708,7 +708,10 @@ CREATE TABLE artifact (
     uuid uuid NOT NULL,
     job_uuid uuid,
     path relative_path NOT NULL,
-    path_sha256 bytea NOT NULL GENERATED ALWAYS AS (text_sha256(path)) STORED,
+    -- text_sha256(path), spelled out: of a function each INSERT would read the body anew.
+    path_sha256 bytea NOT NULL GENERATED ALWAYS AS (
+        sha256(decode(replace(path, '\', '\\'), 'escape'))
+    ) STORED,
     sha256 digest,
     size nonnegative,
     CONSTRAINT artifact_pkey PRIMARY KEY (uuid),

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg import errors
 from psycopg.types.json import Jsonb
@@ -27,6 +27,17 @@ TEXTS = st.text(
 def test_text_sha256_is_that_of_the_utf8(text: str, connection: Connection) -> None:
     found = connection.execute("SELECT text_sha256(%s)", [text]).fetchone()
     assert found == (hashlib.sha256(text.encode()).digest(),)
+
+
+@given(path=TEXTS.map(lambda text: f"a{text}"))
+@example(path="a\\b")
+def test_a_path_is_found_by_its_text_sha256(path: str, connection: Connection) -> None:
+    found = connection.execute(
+        "INSERT INTO artifact (uuid, path, sha256) VALUES (gen_random_uuid(), %s, sha256(uuid_send("
+        "gen_random_uuid()))) RETURNING path_sha256 = text_sha256(path), path_sha256",
+        [path],
+    ).fetchone()
+    assert found == (True, hashlib.sha256(path.encode()).digest())
 
 
 @given(

@@ -80,18 +80,19 @@ CROSS JOIN package AS p
 CROSS JOIN image AS i
 CROSS JOIN environment AS n
 CROSS JOIN (
-    SELECT
-        coalesce(
-            array_agg((
-                -- Empty if its content is unknown, NULL if it is not there.
-                SELECT coalesce(sha256sum(a.sha256, a.path), '')
-                FROM artifact AS a
-                WHERE a.uuid = (t.input ->> 'artifact')::uuid
-            )), '{}'
-        ) AS files
+    -- Each empty if its content is unknown, NULL if it is not there.
+    SELECT coalesce(array_agg(c.file), '{}') AS files
     -- JSON: of an array the planner counts the elements, and plans each run anew, which takes longer
     -- than the run.
     FROM jsonb_array_elements(:'inputs'::jsonb) AS t (input)
+    -- Joined, since a scalar subquery would run for each place that files are used in.
+    LEFT JOIN LATERAL (
+        SELECT coalesce(sha256sum(a.sha256, a.path), '') AS file
+        FROM artifact AS a
+        WHERE a.uuid = (t.input ->> 'artifact')::uuid
+        ORDER BY a.uuid
+        LIMIT 1
+    ) AS c ON TRUE
 ) AS f
 CROSS JOIN LATERAL (
     SELECT

@@ -4,7 +4,7 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import psycopg
@@ -127,17 +127,15 @@ class Body(Generic[Source]):
         if self._reader and _only_read(statements):
             values = await self._read(self._reader, statements, cut_at)
         if values is None:
-            with self._using_primary():
+            try:
                 values = await self._repeat(statements, cut_at)
+            finally:
+                self._used_primary()
         return values[0] if len(statements) == 1 else tuple(values)
 
-    @contextmanager
-    def _using_primary(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            if self._reader:
-                self._reader.used()
+    def _used_primary(self) -> None:
+        if self._reader:
+            self._reader.used()
 
     async def _repeat(
         self, statements: tuple[Statement[Any], ...], cut_at: float | None
@@ -203,11 +201,9 @@ class Body(Generic[Source]):
         with source.turn:
             async with source.task_turn, source.connection() as connection:
                 in_transaction = _connection.in_callers_transaction(connection)
-                talk = conversation(
-                    statements, in_transaction=in_transaction, secrets=self._secrets
-                )
+                talk = conversation(statements, in_transaction=in_transaction)
                 with Watched(connection, silent_for=place.silent_for, cut_at=cut_at):
-                    return await _connection.converse(connection, talk)
+                    return await _connection.converse(connection, talk, self._secrets)
 
     async def _pages(
         self, statement: Statement[list[A]], idle: float | None
@@ -231,10 +227,12 @@ class Body(Generic[Source]):
                 if given:
                     raise
                 reader.gave_none(error)
-        with self._using_primary():
+        try:
             async with aclosing(self._rows_of(statement, idle, self._primary)) as pages:
                 async for page in pages:
                     yield page
+        finally:
+            self._used_primary()
 
     async def _rows_of(
         self,
@@ -247,10 +245,10 @@ class Body(Generic[Source]):
 
         :param check: raises an error where the reader should not be asked
         """
-        asked = statement.steps[0].concealed(self._secrets)
+        asked = statement.steps[0]
         async with place.source.apart() as connection:
             if check:
-                talk = conversation((check,), in_transaction=False, secrets=self._secrets)
+                talk = conversation((check,), in_transaction=False)
                 with Watched(connection, silent_for=place.silent_for, cut_at=None):
                     await _connection.converse(connection, talk)
             callers = _connection.in_callers_transaction(connection)
@@ -258,7 +256,7 @@ class Body(Generic[Source]):
             cursor = self._way.server_cursor(connection, asked.query.name, row_factory=tuple_row)
             with (
                 Watched(connection, silent_for=place.silent_for, cut_at=None),
-                _connection.acknowledged(connection),
+                _connection.Acknowledged(connection),
             ):
                 try:
                     async with within(connection.transaction()), within(cursor):
@@ -268,7 +266,7 @@ class Body(Generic[Source]):
                             if idle is not None and not callers:
                                 limit = {"milliseconds": min(int(idle * 1000), _MOST_IDLE)}
                                 await execute(connection, [step("store/limit_idle", limit)])
-                            await done(cursor.execute(*asked.rendered(), binary=True))
+                            await done(cursor.execute(*asked.rendered(self._secrets), binary=True))
                             while rows := await done(cursor.fetchmany(_FETCH)):
                                 yield statement.collect([rows])
                                 self._check_process()

@@ -59,7 +59,9 @@ def text(field: str, value: object) -> str:
 
 def name(field: str, value: object, *, length: int = NAME_LENGTH) -> str:
     """Return the value if it is a text of 1 to `length` characters."""
-    checked = some_text(field, value)
+    checked = text(field, value)
+    if not checked:
+        raise _empty(field)
     if len(checked) > length:
         raise InvalidInput(f"{field} has {len(checked)} characters; the limit is {length}")
     return checked
@@ -69,20 +71,24 @@ def some_text(field: str, value: object) -> str:
     """Return the value if it is a text that is not empty, of any length."""
     checked = text(field, value)
     if not checked:
-        raise InvalidInput(f"{field} is empty")
+        raise _empty(field)
     return checked
+
+
+def _empty(field: str) -> InvalidInput:
+    return InvalidInput(f"{field} is empty")
 
 
 def env(field: str, value: Mapping[str, str]) -> dict[str, str]:
     """Return the environment if every name and value can be one."""
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{field} must be a mapping of names to values")
-    checked = {}
+    a_name, checked = f"a name in {field}", {}
     for key, content in value.items():
-        variable = name(f"a name in {field}", key)
+        variable = name(a_name, key)
         if "=" in variable:
             # What comes after it may be the value of a secret.
-            raise InvalidInput(f"a name in {field} has a '=': {variable.partition('=')[0]}=…")
+            raise InvalidInput(f"{a_name} has a '=': {variable.partition('=')[0]}=…")
         checked[variable] = text(f"{field}[{variable!r}]", content)
     return checked
 
@@ -184,14 +190,14 @@ def timestamp(field: str, value: object) -> str:
     """Return an aware datetime that can be stored as its RFC 3339 text."""
     when = time(field, value)
     try:
-        year = when.astimezone(UTC).year
+        utc = when.astimezone(UTC)
     except OverflowError:
-        year = when.year
-    if not OLDEST_YEAR <= year <= NEWEST_YEAR:
+        utc = when
+    if not OLDEST_YEAR <= utc.year <= NEWEST_YEAR:
         raise InvalidInput(
             f"{field} is {when}; in UTC it must be in the years {OLDEST_YEAR} to {NEWEST_YEAR}"
         )
-    return rfc3339(when)
+    return _rfc3339(utc)
 
 
 def sha256(field: str, value: object) -> bytes:
@@ -498,7 +504,11 @@ def uuid7() -> UUID:
 
 def rfc3339(when: datetime) -> str:
     """Return an aware datetime in UTC, letter by letter as the schema's rfc3339() writes it."""
-    return when.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return _rfc3339(when.astimezone(UTC))
+
+
+def _rfc3339(utc: datetime) -> str:
+    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 _ENCODE_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

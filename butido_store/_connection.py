@@ -14,12 +14,10 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
-    Iterator,
 )
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    contextmanager,
     nullcontext,
 )
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 
 from butido_store._conversation import Batch, Conversation
 from butido_store._pipeline import ADAPTERS, Connection, done, execute
+from butido_store._secrets import NO_KEY, Secrets
 from butido_store._statement import Rows
 from butido_store._target import Lent, opening
 from butido_store._watch import Watched
@@ -266,35 +265,45 @@ def _is_read_only(connection: Connection) -> bool:
     return [*settings] == ["on", "off"]
 
 
-@contextmanager
-def acknowledged(connection: Connection) -> Iterator[None]:
-    """Map errors of the database, and make one of a warning: the standby did not confirm a commit.
+class Acknowledged:
+    """A `with` block that maps errors of the database, and makes one of a commit that is in doubt.
 
-    :raises StoreError: by SQLSTATE; `Unavailable` for the warning
+    The database only warns where a standby did not confirm the commit.
     """
-    warnings: list[str] = []
 
-    def take(notice: psycopg.errors.Diagnostic) -> None:
+    __slots__ = ("_connection", "_warning")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._warning: str | None = None
+
+    def _take(self, notice: psycopg.errors.Diagnostic) -> None:
         # https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
         if notice.source_function == "SyncRepWaitForLSN":
-            warnings.append(notice.message_primary or "the standby did not confirm it")
+            self._warning = notice.message_primary or "the standby did not confirm it"
 
-    connection.add_notice_handler(take)
-    try:
-        yield
-    except psycopg.Error as error:
-        lost = connection.closed
-        read_only = not lost and _is_read_only(connection)
-        raise from_database(error, connection_lost=lost, read_only=read_only) from error
-    finally:
-        connection.remove_notice_handler(take)
-    if warnings:
-        raise Unavailable(f"the commit was not acknowledged: {warnings[0]}")
+    def __enter__(self) -> None:
+        """Listen to what the server says."""
+        self._connection.add_notice_handler(self._take)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Map an error.
+
+        :raises StoreError: by SQLSTATE; `Unavailable` for the warning
+        """
+        self._connection.remove_notice_handler(self._take)
+        if isinstance(error, psycopg.Error):
+            lost = self._connection.closed
+            read_only = not lost and _is_read_only(self._connection)
+            raise from_database(error, connection_lost=lost, read_only=read_only) from error
+        if self._warning and error is None:
+            raise Unavailable(f"the commit was not acknowledged: {self._warning}")
 
 
-async def converse(connection: Connection, talk: Conversation[A]) -> A:
+async def converse(connection: Connection, talk: Conversation[A], secrets: Secrets = NO_KEY) -> A:
     """Run each batch that the conversation yields, send its rows back, and return what it returns.
 
+    :param secrets: what is sent of them are digests
     :raises StoreError: as the conversation says, or by SQLSTATE
     """
     if connection.pgconn.pipeline_status != PipelineStatus.OFF:
@@ -304,12 +313,12 @@ async def converse(connection: Connection, talk: Conversation[A]) -> A:
         )
     callers, known = in_callers_transaction(connection), False
     try:
-        with acknowledged(connection):
+        with Acknowledged(connection):
             try:
                 batch = next(talk)
                 while True:
                     try:
-                        rows = await _execute(connection, batch)
+                        rows = await _execute(connection, batch, secrets)
                     except psycopg.Error as error:
                         if connection.closed:
                             raise
@@ -359,15 +368,15 @@ def leave_to_parent(connection: Connection) -> None:
 _lent = WeakKeyDictionary[Connection, Lent]()
 
 
-async def _execute(connection: Connection, batch: Batch) -> list[Rows]:
+async def _execute(connection: Connection, batch: Batch, secrets: Secrets) -> list[Rows]:
     """Run steps in one round trip and one transaction, and return the rows of each."""
     status = connection.pgconn.transaction_status
     # In a transaction that has failed it cannot run, and nothing can that looks at a table.
     lent = _lent.get(connection) if status != TransactionStatus.INERROR else None
     if not lent:
-        return await execute(connection, batch)
+        return await execute(connection, batch, secrets)
     session = lent.begin if status == TransactionStatus.IDLE else lent.go_on
-    return (await execute(connection, [session, *batch]))[1:]
+    return (await execute(connection, [session, *batch], secrets))[1:]
 
 
 async def begin(connection: Connection, *, callers: bool) -> None:

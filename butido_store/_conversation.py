@@ -16,7 +16,7 @@ from psycopg.errors import (
 )
 
 from butido_store._query import privileges, query
-from butido_store._secrets import Each, Secrets
+from butido_store._secrets import Each
 from butido_store._statement import CONFIRM, Key, Row, Rows, Statement, Step, Unwritten, step
 from butido_store.errors import StoreError, Unavailable, from_privileges
 
@@ -36,7 +36,7 @@ BEGIN, _COMMIT, _ROLLBACK, _SAVEPOINT, _RELEASE, _ROLLBACK_TO = (
 
 
 def conversation(
-    statements: Sequence[Statement[object]], *, in_transaction: bool, secrets: Secrets
+    statements: Sequence[Statement[object]], *, in_transaction: bool
 ) -> Conversation[tuple[object, ...]]:
     """Run statements together: each yielded batch is one round trip, its rows are sent back.
 
@@ -46,34 +46,13 @@ def conversation(
     :param statements: what to run
     :param in_transaction: the caller has a transaction open: what is refused is undone to here, and
         the transaction goes on
-    :param secrets: what is sent of secrets are digests
     :returns: the collected value of each statement
     :raises StoreError: a statement was refused; nothing of all of them is kept
     """
     try:
-        talk = _all_or_none(statements, in_transaction=in_transaction)
-        return (yield from _concealed(talk, secrets))
+        return (yield from _all_or_none(statements, in_transaction=in_transaction))
     except DENIED as error:
         raise (yield from denied(error, _queries(statements))) from error
-
-
-def _concealed(talk: Conversation[A], secrets: Secrets) -> Conversation[A]:
-    """Pass on a conversation, with digests in place of secrets.
-
-    :raises InvalidInput: there is a secret and no key; the first batch has all that is to be
-        written, so that nothing was
-    """
-    try:
-        batch = next(talk)
-        while True:
-            try:
-                rows = yield [one.concealed(secrets) for one in batch]
-            except psycopg.Error as error:
-                batch = talk.throw(error)
-            else:
-                batch = talk.send(rows)
-    except StopIteration as end:
-        return cast(A, end.value)
 
 
 # Somebody else wrote the same meanwhile, or removed what is referred to.

@@ -24,6 +24,7 @@ from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
 from butido_store._conversation import BEGIN, Batch
+from butido_store._secrets import NO_KEY, Secrets
 from butido_store._statement import Rows, Step
 from butido_store.errors import InvalidInput
 
@@ -115,17 +116,18 @@ class _Line:
         self._lost += 1
         return self._lost == _MOST_LOST
 
-    def batch(self, batch: Batch, threshold: int | None) -> PQGen[list[Rows]]:
+    def batch(self, batch: Batch, threshold: int | None, secrets: Secrets) -> PQGen[list[Rows]]:
         """Send steps, and return the rows of each.
 
         :param batch: the steps, which become one transaction where none is open
+        :param secrets: what is sent of them are digests
         :param threshold: after how many runs a text is prepared; None for never
         :raises psycopg.Error: what the first one that failed says, or the connection was lost
-        :raises InvalidInput: a text cannot be sent; nothing was
+        :raises InvalidInput: a text cannot be sent, or a secret has no key; nothing was
         """
         self._adapt()
         # All of it before anything is sent: there may be a value that cannot be.
-        messages = [self._message(one) for one in batch]
+        messages = [self._message(one, secrets) for one in batch]
         self._pgconn.enter_pipeline_mode()
         # What each answer is of: a text that is prepared, or a step.
         asked: list[_Key | None] = []
@@ -172,8 +174,8 @@ class _Line:
             self._transformer = Transformer(cast(AdaptContext, _Context(self._pgconn)))
             self._settings = settings
 
-    def _message(self, one: Step) -> _Message:
-        text, values = one.rendered()
+    def _message(self, one: Step, secrets: Secrets) -> _Message:
+        text, values = one.rendered(secrets)
         try:
             parameters = self._transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
         except UnicodeEncodeError as error:
@@ -246,31 +248,33 @@ def _is_fatal(result: PGresult) -> bool:
 _lines = WeakKeyDictionary[Connection, _Line]()
 
 
-async def execute(connection: Connection, batch: Batch) -> list[Rows]:
+async def execute(connection: Connection, batch: Batch, secrets: Secrets = NO_KEY) -> list[Rows]:
     """Run steps in one round trip and one transaction, and return the rows of each.
 
+    :param secrets: what is sent of them are digests
     :raises psycopg.Error: what the first one that failed says, or the connection was lost
+    :raises InvalidInput: a text cannot be sent, or a secret has no key; nothing was
     """
     line = _lines.get(connection)
     if line is None:
         line = _lines[connection] = _Line(connection.pgconn)
     if connection.pgconn.transaction_status == TransactionStatus.IDLE:
         if connection.autocommit:
-            return await _begun(connection, line, batch)
+            return await _begun(connection, line, batch, secrets)
         set_up = connection.isolation_level, connection.read_only, connection.deferrable
         if set_up == (None, None, None):
-            return (await _run(connection, line.batch([BEGIN, *batch], None)))[1:]
+            return (await _run(connection, line.batch([BEGIN, *batch], None, secrets)))[1:]
         # psycopg knows how to begin one that is set up otherwise.
         await done(cast(Any, connection.execute(b"")))
     # The caller may have had deallocated what was prepared, as psycopg does after a ROLLBACK or a
     # DROP, and the transaction would fail for that.
-    return await _run(connection, line.batch(batch, None))
+    return await _run(connection, line.batch(batch, None, secrets))
 
 
-async def _begun(connection: Connection, line: _Line, batch: Batch) -> list[Rows]:
+async def _begun(connection: Connection, line: _Line, batch: Batch, secrets: Secrets) -> list[Rows]:
     """Run steps where no transaction is open, again if something prepared cannot be used."""
     try:
-        return await _run(connection, line.batch(batch, connection.prepare_threshold))
+        return await _run(connection, line.batch(batch, connection.prepare_threshold, secrets))
     except (InvalidSqlStatementName, FeatureNotSupported) as error:
         # Prepared in another schema, whose domains are other types: the message may be translated.
         other = error.diag.source_function == "RevalidateCachedQuery"
@@ -286,7 +290,7 @@ async def _begun(connection: Connection, line: _Line, batch: Batch) -> list[Rows
     if connection.pgconn.transaction_status != TransactionStatus.IDLE:
         # The steps had begun one.
         await done(connection.rollback())
-    return await _run(connection, line.batch(batch, None))
+    return await _run(connection, line.batch(batch, None, secrets))
 
 
 async def _run(connection: Connection, talk: PQGen[A]) -> A:

@@ -124,7 +124,7 @@ class Rendered:
         text = self._text
         for name, choices, after in self._written:
             text += _literal(name, choices, parameters[name]) + after
-        return text, [parameters[name] for name in self._sent]
+        return text, [*map(parameters.__getitem__, self._sent)]
 
 
 def _literal(name: str, choices: tuple[str, ...], value: object) -> bytes:

@@ -1,7 +1,7 @@
 """What is run, as values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from butido_store._query import Query, query
@@ -33,25 +33,16 @@ class Step:
     # Whether it may be prepared, where it is run often.
     prepare: bool = True
 
-    def concealed(self, secrets: Secrets) -> "Step":
-        """Return the step as it is sent, with digests in place of secrets.
-
-        :raises InvalidInput: there is a secret, and no key
-        """
-        told = {
-            name: value.told(secrets)
-            for name, value in self.parameters.items()
-            if isinstance(value, Concealing)
-        }
-        return replace(self, parameters={**self.parameters, **told}) if told else self
-
-    def rendered(self) -> tuple[bytes, list[object]]:
+    def rendered(self, secrets: Secrets = NO_KEY) -> tuple[bytes, list[object]]:
         """Return the SQL text and its parameters in order, as PostgreSQL takes them.
 
-        :raises InvalidInput: it has a secret that is not concealed
+        :param secrets: digests stand in place of what these hide
+        :raises InvalidInput: there is a secret, and no key
         """
-        sent = self.concealed(NO_KEY)
-        return sent.query.render(frozenset(sent.parameters)).bind(sent.parameters)
+        text, values = self.query.render(frozenset(self.parameters)).bind(self.parameters)
+        return text, [
+            value.told(secrets) if isinstance(value, Concealing) else value for value in values
+        ]
 
     def __repr__(self) -> str:
         """Name the query; its parameters may be secrets, or long."""
@@ -87,8 +78,9 @@ class Statement(Generic[T_co]):
 
 def step(name: str, parameters: Mapping[str, object], *, prepare: bool = True) -> Step:
     """Make a step of the query of this name; parameters that are None count as not given."""
-    given = {key: value for key, value in parameters.items() if value is not None}
-    return Step(query(name), given, prepare)
+    if None in parameters.values():
+        parameters = {key: value for key, value in parameters.items() if value is not None}
+    return Step(query(name), parameters, prepare)
 
 
 def read(

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 from uuid import UUID
 
 from butido_store import _check
-from butido_store._check import encode_log, json_text, uuid7
+from butido_store._check import encode_log, json_text, rfc3339, uuid7
 from butido_store._query import query
 from butido_store._secrets import Document, Environment
 from butido_store._statement import (
@@ -262,7 +262,7 @@ def _parameters(end: Mapping[str, Any]) -> dict[str, str]:
         **end,
         "reason": end["reason"] or "",
         "exit_code": "" if exit_code is None else str(exit_code),
-        "measurements": json_text(end["measurements"] or {}),
+        "measurements": json_text(end["measurements"]) if end["measurements"] else "{}",
     }
 
 
@@ -292,7 +292,7 @@ def _now() -> str:
     first one wrote nothing.
     """
     # Each has one of its own, even by a clock that stands still.
-    return _check.timestamp("now", datetime.now(UTC) - timedelta(microseconds=next(_count) % 1000))
+    return rfc3339(datetime.now(UTC) - timedelta(microseconds=next(_count) % 1000))
 
 
 def _insert(one: _Document) -> tuple[Step | None, ...]:

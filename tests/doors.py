@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.adapt import PyFormat, Transformer
 
 from butido_store._query import Query
-from butido_store._secrets import NO_KEY
+from butido_store._secrets import NO_KEY, Concealing
 from butido_store._statement import Step
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -36,6 +36,14 @@ SELECT n.nspname, obj_description(n.oid, 'pg_namespace'), NULL
 FROM pg_namespace AS n
 WHERE n.nspname !~ '^pg_'
 """
+
+
+def told(step: Step) -> dict[str, object]:
+    """Return the parameters of a step as they are sent where nothing is a secret."""
+    return {
+        name: value.told(NO_KEY) if isinstance(value, Concealing) else value
+        for name, value in step.parameters.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class Both:
         earlier = chain.from_iterable(("-f", str(step.query.path)) for step in before)
         every: dict[str, object] = {}
         for step in before:
-            every |= step.concealed(NO_KEY).parameters
+            every |= told(step)
         with self._connect() as connection:
             known = Transformer(connection)
             texts = {

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from conftest import Postgres
-from doors import Both, Connection
+from doors import Both, Connection, told
 from filled import (
     BROKEN,
     DONE,
@@ -39,7 +39,6 @@ from yoyo.migrations import get_migration_hash
 from butido_store import Statement, release
 from butido_store._check import json_text
 from butido_store._query import Query, names, query
-from butido_store._secrets import NO_KEY
 from butido_store._statement import Step
 
 # Stands for the name of the schema that the tests run in.
@@ -53,10 +52,10 @@ def of(*statements: Statement[object]) -> dict[str, Mapping[str, object]]:
     found: dict[str, Mapping[str, object]] = {}
     for statement in statements:
         for place, step in enumerate(statement.steps):
-            found[step.query.name] = step.concealed(NO_KEY).parameters
+            found[step.query.name] = told(step)
             BEFORE[step.query.name] = statement.steps[:place]
         for step in statement.why().steps if statement.why else ():
-            found.setdefault(step.query.name, step.concealed(NO_KEY).parameters)
+            found.setdefault(step.query.name, told(step))
     return found
 
 

@@ -74,7 +74,7 @@ def _step_without(name: str) -> Callable[..., Step]:
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no WAL is written on retry": lambda: _without(_statement.CONFIRM),
-    "a standby's warning is not heard": lambda: patch.object(_connection, "acknowledged", _unheard),
+    "a standby's warning is not heard": lambda: patch.object(_connection, "Acknowledged", _unheard),
     "no savepoint in the caller's transaction": lambda: _without(
         _conversation._SAVEPOINT, _conversation._RELEASE, _conversation._ROLLBACK_TO
     ),

@@ -184,7 +184,7 @@ def problems(sql: str) -> list[str]:
     tokens = [t for t in tokenize(sql, PATH) if t.kind not in ("space", "line", "block", "command")]
     # Outside of quotes case does not matter; keywords in upper case are a rule of sqlfluff's.
     texts = [t.text.upper() if t.kind == "word" else t.text for t in tokens]
-    found = []
+    found, into = [], ""
 
     def after(place: int) -> str:
         return texts[place + 1] if place + 1 < len(texts) else ""
@@ -194,6 +194,7 @@ def problems(sql: str) -> list[str]:
 
     for place, text in enumerate(texts):
         before = texts[place - 1] if place else ""
+        into = text if before == "INTO" else into
         if text == "*" and before in ("SELECT", "DISTINCT", "ALL", "RETURNING", ",", "."):
             found.append("all columns")
         if text in ("OFFSET", "MERGE"):
@@ -203,7 +204,7 @@ def problems(sql: str) -> list[str]:
         if text == "INSERT" and before == "(":
             found.append("INSERT in WITH")
         # Else a sequence that is behind would go unnoticed.
-        if text == "CONFLICT" and after(place) != "(" and not {*CLIENT_KEYS} & {*texts[:3]}:
+        if text == "CONFLICT" and after(place) != "(" and into not in CLIENT_KEYS:
             found.append("no arbiter")
         if text == "VALUES" and texts[place + 1 : place + 4] == ["(", "(", "SELECT"]:
             found.append("VALUES ((SELECT")

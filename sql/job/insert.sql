@@ -20,6 +20,37 @@
 -- besides: with it the build is to be done once only, by this job, unless another has done it: but for
 --   these, whose results are of no use
 
+-- Look-ups are scalar subqueries, each a probe of an index, which the server sets up faster than joins.
+-- MATERIALIZED: or each would run for every place that it is used in.
+WITH given AS MATERIALIZED (
+    SELECT
+        (SELECT s.uuid FROM submit AS s WHERE s.uuid = :'submit'::uuid) AS submit_uuid,
+        (SELECT e.id FROM endpoint AS e WHERE e.name = :'endpoint'::text) AS endpoint_id,
+        (
+            SELECT p.id
+            FROM package AS p
+            WHERE p.name = :'package'::text AND p.version = :'version'::text
+        ) AS package_id,
+        (SELECT i.id FROM image AS i WHERE i.name = :'image'::text) AS image_id,
+        (
+            SELECT n.id
+            FROM environment AS n
+            WHERE n.sha256 = environment_sha256(:'env'::jsonb)
+        ) AS environment_id,
+        environment_sha256(:'env'::jsonb) AS environment_sha256,
+        -- Each empty if its content is unknown, NULL if it is not there.
+        ARRAY(
+            SELECT (
+                SELECT coalesce(sha256sum(a.sha256, a.path), '')
+                FROM artifact AS a
+                WHERE a.uuid = (t.input ->> 'artifact')::uuid
+            )
+            -- JSON: of an array the planner counts the elements, and plans each run anew, which takes longer
+            -- than the run.
+            FROM jsonb_array_elements(:'inputs'::jsonb) AS t (input)
+        ) AS files
+)
+
 INSERT INTO job (
 \if :{?finished_at}
     finished_at, log, log_size, failure, failure_rule,
@@ -57,11 +88,11 @@ SELECT
     ) AS claim,
 \endif
     :'job'::uuid AS uuid,
-    s.uuid,
-    e.id,
-    p.id,
-    i.id,
-    n.id,
+    g.submit_uuid,
+    g.endpoint_id,
+    g.package_id,
+    g.image_id,
+    g.environment_id,
     coalesce(
 \if :{?finished_at}
         :'state'::text,
@@ -74,31 +105,12 @@ SELECT
     nullif(:'image_sha256'::bytea, '') AS image_sha256,
     nullif(:'container_hash'::text, '') AS container_hash,
     :'script'::text AS script
-FROM submit AS s
-CROSS JOIN endpoint AS e
-CROSS JOIN package AS p
-CROSS JOIN image AS i
-CROSS JOIN environment AS n
-CROSS JOIN (
-    -- Each empty if its content is unknown, NULL if it is not there.
-    SELECT coalesce(array_agg(c.file), '{}') AS files
-    -- JSON: of an array the planner counts the elements, and plans each run anew, which takes longer
-    -- than the run.
-    FROM jsonb_array_elements(:'inputs'::jsonb) AS t (input)
-    -- Joined, since a scalar subquery would run for each place that files are used in.
-    LEFT JOIN LATERAL (
-        SELECT coalesce(sha256sum(a.sha256, a.path), '') AS file
-        FROM artifact AS a
-        WHERE a.uuid = (t.input ->> 'artifact')::uuid
-        ORDER BY a.uuid
-        LIMIT 1
-    ) AS c ON TRUE
-) AS f
+FROM given AS g
 CROSS JOIN LATERAL (
     SELECT
         job_fingerprint(
-            p.name, p.version, i.name, nullif(:'image_sha256'::bytea, ''), :'script'::text, n.sha256,
-            array_replace(f.files, '', NULL)
+            :'package'::text, :'version'::text, :'image'::text, nullif(:'image_sha256'::bytea, ''),
+            :'script'::text, g.environment_sha256, array_replace(g.files, '', NULL)
         ) AS fingerprint
 \if :{?besides}
     -- Computed once: the order keeps the planner from putting the call in each place of its use.
@@ -106,14 +118,9 @@ CROSS JOIN LATERAL (
 \endif
 ) AS k
 WHERE
-    s.uuid = :'submit'::uuid
-    AND e.name = :'endpoint'::text
-    AND p.name = :'package'::text
-    AND p.version = :'version'::text
-    AND i.name = :'image'::text
-    AND n.sha256 = environment_sha256(:'env'::jsonb)
+    num_nulls(g.submit_uuid, g.endpoint_id, g.package_id, g.image_id, g.environment_id) = 0
     -- Every input is there.
-    AND array_position(f.files, NULL) IS NULL
+    AND array_position(g.files, NULL) IS NULL
 \if :{?besides}
     AND k.fingerprint IS NOT NULL
     AND (

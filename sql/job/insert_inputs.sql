@@ -5,15 +5,9 @@
 
 INSERT INTO job_input_artifacts (job_uuid, artifact_uuid)
 SELECT
-    j.uuid,
+    (i.input ->> 'job')::uuid AS job_uuid,
     (i.input ->> 'artifact')::uuid AS artifact_uuid
 FROM jsonb_array_elements(:'inputs'::jsonb) AS i (input)
--- In LATERAL with an order: one probe of an index each. Of a store that has few jobs yet, a join would read
--- them all, and a session would keep to that while they grow to thousands.
-CROSS JOIN LATERAL (
-    SELECT t.uuid
-    FROM job AS t
-    WHERE t.uuid = (i.input ->> 'job')::uuid AND t.heartbeat_at = :'at'::timestamptz
-    ORDER BY t.uuid
-    LIMIT 1
-) AS j;
+-- A scalar subquery: one probe of an index each. Of a store that has few jobs yet, a join would read them
+-- all, and a session would keep to that while they grow to thousands.
+WHERE (SELECT j.heartbeat_at FROM job AS j WHERE j.uuid = (i.input ->> 'job')::uuid) = :'at'::timestamptz;

@@ -245,7 +245,8 @@ class Body(Generic[Source]):
 
         :param check: raises an error where the reader should not be asked
         """
-        asked = statement.steps[0]
+        (asked,) = statement.steps
+        sent = asked.rendered(self._secrets)
         async with place.source.apart() as connection:
             if check:
                 talk = conversation((check,), in_transaction=False)
@@ -266,7 +267,7 @@ class Body(Generic[Source]):
                             if idle is not None and not callers:
                                 limit = {"milliseconds": min(int(idle * 1000), _MOST_IDLE)}
                                 await execute(connection, [step("store/limit_idle", limit)])
-                            await done(cursor.execute(*asked.rendered(self._secrets), binary=True))
+                            await done(cursor.execute(*sent, binary=True))
                             while rows := await done(cursor.fetchmany(_FETCH)):
                                 yield statement.collect([rows])
                                 self._check_process()

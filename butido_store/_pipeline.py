@@ -120,8 +120,8 @@ class _Line:
         """Send steps, and return the rows of each.
 
         :param batch: the steps, which become one transaction where none is open
-        :param secrets: what is sent of them are digests
         :param threshold: after how many runs a text is prepared; None for never
+        :param secrets: what is sent of them are digests
         :raises psycopg.Error: what the first one that failed says, or the connection was lost
         :raises InvalidInput: a text cannot be sent, or a secret has no key; nothing was
         """

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import AnyStore, Postgres
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from samples import TIME, create, ended, finish, sha256, start
@@ -329,11 +330,15 @@ def test_time_runs_out(dsn: str, schema: str, connection: psycopg.Connection[Any
     assert isinstance(caught.value.__cause__, psycopg.Error)
 
 
+@pytest.mark.parametrize("level", ["notice", "error"])
 def test_a_commit_that_the_standby_does_not_confirm_is_not_acknowledged(
-    short_directory: Path,
+    short_directory: Path, level: str
 ) -> None:
+    """Whatever level of messages the database has its sessions hear of."""
     with Server(short_directory) as server, psycopg.connect(server.dsn, autocommit=True) as admin:
         Migrator(admin).apply()
+        name = sql.Identifier(admin.info.dbname)
+        admin.execute(sql.SQL("ALTER DATABASE {} SET client_min_messages = {}").format(name, level))
         with Store.connect(server.dsn, retry_for=0) as store:
             store.run(create(uuid7()))
             admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")

@@ -22,6 +22,15 @@ SELECT
         CASE WHEN NOT :'begins'::boolean THEN current_setting('synchronous_commit') END,
         TRUE
     ) AS synchronous_commit,
+    -- Or nobody would hear that a standby did not confirm a commit.
+    set_config(
+        'client_min_messages',
+        CASE current_setting('client_min_messages')
+            WHEN 'error' THEN 'warning'
+            ELSE current_setting('client_min_messages')
+        END,
+        pg_backend_pid() <> :'pid'::integer
+    ) AS client_min_messages,
     set_config('intervalstyle', 'postgres', pg_backend_pid() <> :'pid'::integer) AS intervalstyle,
     -- A server with LLVM would compile what is planned for many rows, however few there are.
     set_config('jit', 'off', pg_backend_pid() <> :'pid'::integer) AS jit;

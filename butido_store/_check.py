@@ -42,8 +42,11 @@ def given(check: Callable[[str, Any], R], field: str, value: object) -> R | None
 
 def text(field: str, value: object) -> str:
     """Return the value if PostgreSQL's text can hold it: no NUL, valid Unicode."""
-    if not isinstance(value, str):
-        raise InvalidInput(f"{field} must be a str, not {type(value).__name__}")
+    if type(value) is not str:
+        if not isinstance(value, str):
+            raise InvalidInput(f"{field} must be a str, not {type(value).__name__}")
+        # Of an Enum the content, since it is formatted as its name.
+        value = str.__str__(value)
     if "\0" in value:
         raise InvalidInput(f"{field} has a NUL character at position {value.index(chr(0))}")
     if value.isascii():
@@ -224,7 +227,7 @@ def _whole(field: str, value: object, least: int, written: str) -> int:
         raise InvalidInput(f"{field} must be an int, not {type(value).__name__}")
     if not least <= value < 2**63:
         raise InvalidInput(f"{field} is {value}; it must be from {written} to 2^63 - 1")
-    return value
+    return int(value)
 
 
 def number(field: str, value: object) -> int | float:
@@ -293,7 +296,7 @@ def choice(field: str, value: str, allowed: Sequence[str]) -> str:
     """Return the value if it is one of the allowed."""
     if value not in allowed:
         raise InvalidInput(f"{field} is {value!r}; it must be one of {', '.join(allowed)}")
-    return value
+    return allowed[allowed.index(value)]
 
 
 _ENCODE_DOCUMENT = json.JSONEncoder(

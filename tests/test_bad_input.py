@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 from uuid import UUID, uuid4
 
 import psycopg
@@ -23,6 +24,7 @@ from samples import HASH, TIME, buildplan, create, ended, finish, sha256, start,
 
 from butido_store import (
     AsyncStore,
+    Secrets,
     Store,
     artifact,
     job,
@@ -411,6 +413,30 @@ ANYTHING = st.recursive(
     ),
     max_leaves=4,
 )
+
+
+class _Text(str, Enum):  # noqa: UP042 - of a StrEnum, str() gives the content
+    FAILED = "error"
+    TOKEN = "s3cr3t"
+
+
+class _Number(int, Enum):
+    FOUND_NOT = 127
+
+
+def test_a_text_and_a_number_of_an_enum_are_their_content(dsn: str, schema: str) -> None:
+    of_submit, one, other = uuid7(), uuid7(), uuid7()
+    plain, of_an_enum = ({"API_TOKEN": token} for token in ("s3cr3t", _Text.TOKEN))
+    with Store.connect(dsn, schema=schema, secrets=Secrets(bytes(16))) as store:
+        said = ended(
+            one, of_submit, state=_Text.FAILED, exit_code=_Number.FOUND_NOT, env=of_an_enum
+        )
+        _, first = store.run(create(of_submit), job.record(said))
+        assert store.run(job.record(ended(other, of_submit, env=plain))) == first
+        asked = report.jobs(state=cast(job.State, _Text.FAILED))
+        (found,) = store.run(asked)
+        assert (found.uuid, found.state, found.exit_code) == (one, "error", 127)
+        assert [*store.stream(asked)] == [found]
 
 
 @given(value=ANYTHING, once=st.booleans())

@@ -47,7 +47,8 @@ def conversation(
     :param in_transaction: the caller has a transaction open: what is refused is undone to here, and
         the transaction goes on
     :returns: the collected value of each statement
-    :raises StoreError: a statement was refused; nothing of all of them is kept
+    :raises StoreError: a statement was refused; nothing of all of them is kept, but names and
+        variables that others may have, too
     """
     try:
         return (yield from _all_or_none(statements, in_transaction=in_transaction))
@@ -110,7 +111,7 @@ def _all_or_none(
 ) -> Conversation[tuple[object, ...]]:
     """Run statements together, as `conversation` does."""
     if not any(statement.writes for statement in statements):
-        return (yield from _together(statements))
+        return (yield from _together(statements, nested=in_transaction))
     if len(statements) == 1:
         return ((yield from _one(statements[0], nested=in_transaction)),)
     begin, commit = (_SAVEPOINT, _RELEASE) if in_transaction else (BEGIN, _COMMIT)
@@ -163,16 +164,19 @@ def _kept(steps: Batch, *, nested: bool) -> Conversation[Sequence[Rows]]:
         return (yield steps)
     try:
         return (yield [_SAVEPOINT, *steps, _RELEASE])[1:-1]
-    except psycopg.Error:
-        yield from _undone(_UNDO)
+    except psycopg.Error as error:
+        # Without one it is of the client, which cannot load the answer to what has been done.
+        if error.sqlstate:
+            yield from _undone(_UNDO)
         raise
 
 
 def _together(
-    statements: Sequence[Statement[object]], *before: Step
+    statements: Sequence[Statement[object]], *before: Step, nested: bool = False
 ) -> Conversation[tuple[object, ...]]:
     """Run all steps in one round trip, and collect."""
-    answers = yield [*before, *(one for each in statements for one in each.steps)]
+    steps = [*before, *(one for each in statements for one in each.steps)]
+    answers = yield from _kept(steps, nested=nested)
     rest = iter(answers[len(before) :])
     return tuple(each.collect(list(islice(rest, len(each.steps)))) for each in statements)
 

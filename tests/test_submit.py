@@ -9,7 +9,7 @@ import pytest
 from conftest import AnyStore
 from samples import HASH, TIME, buildplan, create, later, tree
 
-from butido_store import report, submit, uuid7
+from butido_store import Store, report, submit, uuid7
 from butido_store.errors import Conflict, NotFound, StoreError
 
 
@@ -155,8 +155,17 @@ def test_a_tree_that_python_cannot_hold_is_told(
     with pytest.raises(StoreError, match="JSON document is more than can be read"):
         store.run(submit.get(other), submit.get(uuid))
     assert store.run(submit.get(other)).uuid == other
+    callers = Store(connection)
+    with connection.transaction():
+        callers.run(create(third := uuid7()))
+        with pytest.raises(StoreError, match="JSON document is more than can be read"):
+            callers.run(submit.get(uuid))
+        assert callers.run(submit.get(third)).uuid == third
+    assert store.run(submit.get(third)).uuid == third
     # What shows no tree is none the worse.
-    assert {found.uuid for found in store.run(report.submits(with_pkg="gcc"))} == {uuid, other}
+    assert {found.uuid for found in store.run(report.submits(with_pkg="gcc"))} == {
+        *(uuid, other, third),
+    }
 
 
 def test_a_list_has_the_newest_first_and_goes_on_where_the_page_ended(store: AnyStore) -> None:

@@ -37,7 +37,14 @@ from butido_store import (
     uuid7,
 )
 from butido_store.artifact import Output
-from butido_store.errors import Conflict, NotFound, NotRunning, StoreError, Unavailable
+from butido_store.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    NotRunning,
+    StoreError,
+    Unavailable,
+)
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Connect = Callable[[], Connection]
@@ -150,6 +157,10 @@ def test_what_is_refused_is_undone_whatever_is_prepared(
                 [job.record(ended(other, of_submit, outputs=[taken]))],
                 [job.record_all([ended(other, of_submit, outputs=[taken])])],
                 [start(other, uuid7())],
+                # What only reads, and is refused by the server.
+                [report.jobs(before=other)],
+                [report.submits(before=other), report.images()],
+                [report.search_log(regex="(")],
             ]
             store.run(start(uuid, of_submit), job.append_log(uuid, seq=0, data="x"))
             for begin, commit in (
@@ -161,7 +172,7 @@ def test_what_is_refused_is_undone_whatever_is_prepared(
                     store.sql(text)
                 for statements in refused:
                     store.run(job.heartbeat(uuid))
-                    with pytest.raises((Conflict, NotFound)):
+                    with pytest.raises((Conflict, NotFound, InvalidInput)):
                         store.run(*statements)
                     assert store.run(job.get(uuid), job.log(uuid))[1] == "x"
                 store.run(job.record(ended(uuid7(), of_submit, inputs=[taken.uuid])))

@@ -358,10 +358,11 @@ def cut_if_busy(connection: Connection) -> None:
 
 
 def leave_to_parent(connection: Connection) -> None:
-    """Have nothing reach the server that a fork's child says on its parent's connection."""
+    """Close a fork's child's part of its parent's connection, and have nothing reach the server."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, connection.pgconn.socket)
     os.close(nowhere)
+    cut(connection)
 
 
 # Connections through a pooler, with the steps that make the session that it lends.

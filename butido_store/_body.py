@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 from butido_store import _check, _connection, _reader
 from butido_store._connection import BLOCKING, Way, within
 from butido_store._conversation import DENIED, conversation, denied
-from butido_store._pipeline import done, execute
+from butido_store._pipeline import check_encoding, done, execute
 from butido_store._reader import Late, Reader, Unfit
 from butido_store._secrets import NO_KEY, Secrets
 from butido_store._source import Own, OwnPool, Place, Pooled, Single
@@ -77,8 +77,8 @@ class Body(Generic[Source]):
         """Use a connection or a pool of the caller's; `open_schema` sets its search path.
 
         What runs on a connection that is in a transaction, or not in autocommit mode, is part of
-        the caller's transaction: the store neither commits it nor tries it again. A write that is
-        refused is undone, and the transaction goes on.
+        the caller's transaction: the store neither commits it nor tries it again. What is refused
+        is undone, and the transaction goes on.
 
         :param source: a psycopg connection or a psycopg_pool pool, of autocommit connections
         :param retry_for: on a pool, for how many seconds to try again while the database is
@@ -252,6 +252,7 @@ class Body(Generic[Source]):
                 talk = conversation((check,), in_transaction=False)
                 with Watched(connection, silent_for=place.silent_for, cut_at=None):
                     await _connection.converse(connection, talk)
+            check_encoding(connection.pgconn)
             callers = _connection.in_callers_transaction(connection)
             # Named after the report, so that the server's statistics tell it from others.
             cursor = self._way.server_cursor(connection, asked.query.name, row_factory=tuple_row)

@@ -171,6 +171,7 @@ class _Line:
         """Have values adapted as the session is set now: the caller's may change at any time."""
         settings = tuple(map(self._pgconn.parameter_status, (b"client_encoding", b"TimeZone")))
         if settings != self._settings:
+            check_encoding(self._pgconn)
             self._transformer = Transformer(cast(AdaptContext, _Context(self._pgconn)))
             self._settings = settings
 
@@ -238,6 +239,17 @@ class _Line:
         finally:
             # It would keep the memory of what it has loaded.
             self._transformer.set_pgresult(None)
+
+
+def check_encoding(pgconn: PGconn) -> None:
+    """Refuse a session whose texts psycopg takes for bytes, since they have no encoding.
+
+    :raises InvalidInput: that is so
+    """
+    if pgconn.parameter_status(b"client_encoding") == b"SQL_ASCII":
+        raise InvalidInput(
+            "no text can be read, as the session's client_encoding is SQL_ASCII; set it to UTF8"
+        )
 
 
 def _is_fatal(result: PGresult) -> bool:

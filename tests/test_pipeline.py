@@ -155,3 +155,17 @@ def test_a_value_that_cannot_be_sent_leaves_the_callers_connection_as_it_was(
             store.run(create(uuid7(), package="\N{SNOWMAN}"))
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert not connection.closed
+
+
+def test_texts_without_an_encoding_are_refused(connection: psycopg.Connection[Any]) -> None:
+    """Else they would come as bytes."""
+    store = Store(connection)
+    store.run(create(uuid7()))
+    connection.execute("SET client_encoding = sql_ascii")
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="client_encoding is SQL_ASCII; set it to UTF8"):
+            store.run(report.submits())
+        with pytest.raises(InvalidInput, match="client_encoding is SQL_ASCII; set it to UTF8"):
+            list(store.stream(report.submits()))
+    connection.execute("SET client_encoding = utf8")
+    assert len(store.run(report.submits())) == 1

@@ -47,6 +47,25 @@ def test_records_are_lost_only_on_request(full: str, schema: str) -> None:
         assert migrator.rollback_plan(to=ZERO).lost == {}
 
 
+def test_who_is_in_the_way_of_counting_is_told(full: str, schema: str) -> None:
+    told: list[str] = []
+    with (
+        psycopg.connect(full, autocommit=True) as connection,
+        psycopg.connect(full) as other,
+    ):
+        other.execute(
+            sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(schema, "job"))
+        )
+        way = rf"in the way: process {other.info.backend_pid} \(.*AccessExclusiveLock on job"
+        migrator = Migrator(connection, schema=schema, retry_for=0.5, tell=told.append)
+        for ask in (migrator.rollback_plan, migrator.rollback):
+            with pytest.raises(MigrationError, match=f"cannot be counted.*{way}"):
+                ask(to=ZERO)
+        assert told[0].startswith("counting what would be lost: attempt 1 had to wait for a lock")
+        other.rollback()
+        assert migrator.rollback_plan(to=ZERO).lost == {"submit": 1, "job": 3}
+
+
 def test_what_loses_no_record_needs_no_flag(full: str, schema: str, tmp_path: Path) -> None:
     directory = Directory(tmp_path / "more")
     for file in shipped():

@@ -10,14 +10,15 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 from select import select
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import psycopg
 from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvailable
@@ -40,6 +41,7 @@ from butido_store._target import DEFAULT_SCHEMA
 from butido_store.admin.header import Header, Phase, conflicts, parse, pg_mode
 from butido_store.errors import MigrationError, PermissionDenied, QueryFileError, StoreError
 
+A = TypeVar("A")
 State = Literal["applied", "pending", "edited", "unknown"]
 
 ZERO = "zero"
@@ -499,7 +501,7 @@ class Migrator:
         return plan.undone
 
     def rollback_plan(self, *, to: str) -> RollbackPlan:
-        """Tell what `rollback` would undo and lose; takes no lock and writes nothing.
+        """Tell what `rollback` would undo and lose; writes nothing, and is in nobody's way.
 
         :param to: the migration that stays as the last one, or `ZERO`
         :returns: what its text says in one line
@@ -516,18 +518,29 @@ class Migrator:
         undone = self._to_undo(files, to, session)
         lost: dict[str, int] = {}
         if not all(file.header.lossless for file in undone) and self._run("migration/has_records"):
-            try:
-                (counts,) = self._run("migration/count")
-            except PermissionDenied as error:
-                # Whoever may not count the records may not drop their tables, either.
-                raise MigrationError(
-                    f"role {self._connection.info.user} may not read what a rollback would lose; "
-                    "migrate as the owner of the schema"
-                ) from error
+            locks = dict.fromkeys(("submit", "job", "artifact", "release"), "ACCESS SHARE")
+            counts = self._trying("counting what would be lost", self._counts, locks)
             lost = {table: count for table, count in counts.items() if count}
         info = self._connection.info
         place = (info.host or info.hostaddr, info.port, info.dbname, self._schema)
         return RollbackPlan([file.id for file in undone], lost, *place), undone
+
+    def _counts(self) -> dict[str, int]:
+        """Return how many records each table has."""
+        try:
+            with self._connection.transaction():
+                self._run("migration/limit_wait", lock_timeout=f"{_LONGEST_WAIT_MS}ms")
+                return self._run("migration/count")[0]
+        except PermissionDenied as error:
+            # Whoever may not count the records may not drop their tables, either.
+            raise MigrationError(
+                f"role {self._connection.info.user} may not read what a rollback would lose; "
+                "migrate as the owner of the schema"
+            ) from error
+        except StoreError as error:
+            raise MigrationError(
+                f"what a rollback would lose cannot be counted: {error}"
+            ) from error.__cause__
 
     def _to_undo(
         self, files: list[MigrationFile], to: str, session: dict[str, Any]
@@ -688,39 +701,47 @@ class Migrator:
 
     def _perform(self, file: MigrationFile, *, undo: bool = False) -> None:
         """Run a migration or its rollback, and record it; try again if a lock is not to be had."""
+        # A rollback's header does not say which locks it takes.
+        locks = {} if undo else file.header.locks
+        self._trying(file.id, partial(self._attempt, file, undo=undo), locks)
+
+    def _trying(self, what: str, attempt: Callable[[], A], locks: Mapping[str, str]) -> A:
+        """Do something, again and again while others hold locks that are in the way.
+
+        :param what: what it is, for people
+        :param attempt: does it once
+        :param locks: those that it takes, by table; none where that is not known
+        """
         started, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
-        for attempt in count(1):
+        for number in count(1):
             try:
-                self._attempt(file, undo=undo)
+                return attempt()
             except MigrationError as error:
                 if not self._idle() or not isinstance(
                     error.__cause__, (LockNotAvailable, DeadlockDetected)
                 ):
                     raise
                 # Asked for at once, before they are gone.
-                blockers = self._blockers(file, undo=undo) or "nobody, by now"
+                blockers = self._blockers(locks) or "nobody, by now"
                 left = started + self._retry_for - time.monotonic()
                 if left <= 0:
                     raise MigrationError(f"{error}; in the way: {blockers}") from error
                 pause = min(pause, left)
                 if self._tell:
                     self._tell(
-                        f"{file.id}: attempt {attempt} had to wait for a lock; in the way: "
+                        f"{what}: attempt {number} had to wait for a lock; in the way: "
                         f"{blockers}; the next attempt is in {pause:.2g} s"
                     )
                 time.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
-            else:
-                return
+        raise AssertionError("count() does not end")
 
-    def _blockers(self, file: MigrationFile, *, undo: bool = False) -> str:
-        """Say which sessions hold locks that a migration, or its rollback, has to wait for."""
+    def _blockers(self, locks: Mapping[str, str]) -> str:
+        """Say which sessions hold locks that those wanted have to wait for."""
         wanted: dict[str, object] = {}
-        if file.header.locks and not undo:
+        if locks:
             pairs = [
-                (table, pg_mode(held))
-                for table, mode in file.header.locks.items()
-                for held in conflicts(mode)
+                (table, pg_mode(held)) for table, mode in locks.items() for held in conflicts(mode)
             ]
             tables, modes = zip(*pairs, strict=True)
             wanted = {"tables": list(tables), "modes": list(modes)}

@@ -134,7 +134,7 @@ def plan(migrator: Migrator) -> list[Planned]:
     with migrator._session() as session:
         applied = migrator._verified(files, session)
         pending = [file for file in files if file.id not in applied]
-        blockers = {file.id: migrator._blockers(file) for file in pending}
+        blockers = {file.id: migrator._blockers(file.header.locks) for file in pending}
     planned = []
     with _scratch(migrator) as scratch:
         for file in files if pending else ():

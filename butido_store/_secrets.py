@@ -86,7 +86,11 @@ class Secrets:
         given = os.environ.get(PATTERNS_VARIABLE)
         patterns = PATTERNS if given is None else tuple(given.split())
         file = os.environ.get(KEY_FILE)
-        return cls.from_file(file, patterns=patterns) if file else cls(patterns=patterns)
+        try:
+            return cls.from_file(file, patterns=patterns) if file else cls(patterns=patterns)
+        except InvalidInput as error:
+            variables = f"{KEY_FILE}, {PATTERNS_VARIABLE}"
+            raise InvalidInput(f"{variables}: {error}") from error
 
     def hides(self, name: str) -> bool:
         """Tell whether the variable of this name is a secret.

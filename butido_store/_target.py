@@ -108,6 +108,10 @@ def _check_dsn(dsn: str) -> None:
         raise ConnectionFailed(
             "the connection string is not valid; write 'host=… dbname=…' or 'postgresql://…'"
         ) from None
+    if _URI.match(str(found.get("dbname") or os.environ.get("PGDATABASE") or "")):
+        raise ConnectionFailed(
+            "a URI is given as the name of a database; it is a connection string of its own"
+        )
     ports = str(found.get("port") or "").split(",")
     misread = not all(port.strip().isdigit() for port in ports if port)
     if scheme := _URI.match(dsn):

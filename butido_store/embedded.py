@@ -263,6 +263,13 @@ class Server:
             _check.instance("directory", directory, Path)
         self._settings = _check.env("settings", {} if settings is None else settings)
         self.directory = (directory or data_directory()).resolve()
+        try:
+            str(self.directory).encode()
+        except UnicodeEncodeError:
+            # libpq finds the socket there by a text.
+            raise EmbeddedServerError(
+                "the name of the server's directory is not UTF-8: set BUTIDO_STORE_DATA to another"
+            ) from None
         self.bindir = find_binaries()
         self._data = self.directory / "data"
         self._pid_file = self._data / "postmaster.pid"

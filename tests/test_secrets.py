@@ -69,6 +69,19 @@ def test_nor_in_what_the_command_line_says(run: Run) -> None:
     assert "S3cret" not in done.stdout + done.stderr
 
 
+def test_a_uri_in_place_of_a_databases_name_is_not_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server would say that there is no database of this name."""
+    named = run("--dsn", f"host=/nowhere dbname={CLEAR[2]}", "jobs")
+    monkeypatch.setenv("PGDATABASE", CLEAR[2])
+    monkeypatch.setenv("PGHOST", "/nowhere")
+    for done in (named, run("jobs"), run("psql", "-c", "SELECT 1")):
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "a URI is given as the name of a database" in done.stderr
+        assert "S3cret" not in done.stdout + done.stderr
+
+
 def test_no_secret_is_on_psqls_command_line(run: Run, dsn: str) -> None:
     secrets = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
     hidden = make_conninfo(dsn, **dict.fromkeys(secrets, "S3cret="))

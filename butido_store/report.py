@@ -1175,6 +1175,8 @@ def search_log(
     :param limit: at most this many lines; None for all
     """
     _one_of(text=text, regex=regex)
+    for name, pattern in (("text", text), ("regex", regex)):
+        _check.given(_check.some_text, name, pattern)
     return _ask(
         LogLine,
         "search_log",

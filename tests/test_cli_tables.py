@@ -100,6 +100,27 @@ def test_a_report_fits_the_terminal(terminal: Terminal, name: str) -> None:
     assert max(map(cell_len, shown.lines)) <= 80
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_what_is_beside_reports_fits_the_terminal(
+    terminal: Terminal, dsn: str, schema: str, columns: int
+) -> None:
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(
+            *(
+                release.create(
+                    uuid7(), store=name * 100, timestamp=TIME, actor="jane.doe", artifacts=[MADE[2]]
+                )
+                for name in "ab"
+            )
+        )
+    for words in (["doctor"], ["impact", f"--artifact={MADE[0]}"], ["migrate", "status"]):
+        shown = terminal(*words, columns=columns)
+        # Below the table the doctor's advice is text, which a terminal breaks.
+        table = [line for line in shown.lines if words != ["doctor"] or ": " not in line]
+        assert len(table) > 1
+        assert max(map(cell_len, table)) <= columns, words
+
+
 @pytest.mark.parametrize("columns", [40, 80, 120, 200, 700])
 def test_jobs_fit_any_terminal(terminal: Terminal, columns: int) -> None:
     shown = terminal("jobs", columns=columns)

@@ -5,6 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from migrating import CONCURRENT, NOTES, Directory, exists, snapshot, states
+from psycopg.sql import SQL, Identifier
 from shell import Run
 
 from butido_store.admin.migrate import SCRATCH, Migrator
@@ -196,3 +197,17 @@ def test_the_shell_plans_and_applies_everywhere(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "three: nothing to apply\ntwo: nothing to apply\n"
     assert run(*on, "--schema", "two", "migrate", "plan").stdout == "nothing to apply\n"
+
+
+def test_a_schemas_name_does_not_act_on_a_terminal(
+    run: Run, database_dsn: str, database: Connection
+) -> None:
+    evil = "x\x1b[31my\nz\N{RIGHT-TO-LEFT OVERRIDE}"
+    Migrator(database, schema=evil).apply()
+    done = run("--dsn", database_dsn, "migrate", "apply", "--all-schemas")
+    assert done.stdout == "x\\x1b[31my\\nz\\u202e: nothing to apply\n"
+    database.execute(
+        SQL("UPDATE {} SET sha256 = sha256('')").format(Identifier(evil, "_yoyo_migration"))
+    )
+    done = run("--dsn", database_dsn, "migrate", "apply", "--all-schemas")
+    assert done.stderr.startswith("x\\x1b[31my\\nz\\u202e: Error: ")

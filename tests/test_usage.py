@@ -4,11 +4,13 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from samples import create
 from shell import Run
 
-from butido_store import AsyncStore, Store
+from butido_store import AsyncStore, Store, uuid7
 from butido_store.errors import InvalidInput
 
 pytestmark = pytest.mark.any_server
@@ -24,6 +26,10 @@ BYTES = os.fsdecode(b"\xff")
         (["search-log"], "one of --text, --regex must be given"),
         (["search-log", "--package", "is"], "one of --text, --regex must be given"),
         (["search-log", "--regex", "("], "parentheses () not balanced"),
+        (["search-log", "--text", ""], "--text is empty"),
+        (["search-log", "--regex", ""], "--regex is empty"),
+        (["refresh-failures", "--batch", "9" * 20], "'--batch'"),
+        (["prune", "--why", "zz"], "Error: --why: 'zz' is not a uuid"),
         (["release", "stable"], "either --artifact or --submit says"),
         (["release", "stable", "-a", "1", "-S", "1"], "either --artifact or --submit says"),
         (["jobs", "--env", "DEBUG"], "--env must be NAME=VALUE; it has no '='"),
@@ -106,3 +112,41 @@ def test_without_a_name_or_home(
         assert (lost.returncode, lost.stderr.count("\n")) == (1, 1)
         assert "no home directory: set BUTIDO_STORE_DATA" in lost.stderr
     assert not (tmp_path / "~").exists()
+
+
+def test_what_is_not_there_is_named_by_its_option(run: Run, dsn: str, schema: str) -> None:
+    with Store.connect(dsn, schema=schema) as store:
+        store.run(create(uuid7()))
+    on = ("--dsn", dsn, "--schema", schema)
+    for words, says in (
+        (["jobs", "--of-submit", "99"], "Error: --of-submit: there is no submit whose uuid"),
+        (["submits", "--before", str(UUID(int=1))], "Error: --before: there is no submit"),
+    ):
+        done = run(*on, *words)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith(says)
+
+
+def test_a_directory_that_libpq_cannot_name_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUTIDO_STORE_DATA", f"/nowhere/{BYTES}")
+    for words in (["jobs"], ["server", "status"]):
+        done = run(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "is not UTF-8: set BUTIDO_STORE_DATA" in done.stderr
+
+
+def test_a_key_that_cannot_be_read_is_named_by_its_variable(
+    run: Run, dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUTIDO_STORE_SECRET_KEY_FILE", "/nowhere/key")
+    done = run("--dsn", dsn, "--schema", schema, "jobs")
+    assert done.returncode == 2
+    assert "BUTIDO_STORE_SECRET_KEY_FILE" in done.stderr.splitlines()[-1]
+
+
+def test_a_missing_argument_names_its_choices(run: Run) -> None:
+    done = run("completion")
+    assert done.returncode == 2
+    assert "bash,\n\tfish" in done.stderr

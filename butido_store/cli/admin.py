@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,13 @@ from psycopg.pq import Conninfo
 
 from butido_store._secrets import Secrets
 from butido_store._target import Target, refused
-from butido_store.errors import ConnectionFailed, EmbeddedServerError, InvalidInput, StoreError
+from butido_store.errors import (
+    ConnectionFailed,
+    EmbeddedServerError,
+    InvalidInput,
+    NotFound,
+    StoreError,
+)
 from butido_store.store import Store
 
 # What only some commands need is imported by them: every command waits for what stands here.
@@ -64,19 +70,28 @@ class NotChecked(click.ClickException):
 
 
 class Command(_Texts):
-    """A command that tells a value that it cannot take as a usage error, by the option's name."""
+    """A command that tells what it cannot take, or does not find, by the option's name.
+
+    The former is a usage error.
+    """
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except InvalidInput as error:
-            head, end, tail = _FIELD.match(str(error)).groups()  # type: ignore[union-attr]
-            for parameter in self.get_params(ctx):
-                if isinstance(parameter, click.Option) and parameter.name:
-                    name = max(parameter.opts, key=len)
-                    head = re.sub(rf"\b{parameter.name}\b", name, head)
-            raise click.UsageError(f"{head}{end}{tail}", ctx) from error
+            raise click.UsageError(self._by_options(ctx, str(error)), ctx) from error
+        except NotFound as error:
+            raise NotFound(self._by_options(ctx, str(error))) from error
+
+    def _by_options(self, ctx: click.Context, message: str) -> str:
+        """Name the options in place of the fields that an error begins with."""
+        head, end, tail = _FIELD.match(message).groups()  # type: ignore[union-attr]
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and parameter.name:
+                name = max(parameter.opts, key=len)
+                head = re.sub(rf"\b{parameter.name}\b", name, head)
+        return f"{head}{end}{tail}"
 
 
 class Group(_Texts, click.Group):
@@ -90,6 +105,13 @@ class Group(_Texts, click.Group):
             return super().invoke(ctx)
         except StoreError as error:
             raise click.ClickException(str(error)) from error
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line with names from the database, what would act on a terminal as escapes."""
+    from butido_store.cli.tables import visible
+
+    click.echo(visible(line), err=err)
 
 
 class Database:
@@ -138,7 +160,7 @@ class Database:
                 schema=self.schema,
                 lock_wait=lock_wait,
                 retry_for=retry_for,
-                tell=lambda line: click.echo(line, err=True),
+                tell=partial(say, err=True),
                 role=role,
             )
 
@@ -204,10 +226,11 @@ def apply(
                 lines = applied()
             except StoreError as error:
                 # The others are still to be brought to this release.
-                click.echo(f"{schema}: Error: {error}", err=True)
+                say(f"{schema}: Error: {error}", err=True)
                 failed += 1
             else:
-                click.echo("\n".join(f"{schema}: {line}" for line in lines))
+                for line in lines:
+                    say(f"{schema}: {line}")
     if failed:
         raise click.ClickException(f"{failed} of {len(schemas)} schemas failed")
 

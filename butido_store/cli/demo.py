@@ -87,6 +87,7 @@ def _show(console: Console, store: Store) -> None:
             for one in submits
         ],
         room,
+        spare=("image", "seconds saved"),
     )
 
     console.rule("The latest jobs")

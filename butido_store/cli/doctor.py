@@ -53,7 +53,7 @@ def doctor(
     """
     from butido_store.admin import doctor
     from butido_store.cli import output
-    from butido_store.cli.tables import visible
+    from butido_store.cli.tables import Room, visible
 
     given: dict[str, dict[str, int]] = {}
     for name, limit, number in limits:
@@ -67,7 +67,7 @@ def doctor(
         raise NotChecked(str(error)) from error
     # Advice is longer than a table has room for.
     columns = ["check", "verdict", "object", "value", "limit"] if format_ == "table" else None
-    output.show(iter(found), doctor.Finding, format_, columns)
+    output.show(iter(found), doctor.Finding, format_, columns, Room.here())
     for one in found if columns else ():
         if one.advice and one.verdict != "ok":
             click.echo(visible(f"{one.check}, {one.object}: {one.advice}"))

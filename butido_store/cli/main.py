@@ -85,7 +85,7 @@ class _Main(Group):
 
             shown = _Caught()
             error.show(shown)
-            click.echo(visible(shown.getvalue(), keep="\n"), err=True, nl=False)
+            click.echo(visible(shown.getvalue(), keep="\t\n"), err=True, nl=False)
             code = error.exit_code
         except BrokenPipeError:
             code = 0
@@ -304,7 +304,7 @@ def withdraw(database: Database, store_name: str, artifact: str, reason: str, ac
 @main.command("refresh-failures")
 @click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**63 - 1),
     default=1000,
     show_default=True,
     help="Jobs that one transaction writes.",
@@ -346,7 +346,7 @@ def completion(shell: str) -> None:
 )
 @click.pass_obj
 def demo(database: Database, requirement: str, directory: Path | None) -> None:
-    """Build REQUIREMENT and all that it needs from source, twice, and show what is remembered."""
+    """Build REQUIREMENT and its needs from source, ask for it again, and show what was reused."""
     from butido_store.cli.demo import check_extra, run
 
     check_extra()

@@ -210,7 +210,7 @@ def _drawn(
     leaves: Mapping[UUID, tuple[str, str]],
     width: int | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a tree; a path is cut where its line has no room in the width.
+    """Yield the lines of a tree, in the width: a path is cut first, then what follows it.
 
     What has been drawn is not drawn again below a further parent.
     """
@@ -226,6 +226,7 @@ def _drawn(
         if width is not None and (excess := cell_len(line) - width) > 0:
             room = max(_SHORT, cell_len(path) - excess)
             line = line.replace(path, cut(path, room) if room < cell_len(path) else path, 1)
+            line = cut(line, width) if cell_len(line) > width else line
         yield line
         if again:
             continue

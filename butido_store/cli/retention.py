@@ -111,7 +111,7 @@ def _explain(store: Store, text: str) -> None:
     from butido_store.admin import retention
     from butido_store.cli.reports import resolve
 
-    uuid = resolve(store, text, "--why")
+    uuid = resolve(store, text, "why")
     reasons = retention.why(store, uuid)
     if not reasons:
         made_by = _maker(store, uuid)

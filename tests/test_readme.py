@@ -33,9 +33,6 @@ NOT_RUN = [
     "butido-store prune",
     # tests/test_retention.py runs it.
     "export PGOPTIONS='-c search_path=butido'",
-    "psql -XAtqv what=record -f sql/retention/begin.sql",
-    "while psql -XAtv width=1000 -v limit=50 -f sql/retention/remove_records.sql |",
-    "grep .; do sleep 0.1; done",
     "psql -d builds -f schema/roles.sql",
     "psql -d builds -c 'CREATE ROLE ci LOGIN IN ROLE butido_builder'",
     "psql -d builds -c 'CREATE ROLE alice LOGIN IN ROLE butido_reader'",

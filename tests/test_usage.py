@@ -43,9 +43,18 @@ BYTES = os.fsdecode(b"\xff")
         (["find-artifact", "zlib", "--env", "A=b", "--env", BYTES], "'--env': it is not UTF-8"),
         (["job", BYTES], "JOB': it is not UTF-8"),
         (["migrate", "apply", "--to", BYTES], "'--to': it is not UTF-8"),
-        (["--schema", BYTES, "jobs"], "'--schema': it is not UTF-8"),
-        (["--schema", BYTES, "migrate", "status"], "'--schema': it is not UTF-8"),
-        (["--schema", BYTES, "psql"], "'--schema': it is not UTF-8"),
+        (
+            ["--schema", BYTES, "jobs"],
+            "'--schema' (env var: 'BUTIDO_STORE_SCHEMA'): it is not UTF-8",
+        ),
+        (
+            ["--schema", BYTES, "migrate", "status"],
+            "'--schema' (env var: 'BUTIDO_STORE_SCHEMA'): it is not UTF-8",
+        ),
+        (
+            ["--schema", BYTES, "psql"],
+            "'--schema' (env var: 'BUTIDO_STORE_SCHEMA'): it is not UTF-8",
+        ),
     ],
 )
 def test_what_is_no_question_is_a_usage_error(

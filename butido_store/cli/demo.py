@@ -1,6 +1,7 @@
 """The demonstration: real packages are built from source, remembered, and not built again."""
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -59,8 +60,9 @@ def run(target: Target, schema: str, requirement: str, kept: Path | None) -> Non
     with Store.connect(target.dsn, schema=schema) as store:
         _show(console, store)
     console.rule("Now look yourself")
+    program = "butido-store" if shutil.which("butido-store") else sys.argv[0]
+    console.print(program, "psql", highlight=False)
     console.print(
-        "butido-store psql\n"
         "    TABLE submit_overview;\n"
         "    SELECT package, version, state, duration, inputs, outputs FROM job_overview;\n"
         "    SELECT path, package, version, used_by FROM artifact_overview;",

@@ -171,11 +171,13 @@ def _reader_may_stop() -> Iterator[None]:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="A variable that is a secret by its name, such as API_TOKEN, is asked for by its value "
     f"where {KEY_FILE} names the file that has the builders' key. {PATTERNS_VARIABLE} has the "
-    "patterns of such names, if they are others than usual.",
+    "patterns of such names, if they are others than usual. Others can read a command line; psql "
+    "asks for a secret by its digest.",
 )
 @click.option(
     "--dsn",
     envvar="BUTIDO_STORE_DSN",
+    show_envvar=True,
     help="libpq connection string or URI. Without it libpq's environment (PGHOST, …) counts, and "
     "without that the embedded server. Others can read a command line: keep a password in "
     "~/.pgpass or PGPASSWORD.",
@@ -184,6 +186,7 @@ def _reader_may_stop() -> Iterator[None]:
     "--schema",
     default=DEFAULT_SCHEMA,
     envvar="BUTIDO_STORE_SCHEMA",
+    show_envvar=True,
     show_default=True,
     help="The schema that holds the store.",
 )
@@ -191,6 +194,7 @@ def _reader_may_stop() -> Iterator[None]:
     "--no-prepare",
     is_flag=True,
     envvar="BUTIDO_STORE_NO_PREPARE",
+    show_envvar=True,
     help="Take the session for one that a pooler lends for a transaction, and prepare nothing. "
     "That is done unasked where a pooler shows; psql needs it, and the role's search_path, there.",
 )

@@ -21,7 +21,7 @@ from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_f
 from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types import TypesRegistry
-from psycopg.types.array import register_all_arrays
+from psycopg.types.array import ListBinaryDumper, register_all_arrays
 
 from butido_store._conversation import BEGIN, Batch
 from butido_store._secrets import NO_KEY, Secrets
@@ -69,6 +69,8 @@ postgres.register_default_adapters(ADAPTERS)
 ADAPTERS.register_loader("json", _JsonLoader)
 ADAPTERS.register_loader("jsonb", _JsonbLoader)
 register_all_arrays(ADAPTERS)
+# As text, an expression would look through each log that is recorded with others: 10 µs for 1.5 kB.
+ADAPTERS.register_dumper(list, ListBinaryDumper)
 
 
 # Messages ---------------------------------------------------------------------------------------

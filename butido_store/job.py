@@ -291,8 +291,11 @@ def _now() -> str:
     Else they would add outputs and inputs to a job that is there already under that uuid, where the
     first one wrote nothing.
     """
-    # Each has one of its own, even by a clock that stands still.
-    return rfc3339(datetime.now(UTC) - timedelta(microseconds=next(_count) % 1000))
+    # Each has one of its own, even by a clock that stands still; and none is a whole millisecond,
+    # which the database's signs of life are.
+    now = datetime.now(UTC)
+    own = next(_count) % 999 + 1
+    return rfc3339(now.replace(microsecond=now.microsecond // 1000 * 1000 + own))
 
 
 def _insert(one: _Document) -> tuple[Step | None, ...]:

@@ -28,7 +28,8 @@ STATE_OF_A_TABLE = """
 SELECT
     {name} AS name,
     (to_jsonb(t) - ARRAY['heartbeat_at', 'created_at_utc', 'applied_at_utc', {id}])::text AS row,
-    to_jsonb(t) ->> 'heartbeat_at' = to_jsonb(now()) #>> '{{}}' AS alive
+    to_jsonb(t) ->> 'heartbeat_at' =
+    to_jsonb(date_trunc('milliseconds', now())) #>> '{{}}' AS alive
 FROM {table} AS t
 """
 SCHEMAS = """

@@ -36,6 +36,7 @@ from butido_store import (
     submit,
     uuid7,
 )
+from butido_store._check import rfc3339
 from butido_store.artifact import Output
 from butido_store.errors import (
     Conflict,
@@ -247,6 +248,28 @@ def test_a_clock_that_stands_still_adds_nothing_to_what_is_there(
     for uuid, outputs in ((one, [made.uuid]), (other, [])):
         assert [found.uuid for found in store.run(job.inputs(uuid))] == [file]
         assert [found.uuid for found in store.run(job.outputs(uuid))] == outputs
+
+
+def test_no_sign_of_life_is_taken_for_the_moment_of_a_write(
+    store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a job that was swept would get the outputs of an end that is refused."""
+    of_submit, uuid = uuid7(), uuid7()
+    store.run(create(of_submit), start(uuid, of_submit))
+    signs = [job.heartbeat(uuid), job.set_container(uuid, "a")]
+    for sign in (*signs, job.append_log(uuid, seq=0, data="x")):
+        store.run(sign)
+        alive = store.run(job.get(uuid)).heartbeat_at
+        moments = set[object]()
+        # Whatever the clock says in the millisecond after it.
+        for microseconds in range(0, 2000, 2):
+            now = alive + timedelta(microseconds=microseconds)
+            monkeypatch.setattr(_Still, "now", lambda tz, now=now: now)
+            monkeypatch.setattr(job, "datetime", _Still)
+            moments.add(finish(uuid).steps[1].parameters["at"])
+        assert rfc3339(alive) not in moments
+    store.run(finish(uuid))
+    assert store.run(job.get(uuid)).heartbeat_at.microsecond % 1000
 
 
 # What there is of each job, in whichever table.

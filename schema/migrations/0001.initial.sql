@@ -585,7 +585,8 @@ COMMENT ON COLUMN job.finished_at IS
 'A job that was swept as lost ends with its last sign of life';
 COMMENT ON COLUMN job.heartbeat_at IS
 'Last sign of life: when the job was added or ended, by the builder''s clock; in between, by the '
-'database''s. The later statements of the write that added or ended the job find it by this moment';
+'database''s, in whole milliseconds. The later statements of the write that added or ended the job find it '
+'by this moment, which is no whole millisecond';
 COMMENT ON COLUMN job.fingerprint IS
 'job_fingerprint() of package, image, script, environment and inputs. Equal means: the same build. '
 'NULL, which equals nothing, if the content of an input is unknown';

@@ -7,6 +7,6 @@
 UPDATE job
 SET
     container_hash = :'container_hash'::text,
-    heartbeat_at = now()
+    heartbeat_at = date_trunc('milliseconds', now())
 WHERE uuid = :'job'::uuid AND state = 'running' AND container_hash IS NULL
 RETURNING uuid;
